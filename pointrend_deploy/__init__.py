@@ -1,0 +1,1 @@
+"""PointRend, from a PyTorch checkpoint to a verified deployable bundle."""

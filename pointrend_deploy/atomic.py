@@ -1,0 +1,78 @@
+"""Files that are either whole or not there: written under a temporary name, then moved into place."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pointrend_deploy.errors import DeployError
+
+
+def partial_name(path: Path) -> Path:
+    """A fresh hidden name beside ``path``, on the same file system so that a move is atomic."""
+    return path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path (a file or a folder may be made there) that replaces ``path`` at the end.
+
+    A folder takes the place of an existing folder only once it is whole; the old one is kept until
+    then. On any error the temporary is removed and what stood at ``path`` stays as it was.
+
+    Raises:
+        DeployError: an ``OSError`` inside the block or in the move (full disk, no permission).
+    """
+    path = Path(path)
+    temporary = partial_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if temporary.is_dir() and path.exists():
+            _swap_folder(temporary, path)
+        else:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise DeployError(
+            f"cannot write {path}: {error.strerror or error}",
+            "free some space or choose another place; nothing that was there has changed",
+        ) from error
+    finally:
+        remove(temporary)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises DeployError where the disk refuses."""
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all. Raises DeployError where the disk refuses."""
+    write_bytes(path, text.encode())
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _swap_folder(new: Path, path: Path) -> None:
+    old = partial_name(path)
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+    remove(old)
