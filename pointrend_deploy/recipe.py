@@ -246,13 +246,11 @@ def _contradictions(recipe: Recipe) -> list[tuple[str, str]]:
             f"{stride.bit_length() - 1} would",
         )
     deepest = max((int(name[3:]) for name in levels), default=5)
-    divisor = 2 ** (deepest + (1 if recipe.fpn.top_level else 0))
     need(
         spec.size_divisibility >= 1 and spec.size_divisibility % 2**deepest == 0,
         "input.size_divisibility",
         f"must be a multiple of {2**deepest}, the deepest feature's stride",
     )
-    need(divisor <= 64, "fpn.top_level", "only a pyramid that ends at p5 can add p6")
     return found
 
 

@@ -1,0 +1,188 @@
+"""The command line: one verb per stage. Nothing heavy is imported before a verb needs it.
+
+Data goes to stdout; progress, notes, ``error:`` and ``hint:`` go to stderr. Exit codes: 0 done,
+1 error (also when a folder run skipped a picture), 2 usage, 3 a parity gate failed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pointrend_deploy import __version__
+from pointrend_deploy.errors import DeployError
+
+app = typer.Typer(
+    name="pointrend-deploy",
+    help="PointRend, from a PyTorch checkpoint to a verified deployable bundle.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BundlePath = Annotated[Path, typer.Argument(help="The folder that `export --out` wrote.")]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option(help="Weights of a bundle exported with --no-weights (checked by hash)."),
+]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``"1024x2048"`` -> (1024, 2048): height, then width."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
+    if not match or not all(map(int, match.groups())):
+        raise typer.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 1024x2048")
+    return int(match[1]), int(match[2])
+
+
+@app.command()
+def export(
+    recipe: Annotated[Path, typer.Argument(help="A recipe of export/, or your own TOML.")],
+    weights: Annotated[Path, typer.Option(help="Checkpoint: .pkl, .pth or .safetensors.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    size: Annotated[str, typer.Option(help="HxW that pictures are fitted inside: 1024x2048.")],
+    batch: Annotated[int, typer.Option(min=1, help="Pictures in one call.")] = 1,
+    ops: Annotated[
+        Literal["plugin", "native"],
+        typer.Option(help="plugin: custom nodes with ONNX bodies; native: standard nodes only."),
+    ] = "plugin",
+    outputs: Annotated[
+        str, typer.Option(help="Comma-separated: labels, logits, stages.")
+    ] = "labels",
+    preprocess: Annotated[
+        Literal["outside", "in-graph"],
+        typer.Option(help="Where pixels are normalised; in-graph takes uint8."),
+    ] = "outside",
+    no_weights: Annotated[
+        bool, typer.Option("--no-weights", help="Leave weights.safetensors out of the bundle.")
+    ] = False,
+    verify_images: Annotated[
+        Path | None, typer.Option(help="Picture or folder to verify on; generated ones otherwise.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a bundle that holds more than an export.")
+    ] = False,
+) -> None:
+    """Trace a checkpoint into a bundle and verify it against PyTorch."""
+    from pointrend_deploy.progress import Bars
+    from pointrend_deploy.verbs.export import ExportOptions, export_bundle
+
+    options = ExportOptions(
+        size_hw=parse_size(size),
+        batch=batch,
+        ops=ops,
+        outputs=tuple(name.strip() for name in outputs.split(",") if name.strip()),
+        preprocess=preprocess,
+        include_weights=not no_weights,
+    )
+    result = export_bundle(
+        recipe, weights, out, options, verify_on=verify_images, force=force, progress=Bars()
+    )
+    print(result.summary())
+
+
+@app.command()
+def run(
+    bundle: BundlePath,
+    images: Annotated[Path, typer.Argument(help="A picture or a folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for label maps and overlays.")],
+    runner: Annotated[
+        Literal["auto", "onnx", "torch"], typer.Option(help="What runs the model.")
+    ] = "auto",
+    weights: WeightsFile = None,
+) -> None:
+    """Write label maps and overlays for pictures of any size."""
+    from pointrend_deploy.progress import Bars
+    from pointrend_deploy.verbs.run import run_pictures
+
+    result = run_pictures(bundle, images, out, runner=runner, weights=weights, progress=Bars())
+    print(result.summary())
+    if result.skipped:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    bundle: BundlePath,
+    images: Annotated[Path, typer.Option(help="A picture or a folder of pictures.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of ground-truth label maps, same stems.")
+    ] = None,
+    runner: Annotated[
+        Literal["auto", "onnx", "torch"], typer.Option(help="The side compared with PyTorch.")
+    ] = "onnx",
+    weights: WeightsFile = None,
+) -> None:
+    """Compare a bundle with its PyTorch reference; exit 3 when a gate fails."""
+    from pointrend_deploy.progress import Bars
+    from pointrend_deploy.verbs.compare import compare_bundle
+
+    result = compare_bundle(
+        bundle, images, labels=labels, runner=runner, weights=weights, progress=Bars()
+    )
+    print(result.summary())
+    if not result.passed:
+        raise typer.Exit(3)
+    if result.skipped:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    bundle: BundlePath,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report; the bundle itself otherwise.")
+    ] = None,
+) -> None:
+    """Render report.html and report.md from the bundle's parity.json."""
+    from pointrend_deploy.verbs.report import write_reports
+
+    for path in write_reports(bundle, out):
+        print(path)
+
+
+@app.command()
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+) -> None:
+    """Say what this machine has, and what that allows."""
+    from pointrend_deploy.verbs.doctor import examine
+
+    findings = examine()
+    print(findings.to_json() if json else findings.summary())
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"pointrend-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the ``pointrend-deploy`` command."""
+    try:
+        app()
+    except DeployError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was half-written", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

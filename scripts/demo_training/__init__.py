@@ -1,0 +1,1 @@
+"""What trains the demonstration model: scenes with exact labels, point losses, evaluation."""
