@@ -1,0 +1,135 @@
+"""What a run over pictures leaves behind: ``results.json`` and the names of its files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy import atomic
+from pointrend_deploy.run.postprocess import LabelsFrom
+
+RESULTS = "results.json"
+LABELS = "labels"
+OVERLAYS = "overlays"
+SCHEMA = 1
+
+
+class PictureResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one picture.
+
+    Attributes:
+        file: the picture, relative to the folder it was found in.
+        labels: its label map, relative to the results: palette PNG, values are class numbers.
+        overlay: its overlay, likewise, or null where none was asked for.
+        picture_hw: its own height and width, which are the label map's.
+        fitted_hw: its height and width on the canvas.
+        labels_from: ``exact``, ``logits-bilinear`` or ``labels-nearest``.
+        class_shares: share of the pixels by class name, in the classes' order, zeros left out.
+        ms: milliseconds to ``read``, ``prepare``, ``infer`` (of a batch: its part), find the
+            ``labels`` at the picture's size, and ``write``.
+    """
+
+    file: str
+    labels: str
+    overlay: str | None
+    picture_hw: tuple[int, int]
+    fitted_hw: tuple[int, int]
+    labels_from: LabelsFrom
+    class_shares: dict[str, float]
+    ms: dict[str, float]
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A picture that could not be read, and why."""
+
+    file: str
+    reason: str
+
+
+class RunResults(msgspec.Struct, frozen=True, kw_only=True):
+    """Contents of ``results.json``. True when no picture was skipped.
+
+    Attributes:
+        complete: False while the run goes on, and for ever where it was stopped.
+        bundle: the bundle's name.
+        runner: the runner's name.
+        source: the picture or folder as it was given.
+        sub_folders_left: sub-folders of that folder that were not looked into.
+    """
+
+    schema: int
+    complete: bool
+    bundle: str
+    runner: str
+    source: str
+    sub_folders_left: int
+    pictures: list[PictureResult]
+    skipped: list[Skipped]
+
+    def __bool__(self) -> bool:
+        return not self.skipped
+
+    def write(self, out: Path) -> None:
+        """Write ``results.json`` into a folder, whole or not at all."""
+        text = msgspec.json.format(msgspec.json.encode(self), indent=2)
+        atomic.write_bytes(out / RESULTS, text + b"\n")
+
+    def summary(self) -> str:
+        """A few lines for people: how many, how labels were found, how long, what was skipped."""
+        lines = [f"{len(self.pictures)} pictures by {self.bundle} ({self.runner} runner)"]
+        if self.pictures:
+            ways = Counter(picture.labels_from for picture in self.pictures)
+            lines.append("labels: " + ", ".join(f"{n} {way}" for way, n in sorted(ways.items())))
+            inference = sorted(picture.ms["infer"] for picture in self.pictures)
+            lines.append(f"inference: {inference[len(inference) // 2]:.1f} ms a picture (median)")
+        if self.sub_folders_left:
+            lines.append(f"{self.sub_folders_left} sub-folders were not looked into")
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} skipped:")
+            lines += [f"  {item.file}: {item.reason}" for item in self.skipped]
+        return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    r"""A file name that JSON can hold: bytes that are no UTF-8 become ``\udc..`` spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def result_names(files: Sequence[Path]) -> list[str]:
+    """A name for each picture's results, without suffix, no two alike whatever the case.
+
+    Args:
+        files: relative paths, all different.
+
+    Returns:
+        ``folder/stem``, or ``folder/stem.suffix`` where the stem is not the picture's alone.
+    """
+    stems = [file.with_suffix("").as_posix() for file in files]
+    folded = [stem.casefold() for stem in stems]
+    wanted = [
+        stem if folded.count(stem.casefold()) == 1 else file.as_posix()
+        for stem, file in zip(stems, files, strict=True)
+    ]
+    taken: set[str] = set()
+    names: list[str] = []
+    for name in wanted:
+        free, number = name, 1
+        while free.casefold() in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken.add(free.casefold())
+        names.append(free)
+    return names
+
+
+def class_shares(labels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[str, float]:
+    """Share of the pixels of each class that occurs, by name, in the classes' order."""
+    counts = np.bincount(labels.reshape(-1), minlength=len(names))
+    return {
+        name: round(float(n) / labels.size, 6) for name, n in zip(names, counts, strict=True) if n
+    }

@@ -1,0 +1,207 @@
+"""One way to call a bundle, whatever runs it: pictures in, labels at each one's own size out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypedDict, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.run.postprocess import LabelsFrom, labels_at_picture_size
+from pointrend_deploy.run.preprocess import Fitted, batch_of, fit
+
+Array = npt.NDArray[Any]
+UInt8 = npt.NDArray[np.uint8]
+RunnerName = Literal["auto", "onnx", "torch"]
+
+
+class _Always(TypedDict):
+    labels: UInt8
+    labels_from: LabelsFrom
+
+
+class Prediction(_Always, total=False):
+    """What a bundle says of one picture.
+
+    Keys:
+        labels: (H, W) uint8 at the picture's own size.
+        labels_from: ``exact``, ``logits-bilinear`` or ``labels-nearest``; see
+            :func:`pointrend_deploy.run.postprocess.labels_at_picture_size`.
+        logits: (C, Hp, Wp) float32 on the padded canvas; only where the bundle exports them.
+        stages: every other output by name, without its batch axis; only where exported.
+    """
+
+    logits: npt.NDArray[np.float32]
+    stages: dict[str, Array]
+
+
+class Runner(Protocol):
+    """Anything that runs a bundle."""
+
+    name: str
+    bundle: Bundle
+
+    def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """One call of the graph: exactly its inputs in, all its outputs out, by name."""
+
+    def predict(self, image: UInt8) -> Prediction:
+        """Labels (and logits and stages, where exported) of one picture."""
+
+
+class BundleRunner(ABC):
+    """What every runner has in common; a runner adds ``_infer``."""
+
+    name: str
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    @abstractmethod
+    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """``infer`` on a batch already checked."""
+
+    def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """One call of the graph.
+
+        Args:
+            batch: the manifest's inputs by name, in exactly their shapes and dtypes; see
+                :func:`pointrend_deploy.run.preprocess.batch_of`.
+
+        Returns:
+            The manifest's outputs by name, in its order.
+
+        Raises:
+            DeployError: an input is missing, unknown, or of another shape or dtype.
+        """
+        expected = {spec.name: spec for spec in self.bundle.manifest.inputs}
+        if set(batch) != set(expected):
+            raise DeployError(
+                f"the bundle takes the inputs {sorted(expected)}, not {sorted(batch)}"
+            )
+        for name, spec in expected.items():
+            array = batch[name]
+            if array.shape != spec.shape or array.dtype != spec.dtype:
+                raise DeployError(
+                    f"input {name} must be {spec.dtype} {list(spec.shape)}, "
+                    f"not {array.dtype} {list(array.shape)}"
+                )
+        return self._infer(batch)
+
+    def prepare(self, image: UInt8) -> Fitted:
+        """One picture on the bundle's canvas. Raises DeployError unless H x W x 3 uint8."""
+        return fit(image, self.bundle.manifest)
+
+    def finish(self, outputs: dict[str, Array], row: int, picture: Fitted) -> Prediction:
+        """The prediction of the picture in one row of a batch's outputs."""
+        rows = {name: array[row] for name, array in outputs.items()}
+        labels, logits = rows.pop("labels", None), rows.pop("logits", None)
+        found, labels_from = labels_at_picture_size(
+            labels, logits, picture.fitted_hw, picture.picture_hw
+        )
+        prediction = Prediction(labels=found, labels_from=labels_from)
+        if logits is not None:
+            prediction["logits"] = logits
+        if rows:
+            prediction["stages"] = rows
+        return prediction
+
+    def predict(self, image: UInt8) -> Prediction:
+        """The prediction for one H x W x 3 uint8 picture in the recipe's channel order."""
+        return self.predict_all([image])[0]
+
+    def predict_all(self, images: Sequence[UInt8]) -> list[Prediction]:
+        """The predictions for any number of pictures, in order, in batches of the bundle's size."""
+        manifest = self.bundle.manifest
+        predictions: list[Prediction] = []
+        for start in range(0, len(images), manifest.canvas.batch):
+            fitted = [
+                self.prepare(image) for image in images[start : start + manifest.canvas.batch]
+            ]
+            outputs = self.infer(batch_of(fitted, manifest))
+            predictions += [self.finish(outputs, row, item) for row, item in enumerate(fitted)]
+        return predictions
+
+    @overload
+    def __call__(self, images: UInt8) -> Prediction: ...
+    @overload
+    def __call__(self, images: list[UInt8] | tuple[UInt8, ...]) -> dict[str, list[Any]]: ...
+    def __call__(
+        self, images: UInt8 | list[UInt8] | tuple[UInt8, ...]
+    ) -> Prediction | dict[str, list[Any]]:
+        """Run the bundle on one picture or on a list of them.
+
+        Args:
+            images: H x W x 3 uint8 **in the recipe's channel order** (as ``model.stages`` takes it;
+                ``run.preprocess.from_rgb`` turns RGB into it), any size; or a list of such arrays
+                of any length. The last batch of a list is filled up and trimmed.
+
+        Returns:
+            For one picture a :class:`Prediction`; for a list the same keys, each holding a list in
+            the order of the pictures.
+
+        Raises:
+            DeployError: a picture has another shape or dtype.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self.predict(images)
+        predictions = self.predict_all(images)
+        columns: dict[str, list[Any]] = {"labels": [], "labels_from": []}
+        for prediction in predictions:
+            for key, value in prediction.items():
+                columns.setdefault(key, []).append(value)
+        return columns
+
+
+def open_runner(
+    bundle: Bundle | str | Path, runner: RunnerName = "auto", weights: str | Path | None = None
+) -> BundleRunner:
+    """Open a bundle for running.
+
+    Args:
+        bundle: the folder, or a bundle already opened.
+        runner: ``onnx`` (ONNX Runtime on the CPU), ``torch`` (the reference model), or ``auto``:
+            ONNX Runtime where it is installed, PyTorch otherwise; PyTorch too where ``weights``
+            are given, which nothing else reads.
+        weights: for the torch runner, a checkpoint to use in place of the bundle's weights; its
+            SHA-256 must be one that the manifest records.
+
+    Raises:
+        DeployError: the bundle is damaged, the runner is not installed or not known, or the
+            weights are missing or others.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.open(bundle)
+    if runner == "auto":
+        runner = _first_installed(weights)
+    if runner == "onnx":
+        if weights is not None:
+            raise DeployError(
+                "the onnx runner takes its weights from model.onnx", "leave --weights out"
+            )
+        from pointrend_deploy.run.onnx_runner import OnnxRunner
+
+        return OnnxRunner(bundle)
+    if runner == "torch":
+        from pointrend_deploy.run.torch_runner import TorchRunner
+
+        return TorchRunner(bundle, weights)
+    raise DeployError(f"no runner is called {runner!r}", "choose auto, onnx or torch")
+
+
+def _first_installed(weights: str | Path | None) -> RunnerName:
+    if weights is None and find_spec("onnxruntime") is not None:
+        return "onnx"
+    if find_spec("torch") is not None:
+        return "torch"
+    if weights is not None:
+        raise DeployError("PyTorch is not installed", "pip install torch, or leave --weights out")
+    raise DeployError(
+        "neither ONNX Runtime nor PyTorch is installed",
+        "pip install onnxruntime (enough to run a bundle), or pip install torch",
+    )

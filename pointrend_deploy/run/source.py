@@ -1,0 +1,171 @@
+"""Where pictures come from: one file, or a folder of them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pointrend_deploy.errors import DeployError
+
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".mpo"),
+)
+"""Files of a folder that are taken as pictures, whatever the case of the letters."""
+
+MAX_PIXELS = 178_956_970
+"""Pictures above this are refused (512 MiB of RGB, where Pillow too suspects a bomb)."""
+
+_GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_PLAIN = ("1", "L", "La", "LA", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as read: its file and its pixels, (H, W, 3) uint8 RGB."""
+
+    path: Path
+    rgb: npt.NDArray[np.uint8]
+
+
+def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
+    """The pictures a path stands for, sorted.
+
+    A file stands for itself whatever its suffix. A folder stands for the files in it whose suffix
+    is in ``SUFFIXES``, hidden ones left out (macOS writes ``._name.jpg`` beside ``name.jpg``), and
+    those of its sub-folders only where ``recursive`` is set. Nothing is opened.
+
+    Raises:
+        DeployError: the path is missing, or a folder holds no picture.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise DeployError(f"no such picture or folder: {path}", "check the path for a slip")
+        if not path.is_dir():
+            return [path]
+        found = _pictures_below(path, recursive)
+    except OSError as error:
+        raise DeployError(f"cannot look into {error.filename}: {error.strerror}") from error
+    if not found:
+        below = 0 if recursive else len(sub_folders(path))
+        raise DeployError(
+            f"no picture in the folder {path}"
+            + (f" ({below} sub-folders were not looked into)" if below else ""),
+            f"pictures are files that end in {' '.join(SUFFIXES)}",
+        )
+    return found
+
+
+def sub_folders(path: str | Path) -> list[Path]:
+    """The folders directly in a folder, hidden ones left out, sorted; of a file, none."""
+    path = Path(path)
+    if not path.is_dir():
+        return []
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _pictures_below(folder: Path, recursive: bool) -> list[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: list[Path] = []
+    for here, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        found += [
+            Path(here, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return sorted(found)
+
+
+def read_picture(path: str | Path) -> Picture:
+    """Read one picture as RGB, upright.
+
+    EXIF orientation is applied. Grey is repeated over the channels; palettes are looked up; alpha
+    is dropped (the colours under it stay); CMYK is converted, Adobe's inverted form included.
+    16-bit grey is scaled by 1/257 and rounded; of 16-bit colour the high byte is kept. Of an
+    animation or a document of many pages the first is read. Colour profiles are not applied, as
+    in training.
+
+    Raises:
+        DeployError: the file is missing, empty, not a picture, truncated or corrupt, of a pixel
+            type without a fixed range (float, 32-bit), or larger than ``MAX_PIXELS``.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise DeployError(f"{path} is a folder, not a picture")
+        if not path.is_file():
+            raise DeployError(f"no such picture: {path}", "check the path for a slip")
+        if path.stat().st_size == 0:
+            raise DeployError(f"picture {path} is empty (0 bytes)", "copy or download it again")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's doubts end as a picture or as an error here
+            return Picture(path, _decode(path))
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        if isinstance(error, UnidentifiedImageError):
+            raise DeployError(
+                f"{path} is not a picture, or of a kind Pillow cannot read",
+                "JPEG, PNG, TIFF, BMP, WebP and GIF can be read",
+            ) from error
+        raise _too_large(path) from error
+    except OSError as error:
+        if error.strerror:  # the system's word (permission, a failing disk), not the decoder's
+            raise DeployError(f"cannot read picture {path}: {error.strerror}") from error
+        raise _corrupt(path, error) from error
+    except (SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error) as e:
+        raise _corrupt(path, e) from e  # what Pillow's decoders raise on broken headers
+    except MemoryError as error:
+        raise DeployError(f"picture {path} does not fit in memory", "shrink it first") from error
+
+
+def _decode(path: Path) -> npt.NDArray[np.uint8]:
+    with Image.open(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large(path)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in _GREY_16:
+            return _grey16_to_rgb(path, np.asarray(upright))
+        if upright.mode not in _PLAIN:
+            raise DeployError(
+                f"picture {path} has pixels of type {upright.mode!r}, whose range is not known",
+                "save it with 8 bits a channel (or 16 bits, grey) first",
+            )
+        if upright.mode in ("P", "PA"):
+            upright = upright.convert("RGBA")
+        rgb: npt.NDArray[np.uint8] = np.array(upright.convert("RGB"))
+        return rgb
+
+
+def _grey16_to_rgb(path: Path, grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    wide = grey.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise DeployError(
+            f"picture {path} has grey values from {wide.min()} to {wide.max()}, beyond 16 bits",
+            "save it with 8 or 16 bits a pixel first",
+        )
+    eight = ((wide + 128) // 257).astype(np.uint8)
+    return np.repeat(eight[:, :, None], 3, axis=2)
+
+
+def _too_large(path: Path) -> DeployError:
+    return DeployError(
+        f"picture {path} is too large: more than {MAX_PIXELS:,} pixels (a decompression bomb?)",
+        "shrink it or cut it into tiles first",
+    )
+
+
+def _corrupt(path: Path, error: Exception) -> DeployError:
+    return DeployError(
+        f"picture {path} is truncated or corrupt: {error}", "copy or download it again"
+    )
