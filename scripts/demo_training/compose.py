@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo_training.material import OBJECTS, Material
-from demo_training.shapes import SHAPES, Coverage
+from scripts.demo_training.material import OBJECTS, Material
+from scripts.demo_training.shapes import SHAPES, Coverage
 
 CLASSES: Final = ("background", *SHAPES, *OBJECTS)
 """Class names in the order of the labels: 0 is the photograph."""
@@ -69,7 +69,7 @@ def _crop(rng: np.random.Generator, material: Material, size: int) -> NDArray[np
     square = photo[top : top + side, left : left + side]
     how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(square, (size, size), interpolation=how), np.float32)
-    return resized[:, ::-1] if rng.random() < 0.5 else resized
+    return np.fliplr(resized) if rng.random() < 0.5 else resized
 
 
 def _background(rng: np.random.Generator, material: Material, size: int) -> NDArray[np.float32]:
@@ -107,7 +107,7 @@ def _paint(
         paint = base + stripes * rng.uniform(10.0, 35.0)
     else:
         paint = 0.7 * base + 0.3 * _crop(rng, material, size)
-    return np.clip(paint, 0.0, 255.0).astype(np.float32)
+    return np.asarray(np.clip(paint, 0.0, 255.0), np.float32)
 
 
 def _placed(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from demo_training.compose import Scene
 from pointrend_deploy.model.architectures import SemanticModel, network_input
 from pointrend_deploy.parity import masks
 from pointrend_deploy.parity.boundary import LabelScores
+from scripts.demo_training.compose import Scene
 
 LabelMap = NDArray[np.uint8]
 BAND_PX: Final = 2
@@ -49,6 +49,15 @@ def scores(model: SemanticModel, scenes: Sequence[Scene]) -> dict[str, LabelScor
     return counted
 
 
-def figures(score: LabelScores) -> dict[str, float]:
-    """``miou`` and ``boundary_iou`` (band of 2 pixels), 0..1, background included."""
-    return {"miou": masks.mean_iou(score.matrix), "boundary_iou": score.bands[_BAND].mean()}
+def figures(score: LabelScores, names: Sequence[str] = ()) -> dict[str, Any]:
+    """``miou`` and ``boundary_iou`` (band of 2 pixels), 0..1, background included.
+
+    With class ``names`` also ``iou_by_class`` and ``boundary_iou_by_class``.
+    """
+    band = score.bands[_BAND]
+    found: dict[str, Any] = {"miou": masks.mean_iou(score.matrix), "boundary_iou": band.mean()}
+    if names:
+        by_class = {"iou": masks.iou_per_class(score.matrix), "boundary_iou": band.per_class()}
+        for name, values in by_class.items():
+            found[f"{name}_by_class"] = dict(zip(names, values.tolist(), strict=True))
+    return found

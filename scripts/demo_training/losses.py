@@ -14,9 +14,7 @@ from pointrend_deploy.model.architectures import SemanticModel
 from pointrend_deploy.model.point_ops import point_sample, uncertainty
 
 
-def training_points(
-    coarse: Tensor, num_points: int, oversample: int, importance: float
-) -> Tensor:
+def training_points(coarse: Tensor, num_points: int, oversample: int, importance: float) -> Tensor:
     """Points to train on: the most uncertain of many random ones, and some at random.
 
     Args:
@@ -53,6 +51,9 @@ def semantic_loss(
         model: in train mode.
         x: (N, 3, H, W) normalised network input.
         label: (N, H, W) int64.
+        num_points: as in :func:`training_points`, and so are the next two.
+        oversample: candidates for each point.
+        importance: share of points taken from the most uncertain candidates.
 
     Returns:
         A scalar.

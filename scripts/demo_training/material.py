@@ -100,6 +100,7 @@ def load_material(photos: Path, objects: Path, split: Split) -> Material:
     Args:
         photos: folder with the files named in :data:`PHOTOS`.
         objects: folder of ``<code>[-<skin tone>].webp`` cut-outs.
+        split: which of the three.
 
     Raises:
         DeployError: a photograph is missing, or a class has no object.

@@ -91,8 +91,7 @@ def _through(stops: Points) -> Points:
     pieces = []
     for a, b, c, d in zip(ends, ends[1:], ends[2:], ends[3:], strict=False):
         pieces.append(
-            0.5
-            * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2)
+            0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2)
             + 0.5 * (3 * b - a - 3 * c + d) * t**3
         )
     return np.vstack(pieces)
