@@ -1,0 +1,73 @@
+"""The final logits of two runs, where one swapped point may change a pixel by any amount.
+
+Where both sides' points are known, pixels that a stray point can have reached are left out and
+every other must agree. Where they are not, as many pixels may differ as the allowed strays reach.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.parity import gates, replay
+from pointrend_deploy.parity.results import StageRow
+from pointrend_deploy.parity.tensors import compare_tensor
+from pointrend_deploy.recipe import PointHeadSpec
+
+Array = npt.NDArray[Any]
+
+
+def compare_outside(reference: Array, candidate: Array, reached: Array | None) -> StageRow:
+    """Compare logits (N,C,H,W) at every pixel but those ``reached`` (N,H,W) bool by strays."""
+    limit = gates.scaled(gates.LOGITS, reference)
+    if reached is None or not reached.any() or reference.shape != candidate.shape:
+        return compare_tensor("logits", reference, candidate, limit)
+    held = np.where(reached[:, None], reference, candidate)
+    row = compare_tensor("logits", reference, held, limit)
+    left_out = int(reached.sum()) * reference.shape[1]
+    return msgspec.structs.replace(row, compared=row.compared - left_out)
+
+
+def compare_share(reference: Array, candidate: Array, allowed: float) -> StageRow:
+    """Compare logits (N,C,H,W) when the points are unknown.
+
+    Args:
+        reference: (N, C, H, W).
+        candidate: the same.
+        allowed: share of pixels that may differ by more than the limit (see ``allowed_share``).
+    """
+    limit = gates.scaled(gates.LOGITS, reference)
+    row = compare_tensor("logits", reference, candidate, limit)
+    if row.passed or row.max_abs is None:
+        return row
+    beyond = np.zeros((reference.shape[0], *reference.shape[2:]), np.bool_)
+    for plane in range(reference.shape[1]):
+        beyond |= np.abs(candidate[:, plane] - reference[:, plane]) > limit
+    share = float(beyond.mean())
+    passed = share <= allowed
+    return msgspec.structs.replace(
+        row,
+        passed=passed,
+        compared=row.compared - int(beyond.sum()) * reference.shape[1],
+        problem=""
+        if passed
+        else f"{share:.3%} of the pixels differ by more than {limit:.3g}; "
+        f"stray points explain {allowed:.3%} at most",
+    )
+
+
+def allowed_share(point_head: PointHeadSpec | None, height: int, width: int) -> float:
+    """Share of a ``height`` x ``width`` grid that the allowed number of stray points can reach."""
+    if point_head is None:
+        return 0.0
+    pixels, reached = height * width, 0.0
+    for step in range(point_head.subdivision_steps):
+        doublings = point_head.subdivision_steps - 1 - step
+        cells = pixels // 4**doublings
+        if point_head.subdivision_points < cells:  # else every cell is chosen: no strays
+            strays = gates.STRAYS.limit * point_head.subdivision_points
+            reached += strays * replay.reach_width(doublings) ** 2
+    return min(1.0, reached / pixels)

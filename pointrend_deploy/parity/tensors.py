@@ -1,0 +1,165 @@
+"""Named tensors of two runs, side by side.
+
+The verdict on a tensor is Polygraphy's (largest absolute difference against a tolerance); the
+figures around it are summed here in float64, in pieces, so that a gigabyte of features needs no
+second gigabyte.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.parity import gates
+from pointrend_deploy.parity.results import StageRow
+
+Array = npt.NDArray[Any]
+PIECE = 1 << 22
+"""Values handed to Polygraphy at once: its statistics take several copies of what they see."""
+
+
+class Verdict(Protocol):
+    """Anything with a name that is truthy when it passes."""
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+
+    def __bool__(self) -> bool: ...
+
+
+def compare_tensor(name: str, reference: Array, candidate: Array, limit: float) -> StageRow:
+    """Compare one tensor.
+
+    Args:
+        name: the stage's name.
+        reference: an array.
+        candidate: one of the same shape and kind (two widths of float are one kind).
+        limit: largest absolute difference that passes.
+
+    Returns:
+        A row, truthy when both are finite, of one shape and kind, and within the limit.
+    """
+    problem = _mismatch(reference, candidate)
+    if problem:
+        return StageRow(
+            name=name,
+            kind="tensor",
+            shape=reference.shape,
+            passed=False,
+            limit=limit,
+            problem=problem,
+        )
+    largest, total, squares, size = _sums(reference, candidate)
+    count = reference.size
+    rms_difference = math.sqrt(squares / count) if count else 0.0
+    rms_reference = math.sqrt(size / count) if count else 0.0
+    passed = _polygraphy_agrees(reference, candidate, limit)
+    return StageRow(
+        name=name,
+        kind="tensor",
+        shape=reference.shape,
+        passed=passed,
+        compared=count,
+        max_abs=largest,
+        mean_abs=total / count if count else 0.0,
+        rms_difference=rms_difference,
+        rms_reference=rms_reference,
+        snr_db=snr_db(rms_reference, rms_difference),
+        limit=limit,
+        problem="" if passed else f"differs by up to {largest:.3g}, more than {limit:.3g}",
+    )
+
+
+def compare_stages(
+    reference: Mapping[str, Array],
+    candidate: Mapping[str, Array],
+    limits: Mapping[str, float] | None = None,
+) -> tuple[StageRow, ...]:
+    """Compare every tensor of ``reference``, in its order.
+
+    Args:
+        reference: arrays by stage name.
+        candidate: the same; a stage it lacks fails.
+        limits: largest absolute difference by name; a stage without one gets the written tolerance
+            of its kind, scaled by the reference (see ``gates``).
+    """
+    rows = []
+    for name, expected in reference.items():
+        limit = (limits or {}).get(name)
+        if limit is None:
+            limit = gates.scaled(gates.tensor_tolerance(name), expected)
+        found = candidate.get(name)
+        rows.append(
+            missing(name, expected)
+            if found is None
+            else compare_tensor(name, expected, found, limit)
+        )
+    return tuple(rows)
+
+
+def missing(name: str, expected: Array) -> StageRow:
+    """The row of a stage the candidate does not have."""
+    return StageRow(name=name, kind="tensor", shape=expected.shape, passed=False, problem="missing")
+
+
+def first_divergent(stages: Iterable[Verdict]) -> str | None:
+    """Name of the first stage, in the order given, that does not pass; None where all do."""
+    return next((stage.name for stage in stages if not stage), None)
+
+
+def snr_db(rms_signal: float, rms_noise: float) -> float | None:
+    """Signal-to-noise ratio in dB; None where either side of it is zero."""
+    if rms_noise == 0.0 or rms_signal == 0.0:
+        return None
+    return 20.0 * math.log10(rms_signal / rms_noise)
+
+
+def _mismatch(reference: Array, candidate: Array) -> str:
+    if reference.shape != candidate.shape:
+        return f"shape {tuple(candidate.shape)} where {tuple(reference.shape)} is expected"
+    if reference.dtype.kind != candidate.dtype.kind:
+        return f"type {candidate.dtype} where {reference.dtype} is expected"
+    for side, values in (("the reference", reference), ("the candidate", candidate)):
+        bad = values.size - int(np.isfinite(values).sum())
+        if bad:
+            return f"{bad} of {values.size} values of {side} are NaN or infinite"
+    return ""
+
+
+def _sums(reference: Array, candidate: Array) -> tuple[float, float, float, float]:
+    left, right = reference.reshape(-1), candidate.reshape(-1)
+    largest = total = squares = size = 0.0
+    for start in range(0, left.size, 1 << 20):
+        a = left[start : start + (1 << 20)].astype(np.float64)
+        d = np.abs(right[start : start + (1 << 20)].astype(np.float64) - a)
+        largest = max(largest, float(d.max()))
+        total += float(d.sum())
+        squares += float(d @ d)
+        size += float(a @ a)
+    return largest, total, squares, size
+
+
+def _polygraphy_agrees(reference: Array, candidate: Array, limit: float) -> bool:
+    from polygraphy import comparator
+    from polygraphy.logger import G_LOGGER
+
+    left, right = reference.reshape(-1), candidate.reshape(-1)
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Polygraphy 0.53 renamed CompareFunc.simple, and 0.60 drops the old name.
+        simple = getattr(comparator, "SimpleCompareFunc", None) or comparator.CompareFunc.simple
+        agree = simple(check_shapes=True, rtol=0.0, atol=limit, check_error_stat="max")
+        for start in range(0, left.size, PIECE):
+            found = agree(
+                comparator.IterationResult({"values": left[start : start + PIECE]}),
+                comparator.IterationResult({"values": right[start : start + PIECE]}),
+            )
+            if not all(bool(result) for result in found.values()):
+                return False
+    return True

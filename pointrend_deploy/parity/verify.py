@@ -1,0 +1,223 @@
+"""One run of a graph held against the PyTorch reference on the same input, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.errors import ParityError
+from pointrend_deploy.parity import gates, points, replay
+from pointrend_deploy.parity.logits import allowed_share, compare_outside, compare_share
+from pointrend_deploy.parity.results import Gate, PointsRow, StageRow
+from pointrend_deploy.parity.tensors import compare_tensor, first_divergent, missing
+from pointrend_deploy.recipe import Recipe
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class VerificationResult:
+    """What was held against what, in the order of the stages. Truthy when every gate passed."""
+
+    stages: tuple[StageRow, ...]
+    points: tuple[PointsRow, ...]
+    gates: tuple[Gate, ...]
+
+    def __bool__(self) -> bool:
+        return all(self.stages) and all(self.gates)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every stage and every gate passed."""
+        return bool(self)
+
+    @property
+    def first_divergent(self) -> str | None:
+        """Name of the first stage that differs; None where all agree."""
+        return first_divergent(self.stages)
+
+    def raise_if_failed(self, candidate: str = "the exported graph") -> None:
+        """Raise ParityError (exit code 3) naming the first stage that differs and by how much."""
+        row = next((stage for stage in self.stages if not stage), None)
+        if row is not None:
+            raise ParityError(
+                f"{candidate} differs from the PyTorch reference, first at `{row.name}`: "
+                f"{row.problem}",
+                "the stages before it agree, so the fault lies between them and it; "
+                "tolerances and their reasons stand in pointrend_deploy/parity/gates.py",
+            )
+
+
+def verify_stages(
+    reference: Mapping[str, Array],
+    candidate: Mapping[str, Array],
+    recipe: Recipe,
+    fitted_hw: Sequence[tuple[int, int]] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> VerificationResult:
+    """Hold a candidate's outputs against the reference's stages.
+
+    Args:
+        reference: every stage of ``SemanticModel.canvas_stages`` in order, as arrays; ``labels``
+            (N, Hp, Wp) are the argmax of its logits where they are not given.
+        candidate: a graph's outputs by name: ``labels`` or ``logits`` at least. If it has any
+            other stage it must have all of them, and each is compared.
+        recipe: what both sides compute.
+        fitted_hw: height and width of each picture on the canvas, where labels are compared; all
+            of the canvas when absent.
+        progress: called with each stage's name before it is compared.
+
+    Returns:
+        A result, truthy when all that could be compared agrees. It never passes on nothing: with
+        neither labels nor logits the missing labels fail.
+    """
+    tell = progress or (lambda stage: None)
+    whole = any(name not in ("labels", "logits") for name in candidate)
+    steps = replay.num_steps(reference)
+    scale = max(1.0, gates.rms(reference["coarse"])) if "coarse" in reference else 1.0
+    maps = replay.uncertainty_maps(reference) if whole and steps else iter(())
+    stages: list[StageRow] = []
+    chosen: list[PointsRow] = []
+    strays: list[Array] = []
+    for name, expected in reference.items():
+        found = candidate.get(name)
+        if name == "labels" or (found is None and not whole):
+            continue
+        tell(name)
+        if found is None:
+            if name != "logits":  # labels speak for logits that are not exported
+                stages.append(missing(name, expected))
+        elif name.endswith(".indices"):
+            row = points.compare_points(len(chosen), expected, found, next(maps), scale)
+            chosen.append(row)
+            stages.append(_points_stage(name, expected, row))
+            if row.jaccard > 0 and row.grid_hw:
+                strays.append(points.stray_map(expected, found, row.grid_hw))
+        elif name.endswith(".point_logits"):
+            stages.append(_point_logits(name, reference, candidate))
+        elif name == "logits":
+            stages.append(_logits(expected, found, recipe, chosen, strays, steps))
+        else:
+            limit = gates.scaled(gates.tensor_tolerance(name), expected)
+            stages.append(compare_tensor(name, expected, found, limit))
+    tell("labels")
+    stages.append(_labels(_labels_of(reference), _labels_of(candidate), fitted_hw))
+    return VerificationResult(tuple(stages), tuple(chosen), tuple(_gates(stages, chosen)))
+
+
+def _point_logits(
+    name: str, reference: Mapping[str, Array], candidate: Mapping[str, Array]
+) -> StageRow:
+    at = name.replace(".point_logits", ".indices")
+    expected, found = reference[name], candidate[name]
+    if at not in candidate:
+        return missing(name, expected)
+    if found.shape != expected.shape or candidate[at].shape != reference[at].shape:
+        return compare_tensor(name, expected, found, gates.POINT_LOGITS.limit)
+    left, right = points.common_logits(reference[at], expected, candidate[at], found)
+    if not left.size:
+        return StageRow(
+            name=name,
+            kind="tensor",
+            shape=expected.shape,
+            passed=False,
+            problem="no point was chosen by both sides",
+        )
+    return compare_tensor(name, left, right, gates.scaled(gates.POINT_LOGITS, expected))
+
+
+def _logits(
+    expected: Array,
+    found: Array,
+    recipe: Recipe,
+    chosen: Sequence[PointsRow],
+    strays: Sequence[Array],
+    steps: int,
+) -> StageRow:
+    height, width = expected.shape[2:]
+    if not steps:
+        return compare_outside(expected, found, None)
+    if len(strays) < steps:  # the points are unknown, or could not be compared
+        return compare_share(expected, found, allowed_share(recipe.point_head, height, width))
+    grids = [row.grid_hw for row in chosen if row.grid_hw]
+    return compare_outside(expected, found, replay.reach(strays, grids))
+
+
+def _points_stage(name: str, expected: Array, row: PointsRow) -> StageRow:
+    return StageRow(
+        name=name,
+        kind="points",
+        shape=expected.shape,
+        passed=row.passed,
+        compared=expected.size,
+        agreement=1.0 - row.strays / expected.size if expected.size else 1.0,
+        problem=row.problem,
+    )
+
+
+def _labels_of(stages: Mapping[str, Array]) -> Array | None:
+    if "labels" in stages:
+        return stages["labels"]
+    return stages["logits"].argmax(axis=1).astype(np.uint8) if "logits" in stages else None
+
+
+def _labels(
+    expected: Array | None, found: Array | None, fitted_hw: Sequence[tuple[int, int]] | None
+) -> StageRow:
+    problem, compared, same = "", 0, None
+    if expected is None or found is None:
+        problem = "missing"
+    elif expected.shape != found.shape:
+        problem = f"shape {tuple(found.shape)} where {tuple(expected.shape)} is expected"
+    else:
+        areas = fitted_hw or [expected.shape[1:]] * len(expected)
+        equal = [(expected[i] == found[i])[:h, :w] for i, (h, w) in enumerate(areas)]
+        compared = sum(part.size for part in equal)
+        same = sum(int(part.sum()) for part in equal) / compared if compared else 1.0
+        if same < gates.LABELS.limit:
+            problem = f"{1 - same:.4%} of the labels differ, more than {1 - gates.LABELS.limit:.4%}"
+    return StageRow(
+        name="labels",
+        kind="labels",
+        shape=() if expected is None else expected.shape,
+        passed=not problem,
+        compared=compared,
+        agreement=same,
+        problem=problem,
+    )
+
+
+def _gates(stages: Iterable[StageRow], chosen: Iterable[PointsRow]) -> Iterable[Gate]:
+    steps = iter(chosen)
+    for row in stages:
+        if row.kind == "labels":
+            tolerance = gates.LABELS
+            yield gates.gate(
+                "label agreement", row.name, row.agreement, ">=", tolerance.limit, tolerance.reason
+            )
+        elif row.kind == "points":
+            step = next(steps)
+            fraction = 1.0 if step.problem and step.worst_gap is None else step.stray_fraction
+            yield gates.gate(
+                "stray points", row.name, fraction, "<=", gates.STRAYS.limit, gates.STRAYS.reason
+            )
+            yield gates.gate(
+                "farthest stray from the K-th uncertainty",
+                row.name,
+                step.worst_gap,
+                "<=",
+                step.gap_limit,
+                gates.NEAR_TIE.reason,
+            )
+        else:
+            tolerance = gates.tensor_tolerance(row.name)
+            limit = tolerance.limit if row.limit is None else row.limit
+            if row.name == "logits" and row.passed:
+                continue  # its own verdict leaves pixels out, which one number cannot say
+            yield gates.gate(
+                "largest difference", row.name, row.max_abs, "<=", limit, tolerance.reason
+            )
