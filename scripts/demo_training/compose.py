@@ -69,12 +69,13 @@ def _crop(rng: np.random.Generator, material: Material, size: int) -> NDArray[np
     square = photo[top : top + side, left : left + side]
     how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(square, (size, size), interpolation=how), np.float32)
-    return np.fliplr(resized) if rng.random() < 0.5 else resized
+    mirrored = resized[:, ::-1] if rng.random() < 0.5 else resized
+    return np.ascontiguousarray(mirrored)
 
 
 def _background(rng: np.random.Generator, material: Material, size: int) -> NDArray[np.float32]:
     gain = rng.uniform(0.75, 1.15, 3).astype(np.float32)
-    return np.clip(_crop(rng, material, size) * gain, 0.0, 255.0)
+    return np.asarray(np.clip(_crop(rng, material, size) * gain, 0.0, 255.0), np.float32)
 
 
 def _paint(
