@@ -141,6 +141,14 @@ class LabelScores:
             band.add(prediction, truth)
         self.pictures += 1
 
+    def merge(self, other: LabelScores) -> None:
+        """Add the counts of another, made with the same classes and bands."""
+        self.matrix += other.matrix
+        self.pictures += other.pictures
+        for name, band in self.bands.items():
+            band.intersection += other.bands[name].intersection
+            band.union += other.bands[name].union
+
     @property
     def agreement(self) -> float:
         """Share of counted pixels with the right label; NaN before any."""

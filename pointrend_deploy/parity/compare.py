@@ -1,0 +1,187 @@
+"""A bundle beside its PyTorch reference over many pictures, with and without ground truth.
+
+Both sides get the very same canvas batch, so nothing but the graph and what runs it can differ.
+Agreement and stages are compared on the canvas, inside each picture; mIoU and boundary IoU at the
+picture's own size, both sides brought there in the same way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.parity.dataset import Pair, read_labels
+from pointrend_deploy.parity.results import PictureRow, Run, Skipped
+from pointrend_deploy.parity.scores import Scores
+from pointrend_deploy.parity.summary import worst_gates, worst_points, worst_stages
+from pointrend_deploy.parity.upsample import bilinear
+from pointrend_deploy.parity.verify import VerificationResult, verify_stages
+from pointrend_deploy.run.postprocess import labels_at_picture_size
+from pointrend_deploy.run.preprocess import Fitted, batch_of, fit, from_rgb
+from pointrend_deploy.run.source import read_picture
+
+Array = npt.NDArray[Any]
+
+
+class Candidate(Protocol):
+    """What compare needs of the runner under test."""
+
+    name: str
+    bundle: Bundle
+
+    def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """One call of the graph: its outputs by name."""
+
+
+class Reference(Protocol):
+    """What compare needs of the PyTorch runner."""
+
+    name: str
+
+    def canvas_stages(self, batch: dict[str, Array]) -> Mapping[str, Any]:
+        """Every stage in order, and ``labels``, as arrays or CPU tensors."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    pair: Pair
+    fitted: Fitted
+    truth: npt.NDArray[np.int32] | None
+
+
+def compare(
+    candidate: Candidate,
+    reference: Reference,
+    pictures: Sequence[Pair],
+    versions: Mapping[str, str] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Run:
+    """Compare a bundle with its reference.
+
+    Args:
+        candidate: a runner of the bundle.
+        reference: the torch runner of the same bundle.
+        pictures: what ``dataset.pairs`` found.
+        versions: of what ran, for the record.
+        progress: called with pictures done, pictures in all, and the current picture's name.
+
+    Returns:
+        A run, truthy when every gate passed; pictures that could not be read are in ``skipped``.
+
+    Raises:
+        DeployError: not one picture could be compared.
+    """
+    started = time.monotonic()
+    manifest = candidate.bundle.manifest
+    tell = progress or (lambda done, total, name: None)
+    scores = Scores(manifest.recipe)
+    rows: list[PictureRow] = []
+    found: list[VerificationResult] = []
+    skipped: list[Skipped] = []
+    ways: set[str] = set()
+    batch: list[_Item] = []
+    for number, pair in enumerate(pictures):
+        tell(number, len(pictures), pair.name)
+        try:
+            batch.append(_read(pair, candidate.bundle))
+        except DeployError as error:
+            skipped.append(Skipped(name=pair.name, reason=error.message))
+        if batch and (len(batch) == manifest.canvas.batch or number + 1 == len(pictures)):
+            _compare_batch(candidate, reference, batch, scores, rows, found, ways)
+            batch = []
+    if batch:
+        _compare_batch(candidate, reference, batch, scores, rows, found, ways)
+    tell(len(pictures), len(pictures), "")
+    if not rows:
+        reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[:3])
+        raise DeployError(f"no picture could be compared. {reasons}", "give readable pictures")
+    held = worst_gates(found)
+    stages = worst_stages(found)
+    return Run(
+        kind="compare",
+        passed=all(held) and all(stages),
+        candidate=candidate.name,
+        reference=reference.name,
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        canvas_hw=manifest.canvas.padded_hw,
+        first_divergent=next((row.name for row in stages if not row), None),
+        pictures=len(rows),
+        seconds=round(time.monotonic() - started, 3),
+        labels_from=", ".join(sorted(ways)),
+        stages=stages,
+        points=worst_points(found),
+        gates=held,
+        metrics=scores.rows(),
+        per_picture=tuple(sorted(rows, key=lambda row: row.agreement)),
+        skipped=tuple(skipped),
+        versions=dict(versions or {}),
+    )
+
+
+def _read(pair: Pair, bundle: Bundle) -> _Item:
+    rgb = read_picture(pair.picture).rgb
+    fitted = fit(from_rgb(rgb, bundle.manifest), bundle.manifest)
+    truth = None
+    if pair.labels is not None:
+        classes = bundle.manifest.recipe.classes
+        truth = read_labels(
+            pair.labels, len(classes.names), classes.ignore_label, pair.coding, fitted.picture_hw
+        )
+    return _Item(pair, fitted, truth)
+
+
+def _compare_batch(
+    candidate: Candidate,
+    reference: Reference,
+    batch: Sequence[_Item],
+    scores: Scores,
+    rows: list[PictureRow],
+    found: list[VerificationResult],
+    ways: set[str],
+) -> None:
+    inputs = batch_of([item.fitted for item in batch], candidate.bundle.manifest)
+    outputs = candidate.infer(inputs)
+    expected = {name: np.asarray(value) for name, value in reference.canvas_stages(inputs).items()}
+    for index, item in enumerate(batch):
+        ours = {name: value[index : index + 1] for name, value in outputs.items()}
+        theirs = {name: value[index : index + 1] for name, value in expected.items()}
+        hw = item.fitted.fitted_hw
+        result = verify_stages(theirs, ours, candidate.bundle.manifest.recipe, [hw])
+        found.append(result)
+        logits = "logits" in ours
+        answers = {"bundle": _labels_at(ours, item.fitted, logits)}
+        answers["reference"] = _labels_at(theirs, item.fitted, logits)
+        if "coarse" in theirs and candidate.bundle.manifest.recipe.point_head is not None:
+            whole = bilinear(theirs["coarse"][0], theirs["logits"].shape[2:])[None]
+            coarse = {"logits": whole, "labels": whole.argmax(axis=1).astype(np.uint8)}
+            answers["coarse"] = _labels_at(coarse, item.fitted, logits)
+        ways.add(answers["bundle"][1])
+        own = scores.add({who: labels for who, (labels, _) in answers.items()}, item.truth)
+        rows.append(
+            PictureRow(
+                name=item.pair.name,
+                size_hw=item.fitted.picture_hw,
+                agreement=result.stages[-1].agreement or 0.0,
+                worst_jaccard=min((row.jaccard for row in result.points), default=None),
+                first_divergent=result.first_divergent,
+                miou={who: miou for who, (miou, _) in own.items()},
+                boundary_iou_2px={who: boundary for who, (_, boundary) in own.items()},
+            )
+        )
+
+
+def _labels_at(
+    stages: Mapping[str, Array], fitted: Fitted, use_logits: bool
+) -> tuple[npt.NDArray[np.uint8], str]:
+    """Labels at the picture's size, by the rule of what the bundle exports."""
+    labels = stages["labels"][0] if "labels" in stages else None
+    logits = stages["logits"][0] if use_logits else None
+    return labels_at_picture_size(labels, logits, fitted.fitted_hw, fitted.picture_hw)
