@@ -52,7 +52,7 @@ def read_scenes(folder: Path = DEMO) -> list[Scene]:
         if not label.is_file():
             raise DeployError(f"{path} has no label map {label}", "restore demo/ from the archive")
         with Image.open(path) as image, Image.open(label) as indices:
-            found.append(Scene(np.asarray(image.convert("RGB")), np.asarray(indices)))
+            found.append(Scene(np.array(image.convert("RGB")), np.array(indices)))
     if not found:
         raise DeployError(f"no scene in {folder / 'scenes'}", "restore demo/ from the archive")
     return found
