@@ -105,9 +105,12 @@ def keep_pictures_safe(root: Path, out: Path) -> None:
         out: the folder for the results.
 
     Raises:
-        DeployError: the pictures lie in ``out`` or in its ``labels`` or ``overlays``, or these are
-            there without the ``results.json`` of an earlier run (ground truth, perhaps).
+        DeployError: ``out`` is a file; the pictures lie in it or in its ``labels`` or
+            ``overlays``; or these are there without the ``results.json`` of an earlier run
+            (ground truth, perhaps).
     """
+    if out.exists() and not out.is_dir():
+        raise DeployError(f"{out} is a file, not a folder for the results", "choose another --out")
     if root.resolve() == out.resolve() or _is_result(root, out):
         raise DeployError(
             f"the results would be mixed with the pictures in {root}", "choose another --out"

@@ -97,7 +97,7 @@ def resize_image(image: UInt8, hw: HW) -> UInt8:
     resized = Image.fromarray(np.ascontiguousarray(image)).resize(
         (hw[1], hw[0]), Image.Resampling.BILINEAR
     )
-    return np.asarray(resized)
+    return np.array(resized)
 
 
 def normalise(image: UInt8, preprocess: Preprocess) -> Float32:

@@ -88,7 +88,7 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True):
             inference = sorted(picture.ms["infer"] for picture in self.pictures)
             lines.append(f"inference: {inference[len(inference) // 2]:.1f} ms a picture (median)")
         if self.sub_folders_left:
-            lines.append(f"{self.sub_folders_left} sub-folders were not looked into")
+            lines.append(f"sub-folders not looked into: {self.sub_folders_left}")
         if self.skipped:
             lines.append(f"{len(self.skipped)} skipped:")
             lines += [f"  {item.file}: {item.reason}" for item in self.skipped]
@@ -110,9 +110,9 @@ def result_names(files: Sequence[Path]) -> list[str]:
         ``folder/stem``, or ``folder/stem.suffix`` where the stem is not the picture's alone.
     """
     stems = [file.with_suffix("").as_posix() for file in files]
-    folded = [stem.casefold() for stem in stems]
+    shared = Counter(stem.casefold() for stem in stems)
     wanted = [
-        stem if folded.count(stem.casefold()) == 1 else file.as_posix()
+        stem if shared[stem.casefold()] == 1 else file.as_posix()
         for stem, file in zip(stems, files, strict=True)
     ]
     taken: set[str] = set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,7 @@ def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
         below = 0 if recursive else len(sub_folders(path))
         raise DeployError(
             f"no picture in the folder {path}"
-            + (f" ({below} sub-folders were not looked into)" if below else ""),
+            + (f" (sub-folders not looked into: {below})" if below else ""),
             f"pictures are files that end in {' '.join(SUFFIXES)}",
         )
     return found
@@ -111,21 +110,23 @@ def read_picture(path: str | Path) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's doubts end as a picture or as an error here
             return Picture(path, _decode(path))
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        if isinstance(error, UnidentifiedImageError):
-            raise DeployError(
-                f"{path} is not a picture, or of a kind Pillow cannot read",
-                "JPEG, PNG, TIFF, BMP, WebP and GIF can be read",
-            ) from error
+    except DeployError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DeployError(
+            f"{path} is not a picture, or of a kind Pillow cannot read",
+            "JPEG, PNG, TIFF, BMP, WebP and GIF can be read",
+        ) from error
+    except Image.DecompressionBombError as error:
         raise _too_large(path) from error
-    except OSError as error:
-        if error.strerror:  # the system's word (permission, a failing disk), not the decoder's
-            raise DeployError(f"cannot read picture {path}: {error.strerror}") from error
-        raise _corrupt(path, error) from error
-    except (SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error) as e:
-        raise _corrupt(path, e) from e  # what Pillow's decoders raise on broken headers
     except MemoryError as error:
         raise DeployError(f"picture {path} does not fit in memory", "shrink it first") from error
+    except Exception as error:  # decoders raise whatever broken bytes led them to
+        if isinstance(error, OSError) and error.strerror:  # the system's word, not a decoder's
+            raise DeployError(f"cannot read picture {path}: {error.strerror}") from error
+        raise DeployError(
+            f"picture {path} is truncated or corrupt: {error}", "copy or download it again"
+        ) from error
 
 
 def _decode(path: Path) -> npt.NDArray[np.uint8]:
@@ -162,10 +163,4 @@ def _too_large(path: Path) -> DeployError:
     return DeployError(
         f"picture {path} is too large: more than {MAX_PIXELS:,} pixels (a decompression bomb?)",
         "shrink it or cut it into tiles first",
-    )
-
-
-def _corrupt(path: Path, error: Exception) -> DeployError:
-    return DeployError(
-        f"picture {path} is truncated or corrupt: {error}", "copy or download it again"
     )

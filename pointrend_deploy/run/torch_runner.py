@@ -78,7 +78,7 @@ class TorchRunner(BundleRunner):
         rows = torch.arange(padded_h) < extent[0][:, :1]
         columns = torch.arange(padded_w) < extent[0][:, 1:]
         inside = rows[:, None, :, None] & columns[:, None, None, :]
-        return torch.where(inside, x, torch.zeros(()))
+        return torch.where(inside, x, torch.zeros(())).contiguous()
 
 
 def checked_weights(bundle: Bundle, weights: str | Path | None) -> Path:

@@ -1,0 +1,147 @@
+"""The device side on the Pythons devices have: 3.10 (JetPack 6) and 3.13.
+
+Each gets a virtual environment of its own with nothing but what running a bundle needs (no torch,
+onnx, rich or typer), under ``build/``, and must find the labels that this interpreter finds. Where
+an interpreter or its packages cannot be had the test is skipped; in CI that is a failure.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pointrend_deploy.run.folder import run_pictures
+from pointrend_deploy.run.runner import open_runner
+from tests.run.tiny_bundle import colour_picture, write_tiny_bundle
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "pointrend_deploy"
+DEVICE_SIDE = sorted(
+    [
+        *(PACKAGE / f"{name}.py" for name in ("errors", "atomic", "recipe", "bundle", "progress")),
+        *(PACKAGE / "run").glob("*.py"),
+    ]
+)
+PACKAGES = ("msgspec", "numpy", "onnxruntime", "pillow")
+TODAY = {name: version(name) for name in PACKAGES}
+PYTHONS = {  # the last releases that 3.10 gets, and today's
+    "3.10": {**TODAY, "numpy": "2.2.6", "onnxruntime": "1.23.2", "pillow": "12.3.0"},
+    "3.13": TODAY,
+}
+RUN = """
+import json, sys
+from pointrend_deploy.run.folder import run_pictures
+from pointrend_deploy.run.runner import open_runner
+bundle, pictures, out = sys.argv[1:]
+results = run_pictures(open_runner(bundle), pictures, out)
+loaded = [n for n in ("torch", "onnx", "rich", "typer") if n in sys.modules]
+python = sys.version_info[:2]
+print(json.dumps({"python": python, "skipped": len(results.skipped), "loaded": loaded}))
+"""
+
+
+def cannot(reason: str) -> NoReturn:
+    """Skip; in CI, where the interpreters are part of the promise, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason} (in CI this may not be skipped)")
+    pytest.skip(reason)
+
+
+def find_python(wanted: str) -> Path:
+    """An interpreter of that version: on PATH, or among pyenv's."""
+    candidates = [shutil.which(f"python{wanted}")]
+    if shutil.which("pyenv"):
+        root = subprocess.run(["pyenv", "root"], capture_output=True, text=True).stdout.strip()
+        folders = sorted(Path(root, "versions").glob(f"{wanted}.*"), reverse=True)
+        candidates += [str(folder / "bin" / "python") for folder in folders]
+    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    for candidate in filter(None, candidates):
+        said = subprocess.run([candidate, "-c", ask], capture_output=True, text=True)
+        if said.returncode == 0 and said.stdout.strip() == wanted:
+            return Path(candidate)
+    cannot(f"no Python {wanted} on PATH or in pyenv")
+
+
+def device_python(wanted: str) -> Path:
+    """The interpreter of an environment with the device's packages, made once and kept."""
+    pins = [f"{name}=={pin}" for name, pin in sorted(PYTHONS[wanted].items())]
+    key = hashlib.sha256(" ".join(pins).encode()).hexdigest()[:8]
+    folder = ROOT / "build" / "device-python" / f"{wanted}-{key}"
+    python, ready = folder / "bin" / "python", folder / "ready"
+    if ready.is_file():
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    made = subprocess.run(
+        [find_python(wanted), "-m", "venv", folder], capture_output=True, text=True
+    )
+    if made.returncode != 0:
+        cannot(f"Python {wanted} makes no virtual environment: {made.stderr.strip()}")
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins]
+    got = subprocess.run(install, capture_output=True, text=True)
+    if got.returncode != 0:
+        cannot(f"packages for Python {wanted} could not be installed: {got.stderr.strip()[-300:]}")
+    ready.touch()
+    return python
+
+
+@pytest.mark.parametrize("path", DEVICE_SIDE, ids=lambda path: path.name)
+def test_syntax_is_python_3_10(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 10))
+
+
+def test_the_syntax_check_sees_newer_syntax() -> None:
+    with pytest.raises(SyntaxError):
+        ast.parse("try: pass\nexcept* ValueError: pass", feature_version=(3, 10))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wanted", sorted(PYTHONS))
+def test_a_bundle_runs_there_as_it_runs_here(tmp_path: Path, wanted: str) -> None:
+    python = device_python(wanted)
+    options = {"outputs": ("labels", "logits"), "batch": 2}
+    bundle = write_tiny_bundle(tmp_path / "bundle", **options)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed, (height, width) in enumerate([(32, 48), (77, 50), (1, 30)]):
+        Image.fromarray(colour_picture(height, width, seed)).save(pictures / f"{seed}.png")
+    (pictures / "bad.png").write_bytes(b"no picture")
+
+    done = subprocess.run(
+        [python, "-W", "error", "-c", RUN, bundle, pictures, tmp_path / "there"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0, done.stderr
+    major, minor = wanted.split(".")
+    said = {"python": [int(major), int(minor)], "skipped": 1, "loaded": []}
+    assert json.loads(done.stdout) == said
+
+    run_pictures(open_runner(bundle, "onnx"), pictures, tmp_path / "here")
+    for seed in range(3):
+        here, there = (
+            np.asarray(Image.open(tmp_path / side / "labels" / f"{seed}.png"))
+            for side in ("here", "there")
+        )
+        assert np.array_equal(here, there)
+
+
+def test_in_ci_a_skip_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="may not be skipped"):
+        cannot("no Python")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception):
+        cannot("no Python")
