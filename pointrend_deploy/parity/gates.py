@@ -65,7 +65,7 @@ def rms(values: Array) -> float:
     total = 0.0
     for start in range(0, flat.size, 1 << 20):
         piece = flat[start : start + (1 << 20)].astype(np.float64)
-        total += float(piece @ piece)
+        total += float(np.square(piece).sum())
     return math.sqrt(total / flat.size) if flat.size else 0.0
 
 

@@ -140,8 +140,8 @@ def _sums(reference: Array, candidate: Array) -> tuple[float, float, float, floa
         d = np.abs(right[start : start + (1 << 20)].astype(np.float64) - a)
         largest = max(largest, float(d.max()))
         total += float(d.sum())
-        squares += float(d @ d)
-        size += float(a @ a)
+        squares += float(np.square(d).sum())
+        size += float(np.square(a).sum())
     return largest, total, squares, size
 
 

@@ -47,7 +47,7 @@ def test_pictures_without_a_label_map_are_named(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         picture(tmp_path / "images" / f"{name}.png")
     save(tmp_path / "labels" / "b.png", LABELS)
-    with pytest.raises(DeployError, match="2 of 3 pictures have no label map.*: a, c"):
+    with pytest.raises(DeployError, match=r"2 of 3 pictures have no label map.*: a, c"):
         dataset.pairs(tmp_path / "images", tmp_path / "labels")
 
 

@@ -1,0 +1,121 @@
+"""The first lines of a report: did it pass, and what does that rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pointrend_deploy.parity.figures import percent, score, small
+from pointrend_deploy.parity.results import MetricRow, Parity, Run
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure to stand large: its value, what it is, and one line below."""
+
+    value: str
+    name: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Status, one sentence, more sentences, and the figures that carry it."""
+
+    status: Literal["passed", "failed", "not compared"]
+    sentence: str
+    details: tuple[str, ...]
+    facts: tuple[Fact, ...]
+
+
+def verdict(parity: Parity) -> Verdict:
+    """What a record says in a few words; failed as soon as one run failed."""
+    if not parity.runs:
+        return Verdict(
+            "not compared", "This bundle was never held against its PyTorch reference.", (), ()
+        )
+    details = tuple(_tell(name, run) for name, run in parity.runs.items())
+    failed = next((run for run in parity.runs.values() if not run), None)
+    facts = tuple(_facts(parity))
+    if failed is None:
+        return Verdict(
+            "passed", "This bundle computes what its PyTorch reference computes.", details, facts
+        )
+    where = failed.first_divergent
+    sentence = "This bundle differs from its PyTorch reference" + (
+        f", first at stage {where}." if where else "."
+    )
+    return Verdict("failed", sentence, details, facts)
+
+
+def _tell(name: str, run: Run) -> str:
+    when = "At export" if name == "export" else f"Over {_pictures(run)}"
+    row = next((stage for stage in run.stages if not stage), None)
+    skipped = f" Left out, as not readable: {len(run.skipped)}." if run.skipped else ""
+    candidate, reference = runner_name(run.candidate), runner_name(run.reference)
+    if row is not None:
+        return f"{when}, {candidate} fails at {row.name}: {row.problem}.{skipped}"
+    gate = next((gate for gate in run.gates if not gate), None)
+    if gate is not None:
+        return f"{when}, {candidate} fails the gate “{gate.name}” of {gate.stage}.{skipped}"
+    held = len(run.stages)
+    return (
+        f"{when}, {candidate} agrees with {reference} in "
+        f"{'its labels' if held == 1 else f'all {held} stages'}, within every tolerance.{skipped}"
+    )
+
+
+def runner_name(name: str) -> str:
+    """A runner as a reader knows it."""
+    return {"onnx": "ONNX Runtime", "torch": "PyTorch"}.get(name, name)
+
+
+def _pictures(run: Run) -> str:
+    return f"{run.pictures} picture{'' if run.pictures == 1 else 's'}"
+
+
+def _facts(parity: Parity) -> list[Fact]:
+    found = []
+    run = parity.runs.get("compare") or next(iter(parity.runs.values()))
+    labels = next((stage for stage in run.stages if stage.kind == "labels"), None)
+    if labels is not None:
+        different = round((1 - (labels.agreement or 0.0)) * labels.compared)
+        found.append(
+            Fact(
+                percent(labels.agreement),
+                "labels agree",
+                f"{different:,} of {labels.compared:,} pixels differ",
+            )
+        )
+    tensors = [
+        stage
+        for each in parity.runs.values()
+        for stage in each.stages
+        if stage.max_abs is not None and stage.limit
+    ]
+    if tensors:
+        worst = max(tensors, key=lambda stage: (stage.max_abs or 0.0) / (stage.limit or 1.0))
+        found.append(
+            Fact(
+                small(worst.max_abs),
+                "largest difference for its limit",
+                f"at {worst.name}; the limit is {small(worst.limit)}",
+            )
+        )
+    rows = {row.prediction: row for row in run.metrics if row.against == "truth"}
+    if "bundle" in rows:
+        found += [
+            _score("mIoU", rows, lambda row: row.miou),
+            _score("boundary IoU, 2 px", rows, lambda row: row.boundary_iou.get("2 px")),
+        ]
+    return found
+
+
+def _score(name: str, rows: dict[str, MetricRow], of: Callable[[MetricRow], float | None]) -> Fact:
+    beside = [
+        f"{who} {score(of(rows[key]))}"
+        for key, who in (("reference", "PyTorch"), ("coarse", "coarse head alone"))
+        if key in rows
+    ]
+    return Fact(score(of(rows["bundle"])), name, "; ".join(beside))
