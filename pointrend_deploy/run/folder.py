@@ -11,7 +11,6 @@ import msgspec
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.progress import Progress, Silent
 from pointrend_deploy.run.overlay import (
     class_colours,
     label_png,
@@ -35,6 +34,13 @@ from pointrend_deploy.run.results import (
 from pointrend_deploy.run.runner import BundleRunner, Prediction
 from pointrend_deploy.run.source import Picture, list_pictures, read_picture, sub_folders
 
+Progress = Callable[[int, int], None]
+"""Told how many pictures are done, and of how many."""
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
 
 def run_pictures(
     runner: BundleRunner,
@@ -43,7 +49,7 @@ def run_pictures(
     *,
     overlays: bool = True,
     recursive: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = _silent,
 ) -> RunResults:
     """Run a bundle on a picture or on every picture of a folder.
 
@@ -58,7 +64,7 @@ def run_pictures(
         out: the folder for the results; made if need be.
         overlays: whether to write overlays as well.
         recursive: whether to look into sub-folders; NAME then keeps them.
-        progress: shows how many pictures are done; silent when absent.
+        progress: called with how many pictures are done, of how many.
 
     Returns:
         The results; a picture that cannot be read is in ``skipped`` and does not stop the rest.
@@ -87,9 +93,8 @@ def run_pictures(
         skipped=[],
     )
     results.write(out)
-    with (progress or Silent()).step("pictures", total=len(files)) as tell:
-        job = _Job(runner, root, out, overlays, dict(zip(files, names, strict=True)), tell)
-        job.run()
+    job = _Job(runner, root, out, overlays, dict(zip(files, names, strict=True)), progress)
+    job.run()
     results = msgspec.structs.replace(
         results, complete=True, pictures=job.done, skipped=job.skipped
     )
@@ -137,7 +142,7 @@ class _Job:
     out: Path
     overlays: bool
     names: dict[Path, str]
-    tell: Callable[[], None]
+    progress: Progress
     done: list[PictureResult] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
@@ -151,7 +156,7 @@ class _Job:
                 prediction = self.runner.finish(outputs, row, item.fitted)
                 item.ms |= {"infer": infer_ms, "labels": clock.lap()}
                 self.done.append(self._write(item, prediction, clock))
-                self.tell()
+                self._tell()
 
     def _batches(self, count: int) -> Iterator[list[_Item]]:
         waiting: list[_Item] = []
@@ -161,7 +166,7 @@ class _Job:
                 picture = read_picture(path)
             except DeployError as error:
                 self.skipped.append(Skipped(self._relative(path), printable(error.message)))
-                self.tell()
+                self._tell()
                 continue
             read_ms = clock.lap()
             fitted = self.runner.prepare(from_rgb(picture.rgb, self.runner.bundle.manifest))
@@ -197,6 +202,9 @@ class _Job:
 
     def _relative(self, path: Path) -> str:
         return printable(path.relative_to(self.root).as_posix())
+
+    def _tell(self) -> None:
+        self.progress(len(self.done) + len(self.skipped), len(self.names))
 
 
 @dataclass

@@ -79,21 +79,6 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True):
         text = msgspec.json.format(msgspec.json.encode(self), indent=2)
         atomic.write_bytes(out / RESULTS, text + b"\n")
 
-    def summary(self) -> str:
-        """A few lines for people: how many, how labels were found, how long, what was skipped."""
-        lines = [f"{len(self.pictures)} pictures by {self.bundle} ({self.runner} runner)"]
-        if self.pictures:
-            ways = Counter(picture.labels_from for picture in self.pictures)
-            lines.append("labels: " + ", ".join(f"{n} {way}" for way, n in sorted(ways.items())))
-            inference = sorted(picture.ms["infer"] for picture in self.pictures)
-            lines.append(f"inference: {inference[len(inference) // 2]:.1f} ms a picture (median)")
-        if self.sub_folders_left:
-            lines.append(f"sub-folders not looked into: {self.sub_folders_left}")
-        if self.skipped:
-            lines.append(f"{len(self.skipped)} skipped:")
-            lines += [f"  {item.file}: {item.reason}" for item in self.skipped]
-        return "\n".join(lines)
-
 
 def printable(text: str) -> str:
     r"""A file name that JSON can hold: bytes that are no UTF-8 become ``\udc..`` spelt out."""

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pointrend_deploy"
 DEVICE_SIDE = sorted(
     [
-        *(PACKAGE / f"{name}.py" for name in ("errors", "atomic", "recipe", "bundle", "progress")),
+        *(PACKAGE / f"{name}.py" for name in ("errors", "atomic", "recipe", "bundle")),
         *(PACKAGE / "run").glob("*.py"),
     ]
 )
@@ -83,11 +83,11 @@ def device_python(wanted: str) -> Path:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     made = subprocess.run(
-        [find_python(wanted), "-m", "venv", folder], capture_output=True, text=True
+        [str(find_python(wanted)), "-m", "venv", str(folder)], capture_output=True, text=True
     )
     if made.returncode != 0:
         cannot(f"Python {wanted} makes no virtual environment: {made.stderr.strip()}")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins]
     got = subprocess.run(install, capture_output=True, text=True)
     if got.returncode != 0:
         cannot(f"packages for Python {wanted} could not be installed: {got.stderr.strip()[-300:]}")

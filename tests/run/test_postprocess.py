@@ -29,10 +29,10 @@ def logits_of(shape: tuple[int, int, int], seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def torch_labels(logits: Any, out_hw: HW, **options: Any) -> tuple[Any, Any]:
+def torch_labels(logits: Any, out_hw: HW, **options: bool) -> tuple[Any, Any]:
     """PyTorch's labels, and by how much the best class leads the second."""
-    options = {"mode": "bilinear", "align_corners": False} | options
-    resized = F.interpolate(torch.from_numpy(logits)[None], size=out_hw, **options)[0]
+    tensor = torch.from_numpy(logits)[None]
+    resized = F.interpolate(tensor, size=out_hw, mode="bilinear", **options)[0]
     best = resized.topk(2, dim=0).values
     return resized.argmax(0).numpy(), (best[0] - best[1]).numpy()
 

@@ -29,7 +29,7 @@ from tests.run.tiny_bundle import (
 
 def expected_labels(image: Any) -> Any:
     """The brightest channel after normalisation: what the tiny graph computes."""
-    normal = (image.astype(np.float32) - np.float32(MEAN)) / np.float32(STD)
+    normal = (image - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return normal.argmax(axis=2).astype(np.uint8)
 
 

@@ -215,7 +215,7 @@ def test_what_the_system_says_is_passed_on(tmp_path: Path, monkeypatch: Any) -> 
     def deny(*_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(source.Image, "open", deny)
+    monkeypatch.setattr(Image, "open", deny)
     error = refused(path)
     assert "Permission denied" in error.message and "corrupt" not in error.message
 
