@@ -33,15 +33,16 @@ LONE_HEAD = "sem_seg_head."
 def todays_names(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """The same values under the names the reference model uses.
 
-    A semantic point head beside coarse layers that stand directly in ``sem_seg_head`` means the
-    coarse layers belong in ``sem_seg_head.coarse_sem_seg_head``.
+    A semantic point head without a ``coarse_sem_seg_head`` means that the coarse layers stand
+    directly in ``sem_seg_head``; they are moved.
 
     Raises:
         DeployError: an old and a new name of one parameter are both there.
     """
     parallel = bool(tensors) and all(name.startswith(PARALLEL_PREFIX) for name in tensors)
     plain = {name[len(PARALLEL_PREFIX) * parallel :]: name for name in tensors}
-    has_point_head = any(name.startswith(POINT_HEAD) for name in plain)
+    moved = any(name.startswith(POINT_HEAD) for name in plain)
+    moved = moved and not any(name.startswith(COARSE_HEAD) for name in plain)
     renamed: dict[str, Value] = {}
     source: dict[str, str] = {}
     for name, original in plain.items():
@@ -49,8 +50,7 @@ def todays_names(tensors: Mapping[str, Value]) -> dict[str, Value]:
         for old_start, new_start in RENAMED:
             if new.startswith(old_start):
                 new = new_start + new[len(old_start) :]
-        stands_alone = new.startswith(LONE_HEAD) and not new.startswith((POINT_HEAD, COARSE_HEAD))
-        if has_point_head and stands_alone:
+        if moved and new.startswith(LONE_HEAD) and not new.startswith(POINT_HEAD):
             new = COARSE_HEAD + new[len(LONE_HEAD) :]
         if new in renamed:
             raise DeployError(

@@ -126,11 +126,11 @@ def _pyramid(shapes: Shapes, recipe: Recipe) -> Iterator[Contradiction]:
 def _coarse_head(shapes: Shapes, spec: CoarseHeadSpec) -> Iterator[Contradiction]:
     head = re.escape(_coarse_prefix(shapes))
     convolutions: dict[int, int] = {}
-    for level in _matches(shapes, head + r"p(\d{1,3})\.0\.weight"):
-        convolutions[level] = _count(shapes, head + rf"p{level}\.(\d{1, 3})\.weight")
+    for level in sorted(_matches(shapes, head + r"p(\d{1,3})\.0\.weight")):
+        convolutions[level] = _count(shapes, f"{head}p{level}" + r"\.(\d{1,3})\.weight")
     if not convolutions:
         return
-    names = [f"p{level}" for level in sorted(convolutions)]
+    names = [f"p{level}" for level in convolutions]
     if names != sorted(spec.in_features):
         yield Contradiction(
             "coarse_head.in_features",

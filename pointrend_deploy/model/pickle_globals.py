@@ -115,6 +115,10 @@ def _encode(text: object, encoding: object = "utf-8") -> bytes:
     return text.encode("latin-1")
 
 
+def _no_bytes() -> bytes:
+    return b""
+
+
 def _dict(items: object = ()) -> dict[object, object]:
     if isinstance(items, dict):
         return items
@@ -167,7 +171,8 @@ def _device(*values: object) -> object:
     return None
 
 
-NUMPY: dict[str, Callable[..., object]] = {
+BESIDE_TORCH: dict[str, Callable[..., object]] = {
+    "builtins.bytes": _no_bytes,  # how old protocols write b""
     "numpy.dtype": NumpyDtype,
     "numpy.ndarray": NumpyArray,
     **{
@@ -180,12 +185,13 @@ NUMPY: dict[str, Callable[..., object]] = {
         )
     },
 }
-"""numpy's part, also given to ``torch.load`` in place of numpy's own functions."""
+"""numpy's part; also given to ``torch.load``, which then calls none of numpy's own functions."""
 
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8")
 
 ADMITTED: Callables = {
-    **NUMPY,
+    **BESIDE_TORCH,
+    "__builtin__.bytes": _no_bytes,
     **dict.fromkeys(STORAGE_DTYPES),
     **dict.fromkeys(f"torch.{name}" for name in (*_DTYPES, "bool")),
     "collections.OrderedDict": _dict,

@@ -23,7 +23,7 @@ from pointrend_deploy.model.pickle_instructions import (
     RefusedError,
 )
 
-MAX_INSTRUCTIONS = 3_000_000
+MAX_INSTRUCTIONS = 1_000_000
 """More than any checkpoint needs (a ResNet-101 with its optimizer takes about 100,000)."""
 
 _NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"}

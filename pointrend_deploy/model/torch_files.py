@@ -16,7 +16,7 @@ from typing import IO
 
 import torch
 
-from pointrend_deploy.model.pickle_globals import ADMITTED, NUMPY, STORAGE_DTYPES, StorageRef
+from pointrend_deploy.model.pickle_globals import ADMITTED, BESIDE_TORCH, STORAGE_DTYPES, StorageRef
 from pointrend_deploy.model.pickle_instructions import DamagedError, RefusedError
 from pointrend_deploy.model.safe_pickle import Callables, Global, PickleMachine
 
@@ -105,7 +105,7 @@ class _View(io.RawIOBase):
 
 def _torch_load(source: str | IO[bytes], mmap: bool) -> object:
     stand_ins: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
-        (call, name) for name, call in NUMPY.items()
+        (call, name) for name, call in BESIDE_TORCH.items()
     ]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
@@ -122,21 +122,21 @@ def _vet_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename: member.file_size for member in archive.infolist()}
-            for member in archive.infolist():
-                if member.compress_type != zipfile.ZIP_STORED:
-                    raise RefusedError(
-                        f"a compressed member, {member.filename}, of {member.file_size} bytes "
-                        f"in {member.compress_size}; torch.save writes none"
-                    )
-            total, size = sum(m.file_size for m in archive.infolist()), path.stat().st_size
-            if total > size:
-                raise RefusedError(f"members of {total} bytes in a file of {size}")
             index = next((name for name in members if name.split("/")[1:] == ["data.pkl"]), None)
             if index is None:
                 raise DamagedError("a zip, but not one that torch.save wrote: it has no data.pkl")
             root = index.removesuffix("data.pkl")
             if root + "constants.pkl" in members:
                 raise RefusedError("a TorchScript program, not a checkpoint")
+            total, size = sum(m.file_size for m in archive.infolist()), path.stat().st_size
+            if total > size:
+                raise RefusedError(f"members of {total} bytes in a file of {size}")
+            for member in archive.infolist():
+                if member.compress_type != zipfile.ZIP_STORED:
+                    raise RefusedError(
+                        f"a compressed member, {member.filename}, of {member.file_size} bytes "
+                        f"in {member.compress_size}; torch.save writes none"
+                    )
             if members[index] > _LARGEST_INDEX:
                 raise RefusedError(f"a data.pkl of {members[index]} bytes")
             pickle = archive.read(index)
