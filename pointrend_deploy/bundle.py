@@ -23,6 +23,7 @@ MODEL = "model.onnx"
 WEIGHTS = "weights.safetensors"
 PARITY = "parity.json"
 REPORT = "report.html"
+GALLERY = "gallery.json"
 SCHEMA = 1
 """Version of the manifest's form; a reader refuses any other."""
 

@@ -97,11 +97,10 @@ def run(
     weights: WeightsFile = None,
 ) -> None:
     """Write label maps and overlays for pictures of any size."""
-    from pointrend_deploy.progress import Bars
-    from pointrend_deploy.verbs.run import run_pictures
+    from pointrend_deploy.verbs.run import run_bundle, summary
 
-    result = run_pictures(bundle, images, out, runner=runner, weights=weights, progress=Bars())
-    print(result.summary())
+    result = run_bundle(bundle, images, out, runner=runner, weights=weights)
+    print(summary(result, out))
     if result.skipped:
         raise typer.Exit(1)
 
@@ -119,16 +118,13 @@ def compare(
     weights: WeightsFile = None,
 ) -> None:
     """Compare a bundle with its PyTorch reference; exit 3 when a gate fails."""
-    from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.compare import compare_bundle
 
-    result = compare_bundle(
-        bundle, images, labels=labels, runner=runner, weights=weights, progress=Bars()
-    )
+    result = compare_bundle(bundle, images, labels=labels, runner=runner, weights=weights)
     print(result.summary())
-    if not result.passed:
+    if not result:
         raise typer.Exit(3)
-    if result.skipped:
+    if result.run.skipped:
         raise typer.Exit(1)
 
 

@@ -1,0 +1,155 @@
+"""The exported graph beside the reference, on the same input, stage by stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from pointrend_deploy.bundle import Manifest, TensorSpec
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.model.architectures import SemanticModel
+from pointrend_deploy.parity.results import Run
+from pointrend_deploy.parity.verify import verify_stages
+from pointrend_deploy.progress import Progress
+from pointrend_deploy.recipe import Recipe
+from pointrend_deploy.run.preprocess import Fitted, batch_of, fit, from_rgb
+from pointrend_deploy.run.source import list_pictures, read_picture
+from pointrend_deploy.run.torch_runner import network_input
+from pointrend_deploy.verbs.verification_pictures import verification_picture
+
+Array = NDArray[Any]
+
+
+def tensor_specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
+    """Name, numpy dtype and static shape of a graph's inputs or outputs."""
+    return tuple(
+        TensorSpec(
+            name=value.name,
+            dtype=str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)),
+            shape=tuple(d.dim_value for d in value.type.tensor_type.shape.dim),
+        )
+        for value in values
+    )
+
+
+def verification_batch(manifest: Manifest, verify_on: str | Path | None) -> list[Fitted]:
+    """One batch of pictures on the canvas: the user's first ones, or generated ones.
+
+    Raises:
+        DeployError: there is no picture at ``verify_on``, or one cannot be read.
+    """
+    count = manifest.canvas.batch
+    if verify_on is None:
+        height, width = manifest.canvas.size_hw
+        pictures = [verification_picture(height, width, seed) for seed in range(count)]
+    else:
+        pictures = [read_picture(path).rgb for path in list_pictures(verify_on)[:count]]
+    return [fit(from_rgb(picture, manifest), manifest) for picture in pictures]
+
+
+def unread_levels(recipe: Recipe) -> set[str]:
+    """Pyramid levels that no head reads (p6 of a semantic model), so that no graph computes them."""
+    levels = ["p" + name[3:] for name in recipe.fpn.in_features]
+    if recipe.fpn.top_level:
+        levels.append(f"p{int(levels[-1][1:]) + 1}")
+    read = {*recipe.coarse_head.in_features}
+    if recipe.point_head:
+        read |= {*recipe.point_head.in_features}
+    return set(levels) - read
+
+
+def verify_graph(
+    graph: onnx.ModelProto,
+    model: SemanticModel,
+    manifest: Manifest,
+    pictures: list[Fitted],
+    progress: Progress,
+) -> Run:
+    """Run the graph in ONNX Runtime and the reference in PyTorch, and hold every stage side by side.
+
+    The graph that runs is the one exported, with its inner stages marked as outputs besides.
+
+    Args:
+        graph: the exported graph; not changed.
+        model: the reference.
+        manifest: of the bundle to be.
+        pictures: one batch on the canvas.
+
+    Returns:
+        The run for parity.json, in which everything passed.
+
+    Raises:
+        ParityError: naming the first stage that differs.
+    """
+    started = time.monotonic()
+    inputs = batch_of(pictures, manifest)
+    with progress.step("PyTorch reference"), torch.inference_mode():
+        stages = model.canvas_stages(network_input(manifest, inputs))
+        reference = {name: value.numpy() for name, value in stages.items()}
+        reference["labels"] = reference["logits"].argmax(axis=1).astype(np.uint8)
+        del stages
+    for name in unread_levels(model.recipe) - set(manifest.output_names):
+        reference.pop(name, None)
+    with progress.step("ONNX Runtime"):
+        candidate = _run_with_stages(graph, inputs, reference)
+    with progress.step("comparing"):
+        areas = [picture.fitted_hw for picture in pictures]
+        areas += areas[-1:] * (manifest.canvas.batch - len(areas))
+        result = verify_stages(reference, candidate, model.recipe, areas)
+    result.raise_if_failed()
+    return Run(
+        kind="export",
+        passed=result.passed,
+        candidate="onnx",
+        reference="torch",
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        canvas_hw=manifest.canvas.padded_hw,
+        first_divergent=result.first_divergent,
+        pictures=len(pictures),
+        seconds=round(time.monotonic() - started, 3),
+        stages=result.stages,
+        points=result.points,
+        gates=result.gates,
+        versions={"torch": torch.__version__, "onnxruntime": version("onnxruntime")},
+    )
+
+
+def _run_with_stages(
+    graph: onnx.ModelProto, inputs: dict[str, Array], reference: dict[str, Array]
+) -> dict[str, Array]:
+    import onnxruntime
+
+    widened = onnx.ModelProto()
+    widened.CopyFrom(graph)
+    made = {output for node in graph.graph.node for output in node.output}
+    has = {output.name for output in graph.graph.output}
+    for name, expected in reference.items():
+        if name in made - has:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(expected.dtype)
+            widened.graph.output.append(
+                onnx.helper.make_tensor_value_info(name, kind, expected.shape)
+            )
+    names = [output.name for output in widened.graph.output]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    raw = widened.SerializeToString()
+    del widened
+    try:
+        session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        del raw
+        outputs = session.run(names, inputs)
+    except Exception as error:  # its errors share no base class below this one
+        raise DeployError(
+            f"ONNX Runtime {onnxruntime.__version__} does not run the exported graph: {error}",
+            "please report this with the recipe and the command line",
+        ) from error
+    return dict(zip(names, outputs, strict=True))

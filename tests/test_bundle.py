@@ -1,0 +1,170 @@
+"""Bundles and atomic files: nothing half-written, nothing changed unnoticed."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pointrend_deploy import atomic
+from pointrend_deploy.bundle import (
+    Bundle,
+    Canvas,
+    Manifest,
+    Preprocess,
+    TensorSpec,
+    WeightsRecord,
+    encode_manifest,
+    sha256_of,
+)
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.recipe import load_recipe
+
+EXPORT = Path(__file__).parent.parent / "export"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for name in ("model.onnx", "weights.safetensors", "parity.json"):
+        (folder / name).write_bytes(name.encode() * 100)
+    recipe = load_recipe(EXPORT / "pointrend_semantic_fpn_r101_cityscapes.toml")
+    manifest = Manifest(
+        schema=1,
+        name=recipe.name,
+        created_by="pointrend-deploy test",
+        recipe=recipe,
+        canvas=Canvas(size_hw=(60, 60), padded_hw=(64, 64), batch=1),
+        preprocess=Preprocess(
+            location="outside",
+            channel_order="BGR",
+            pixel_mean=(1.0, 2.0, 3.0),
+            pixel_std=(1.0, 1.0, 1.0),
+        ),
+        inputs=(TensorSpec(name="image", dtype="float32", shape=(1, 3, 64, 64)),),
+        outputs=(TensorSpec(name="labels", dtype="uint8", shape=(1, 64, 64)),),
+        ops="plugin",
+        opset=18,
+        graphs={"fp32": "model.onnx"},
+        weights=WeightsRecord(
+            file="weights.safetensors",
+            sha256=sha256_of(folder / "weights.safetensors"),
+            included=True,
+            source_sha256="0" * 64,
+            source_name="model_final.pkl",
+        ),
+        versions={},
+        files={path.name: sha256_of(path) for path in sorted(folder.iterdir())},
+    )
+    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
+    return folder
+
+
+def test_opens_and_gives_its_files(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    assert opened.file("model.onnx") == bundle / "model.onnx"
+    assert opened.manifest.output_names == ("labels",)
+    assert opened.manifest.output("logits") is None
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors", "parity.json"])
+def test_one_byte_changed_is_seen(bundle: Path, name: str) -> None:
+    raw = bytearray((bundle / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (bundle / name).write_bytes(raw)
+    with pytest.raises(DeployError, match=f"{name} is not the file that was exported"):
+        Bundle.open(bundle)
+
+
+def test_any_meaningful_byte_of_the_manifest(bundle: Path) -> None:
+    path = bundle / "manifest.json"
+    original = path.read_bytes()
+    for position in range(0, len(original), 97):
+        raw = bytearray(original)
+        raw[position] ^= 1
+        path.write_bytes(raw)
+        try:
+            meant = json.loads(raw)
+        except ValueError:
+            meant = None
+        if meant == json.loads(original):
+            continue
+        with pytest.raises(DeployError):
+            Bundle.open(bundle)
+
+
+def test_weights_may_stay_behind_until_they_are_asked_for(bundle: Path) -> None:
+    (bundle / "weights.safetensors").unlink()
+    opened = Bundle.open(bundle)
+    with pytest.raises(DeployError, match=r"has no weights\.safetensors"):
+        opened.file("weights.safetensors")
+
+
+def test_update_lists_what_it_writes(bundle: Path) -> None:
+    Bundle.open(bundle).update({"parity.json": "{}", "report.md": "# ä\n"})
+    again = Bundle.open(bundle)
+    assert again.file("report.md").read_text() == "# ä\n"
+    assert again.file("parity.json").read_text() == "{}"
+    assert not list(bundle.glob(".*"))
+
+
+def test_no_bundle_other_schema_and_escaping_names(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeployError, match="is not a bundle"):
+        Bundle.open(tmp_path)
+    manifest = Bundle.open(bundle).manifest
+    path = bundle / "manifest.json"
+    path.write_bytes(encode_manifest(msgspec.structs.replace(manifest, schema=9)))
+    with pytest.raises(DeployError, match="schema 9"):
+        Bundle.open(bundle)
+    for name in ("../secret", "/etc/passwd", "a/../../b"):
+        changed = msgspec.structs.replace(manifest, files={name: "0" * 64})
+        path.write_bytes(encode_manifest(changed))
+        with pytest.raises(DeployError, match="outside the bundle"):
+            Bundle.open(bundle)
+    path.write_text("[1, 2]")
+    with pytest.raises(DeployError, match="not a bundle's manifest"):
+        Bundle.open(bundle)
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.txt"
+    atomic.write_text(target, "first")
+    with pytest.raises(ZeroDivisionError), atomic.replacing(target) as temporary:
+        temporary.write_text("second")
+        raise ZeroDivisionError
+    assert target.read_text() == "first"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with pytest.raises(DeployError, match="No space left") as caught, atomic.replacing(target) as t:
+        t.mkdir()
+        (t / "new").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "nothing that was there has changed" in caught.value.hint
+    assert [path.name for path in target.iterdir()] == ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with atomic.replacing(target) as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DeployError, match="cannot write"):
+        atomic.write_text(tmp_path / "file" / "below", "y")
