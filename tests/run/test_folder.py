@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -255,6 +255,7 @@ def test_result_names() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.from_regex(r"[aAb.]{1,3}(\.png)?", fullmatch=True), unique=True, max_size=12))
 def test_result_names_never_meet(files: list[str]) -> None:
     paths = [Path(file) for file in files if file.strip(".")]

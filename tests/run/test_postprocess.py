@@ -22,6 +22,9 @@ from pointrend_deploy.run.postprocess import (
 )
 
 HW = tuple[int, int]
+NEAR_TIE = 4e-6
+"""Two classes closer than this may change places: values up to 5 pass through nine float32
+roundings (2.4e-7 each), and PyTorch may fuse a multiplication with an addition."""
 sides = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
@@ -44,7 +47,7 @@ def test_equals_pytorch_but_for_near_ties(hw: HW, out_hw: HW, classes: int, seed
     expected, lead = torch_labels(logits, out_hw)
     found = resize_argmax(logits, out_hw)
     assert found.dtype == np.uint8 and found.shape == out_hw
-    assert lead[found != expected].max(initial=0) <= 1e-6
+    assert lead[found != expected].max(initial=0) <= NEAR_TIE
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_equals_pytorch_at_larger_sizes(hw: HW, out_hw: HW) -> None:
     logits = logits_of((19, *hw))
     expected, lead = torch_labels(logits, out_hw)
     found = resize_argmax(logits, out_hw)
-    assert lead[found != expected].max(initial=0) <= 1e-6
+    assert lead[found != expected].max(initial=0) <= NEAR_TIE
     assert (found != expected).mean() < 1e-4
 
 
@@ -97,6 +100,7 @@ def test_memory_stays_far_below_the_resized_logits() -> None:
     assert peak < resized_bytes / 8
 
 
+@settings(deadline=None)
 @given(hw=sides, out_hw=sides)
 def test_nearest_takes_the_cell_that_holds_the_pixels_centre(hw: HW, out_hw: HW) -> None:
     labels = np.arange(hw[0] * hw[1]).reshape(hw) % 251
@@ -140,7 +144,7 @@ def test_bilinear_logits_of_the_fitted_area_only() -> None:
     found, how = labels_at_picture_size(labels, logits, (30, 40), (60, 80))
     assert how == "logits-bilinear"
     expected, lead = torch_labels(np.ascontiguousarray(logits[:, :30, :40]), (60, 80))
-    assert lead[found != expected].max(initial=0) <= 1e-6
+    assert lead[found != expected].max(initial=0) <= NEAR_TIE
     bled, lead = torch_labels(np.ascontiguousarray(logits[:, :30, :41]), (60, 82))
     assert not np.array_equal(found, bled[:, :80])
 

@@ -31,6 +31,7 @@ sizes = st.tuples(sides, sides)
 # --- geometry -----------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(picture=sizes, size=sizes)
 def test_fitted_is_the_largest_inside_with_the_aspect_kept(
     picture: tuple[int, int], size: tuple[int, int]
@@ -43,11 +44,13 @@ def test_fitted_is_the_largest_inside_with_the_aspect_kept(
         assert abs(found - exact) <= Fraction(1, 2) or found == 1  # rounded, or the least there is
 
 
+@settings(deadline=None)
 @given(picture=sizes)
 def test_fitting_into_its_own_size_changes_nothing(picture: tuple[int, int]) -> None:
     assert fitted_hw(picture, picture) == picture
 
 
+@settings(deadline=None)
 @given(picture=sizes, size=sizes)
 def test_fitting_twice_is_fitting_once(picture: tuple[int, int], size: tuple[int, int]) -> None:
     once = fitted_hw(picture, size)
