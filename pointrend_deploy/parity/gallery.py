@@ -28,7 +28,7 @@ HW = tuple[int, int]
 
 TILE_SIDE = 400
 """Longest side of a tile in pixels."""
-OPACITY = 0.62
+OPACITY = 0.68
 DOT = (255, 214, 10)
 IGNORED = (0, 0, 0)
 
@@ -93,7 +93,7 @@ def make_item(
         seen |= set(np.unique(values).tolist())
         tiles.append(_tile(title, _tinted(base, _nearest(values, small), colours)))
     for step, chosen in enumerate(points):
-        title = f"points of step {step + 1} ({len(chosen.indices):,})"
+        title = f"points of step{step} ({len(chosen.indices):,})"
         where = _positions(chosen, canvas_hw or picture_hw, fitted_hw or picture_hw, small)
         tiles.append(_tile(title, _dotted(base, where)))
     legend = tuple(

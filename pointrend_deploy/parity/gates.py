@@ -84,6 +84,14 @@ def tensor_tolerance(stage: str) -> Tolerance:
     return POINT_LOGITS if stage.endswith(".point_logits") else FEATURES
 
 
+def labels_problem(agreement: float) -> str:
+    """What is wrong with a label agreement, in a few words; empty where it is enough."""
+    if agreement >= LABELS.limit:
+        return ""
+    allowed = 100 * (1 - LABELS.limit)
+    return f"{100 * (1 - agreement):.4f} % of the labels differ, more than {allowed:.2f} %"
+
+
 def gate(
     name: str,
     stage: str,

@@ -54,8 +54,8 @@ def compare_share(reference: Array, candidate: Array, allowed: float) -> StageRo
         compared=row.compared - int(beyond.sum()) * reference.shape[1],
         problem=""
         if passed
-        else f"{share:.3%} of the pixels differ by more than {limit:.3g}; "
-        f"stray points explain {allowed:.3%} at most",
+        else f"{100 * share:.3f} % of the pixels differ by more than {limit:.3g}; "
+        f"stray points explain {100 * allowed:.3f} % at most",
     )
 
 

@@ -75,7 +75,7 @@ def compare_points(
     fraction = (strays - exchangeable) / (n * k) if n * k else 0.0
     found = []
     if fraction > STRAYS.limit:
-        found.append(f"{fraction:.2%} of the points are not the reference's")
+        found.append(f"{100 * fraction:.2f} % of the points are not the reference's")
     if worst is not None and worst > gap_limit:
         found.append(f"a stray point lies {worst:.3g} from the K-th uncertainty")
     return PointsRow(

@@ -136,8 +136,11 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         # built from escaped parts; numbers and fixed words otherwise
         "chart": Markup(chart),
         "names": PREDICTION_NAMES,
-        "pictures": compare.per_picture[:MOST_PICTURES] if compare else (),
-        "more_pictures": max(0, len(compare.per_picture) - MOST_PICTURES) if compare else 0,
+        "short": {"coarse": "coarse", "reference": "PyTorch", "bundle": "bundle"},
+        "pictures": compare.per_picture[:MOST_PICTURES] if compare is not None else (),
+        "more_pictures": max(0, len(compare.per_picture) - MOST_PICTURES)
+        if compare is not None
+        else 0,
         "gallery": gallery,
         "weights": ""
         if manifest.weights.included
@@ -152,7 +155,8 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
 
 
 def _against(run: Run | None, against: str) -> list[MetricRow]:
-    return [row for row in run.metrics if row.against == against] if run else []
+    # a failed run is falsy, and its scores are wanted most of all
+    return [] if run is None else [row for row in run.metrics if row.against == against]
 
 
 def _markdown_cell(text: object) -> str:

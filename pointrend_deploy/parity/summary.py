@@ -63,15 +63,13 @@ def _pooled_labels(row: StageRow, results: Iterable[VerificationResult]) -> Stag
     compared = sum(stage.compared for stage in all_rows)
     same = sum((stage.agreement or 0.0) * stage.compared for stage in all_rows)
     share = same / compared if compared else 1.0
-    passed = share >= gates.LABELS.limit
+    problem = gates.labels_problem(share)
     return msgspec.structs.replace(
         row,
         compared=compared,
         agreement=share,
-        passed=passed,
-        problem=""
-        if passed
-        else f"{1 - share:.4%} of the labels differ, more than {1 - gates.LABELS.limit:.4%}",
+        passed=not problem,
+        problem=problem,
     )
 
 

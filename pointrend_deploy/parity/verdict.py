@@ -77,7 +77,7 @@ def _pictures(run: Run) -> str:
 
 def _facts(parity: Parity) -> list[Fact]:
     found = []
-    run = parity.runs.get("compare") or next(iter(parity.runs.values()))
+    run = parity.runs.get("compare", next(iter(parity.runs.values())))
     labels = next((stage for stage in run.stages if stage.kind == "labels"), None)
     if labels is not None:
         different = round((1 - (labels.agreement or 0.0)) * labels.compared)
@@ -99,7 +99,9 @@ def _facts(parity: Parity) -> list[Fact]:
         found.append(
             Fact(
                 small(worst.max_abs),
-                "largest difference for its limit",
+                "difference nearest to its limit"
+                if (worst.max_abs or 0.0) <= (worst.limit or 0.0)
+                else "difference farthest beyond its limit",
                 f"at {worst.name}; the limit is {small(worst.limit)}",
             )
         )

@@ -150,13 +150,14 @@ def _logits(
 
 
 def _points_stage(name: str, expected: Array, row: PointsRow) -> StageRow:
+    malformed = bool(row.problem) and row.worst_gap is None
     return StageRow(
         name=name,
         kind="points",
         shape=expected.shape,
         passed=row.passed,
         compared=expected.size,
-        agreement=1.0 - row.strays / expected.size if expected.size else 1.0,
+        agreement=None if malformed else 1.0 - row.strays / max(1, expected.size),
         problem=row.problem,
     )
 
@@ -180,8 +181,7 @@ def _labels(
         equal = [(expected[i] == found[i])[:h, :w] for i, (h, w) in enumerate(areas)]
         compared = sum(part.size for part in equal)
         same = sum(int(part.sum()) for part in equal) / compared if compared else 1.0
-        if same < gates.LABELS.limit:
-            problem = f"{1 - same:.4%} of the labels differ, more than {1 - gates.LABELS.limit:.4%}"
+        problem = gates.labels_problem(same)
     return StageRow(
         name="labels",
         kind="labels",
