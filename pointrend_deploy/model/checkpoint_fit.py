@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.instance_recipe import InstanceRecipe
+from pointrend_deploy.model.checkpoint_instance_shapes import (
+    anchor_contradictions,
+    instance_contradictions,
+)
 from pointrend_deploy.model.checkpoint_names import refuse_other_kinds, todays_names
 from pointrend_deploy.model.checkpoint_shapes import Contradiction, Shapes, contradictions
 from pointrend_deploy.recipe import InputSpec, Recipe, ResNetSpec
@@ -18,14 +23,14 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def fit_checkpoint(
-    tensors: Mapping[str, Tensor], expected: Shapes, recipe: Recipe
+    tensors: Mapping[str, Tensor], expected: Shapes, recipe: Recipe | InstanceRecipe
 ) -> dict[str, Tensor]:
     """Check a checkpoint against a recipe and give the model's tensors.
 
     Old names become today's; ``pixel_mean`` and ``pixel_std`` are compared with the recipe and
-    dropped; anchors and ``num_batches_tracked`` are dropped (a semantic model has no use for
-    them). A FrozenBN backbone without any running statistics gets mean 0 and variance 1, which is
-    what detectron2 gives such files: their statistics were folded into weight and bias.
+    dropped, and so are an instance model's anchors; ``num_batches_tracked`` is dropped. A FrozenBN
+    backbone without any running statistics gets mean 0 and variance 1, which is what detectron2
+    gives such files: their statistics were folded into weight and bias.
 
     Args:
         tensors: as :func:`~pointrend_deploy.model.checkpoint.read_checkpoint` gives them.
@@ -48,7 +53,11 @@ def fit_checkpoint(
     if isinstance(recipe.backbone, ResNetSpec) and recipe.backbone.norm == "FrozenBN":
         kept.update(_folded_statistics(kept, expected))
     shapes = {name: tuple(value.shape) for name, value in kept.items()}
-    found += contradictions(shapes, recipe)
+    if isinstance(recipe, InstanceRecipe):
+        found += anchor_contradictions(named, recipe)
+        found += instance_contradictions(shapes, recipe)
+    else:
+        found += contradictions(shapes, recipe)
     differences = _differences(kept, shapes, expected, 5 if found else _LISTED)
     if found or differences:
         raise _misfit(recipe, found, differences)
@@ -145,7 +154,9 @@ def _listed(names: list[str], at_most: int) -> str:
     return ", ".join(names[:at_most]) + more
 
 
-def _misfit(recipe: Recipe, found: list[Contradiction], differences: list[str]) -> DeployError:
+def _misfit(
+    recipe: Recipe | InstanceRecipe, found: list[Contradiction], differences: list[str]
+) -> DeployError:
     lines = [f"the checkpoint does not fit the recipe {recipe.name}"]
     if found:
         lines[0] += ", which it contradicts:"

@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pointrend_deploy.model.checkpoint_names import COARSE_HEAD, LONE_HEAD, POINT_HEAD
-from pointrend_deploy.recipe import CoarseHeadSpec, PointHeadSpec, Recipe, ResNetSpec
+from pointrend_deploy.recipe import (
+    CoarseHeadSpec,
+    EfficientNetLiteSpec,
+    FPNSpec,
+    PointHeadSpec,
+    Recipe,
+    ResNetSpec,
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -46,8 +53,8 @@ def contradictions(shapes: Shapes, recipe: Recipe) -> list[Contradiction]:
     """
     return [
         *_classes(shapes, recipe),
-        *_backbone(shapes, recipe),
-        *_pyramid(shapes, recipe),
+        *backbone_contradictions(shapes, recipe.backbone),
+        *pyramid_contradictions(shapes, recipe.fpn),
         *_coarse_head(shapes, recipe.coarse_head),
         *_point_head(shapes, recipe),
     ]
@@ -63,16 +70,18 @@ def _classes(shapes: Shapes, recipe: Recipe) -> Iterator[Contradiction]:
         )
 
 
-def _backbone(shapes: Shapes, recipe: Recipe) -> Iterator[Contradiction]:
+def backbone_contradictions(
+    shapes: Shapes, spec: ResNetSpec | EfficientNetLiteSpec
+) -> Iterator[Contradiction]:
+    """What of a recipe's ``backbone`` table the shapes contradict."""
     kind = _backbone_kind(shapes)
-    wanted = "resnet" if isinstance(recipe.backbone, ResNetSpec) else "efficientnet_lite0"
+    wanted = "resnet" if isinstance(spec, ResNetSpec) else "efficientnet_lite0"
     if kind is not None and kind != wanted:
         yield Contradiction(
             "backbone.kind", wanted, f"the checkpoint's backbone is another: {kind} would fit"
         )
-    if not isinstance(recipe.backbone, ResNetSpec) or kind != "resnet":
+    if not isinstance(spec, ResNetSpec) or kind != "resnet":
         return
-    spec = recipe.backbone
     blocks = _count(shapes, re.escape(_BOTTOM_UP) + r"res4\.(\d{1,3})\.conv1\.weight")
     depth = _DEPTH_BY_RES4_BLOCKS.get(blocks)
     if depth != spec.depth:
@@ -105,20 +114,21 @@ def _backbone_kind(shapes: Shapes) -> str | None:
     return None
 
 
-def _pyramid(shapes: Shapes, recipe: Recipe) -> Iterator[Contradiction]:
+def pyramid_contradictions(shapes: Shapes, spec: FPNSpec) -> Iterator[Contradiction]:
+    """What of a recipe's ``fpn`` table the shapes contradict."""
     levels = _matches(shapes, r"backbone\.fpn_lateral(\d{1,3})\.weight")
     names = [f"res{level}" for level in sorted(levels)]
-    if names and names != sorted(recipe.fpn.in_features):
+    if names and names != sorted(spec.in_features):
         yield Contradiction(
             "fpn.in_features",
-            list(recipe.fpn.in_features),
+            list(spec.in_features),
             f"the checkpoint's pyramid has other levels: {_plain(names)} would fit",
         )
     channels = _pyramid_channels(shapes)
-    if channels is not None and channels != recipe.fpn.out_channels:
+    if channels is not None and channels != spec.out_channels:
         yield Contradiction(
             "fpn.out_channels",
-            recipe.fpn.out_channels,
+            spec.out_channels,
             f"the checkpoint's pyramid has {channels} channels: {channels} would fit",
         )
 

@@ -13,9 +13,19 @@ from pointrend_deploy.recipe import PointHeadSpec
 
 
 class StandardPointHead(nn.Module):
-    """``num_fc`` layers of width ``fc_dim`` and a predictor, as 1x1 convolutions over points."""
+    """``num_fc`` layers of width ``fc_dim`` and a predictor, as 1x1 convolutions over points.
 
-    def __init__(self, spec: PointHeadSpec, fine_channels: int, num_classes: int) -> None:
+    The coarse logits it reads have ``num_classes`` channels; it predicts as many, or
+    ``num_outputs`` (a class-agnostic instance head: 1).
+    """
+
+    def __init__(
+        self,
+        spec: PointHeadSpec,
+        fine_channels: int,
+        num_classes: int,
+        num_outputs: int | None = None,
+    ) -> None:
         super().__init__()
         self.num_fc = spec.num_fc
         self.coarse_in_every_layer = spec.coarse_in_every_layer
@@ -23,7 +33,7 @@ class StandardPointHead(nn.Module):
         for number in range(1, spec.num_fc + 1):
             self.add_module(f"fc{number}", nn.Conv1d(channels, spec.fc_dim, 1))
             channels = spec.fc_dim + (num_classes if spec.coarse_in_every_layer else 0)
-        self.predictor = nn.Conv1d(channels, num_classes, 1)
+        self.predictor = nn.Conv1d(channels, num_outputs or num_classes, 1)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Logits of points.
@@ -33,7 +43,7 @@ class StandardPointHead(nn.Module):
             coarse: (N, C, P) logits sampled from the original coarse prediction.
 
         Returns:
-            (N, C, P).
+            (N, C, P); C is ``num_outputs`` where that was given.
         """
         x = torch.cat((fine, coarse), dim=1)
         for number in range(1, self.num_fc + 1):

@@ -1,0 +1,98 @@
+"""Region proposal network over a feature pyramid (Ren et al. 2015; Lin et al. 2017).
+
+Source: detectron2 modeling/proposal_generator/rpn.py and proposal_utils.py.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pointrend_deploy.instance_recipe import RPNSpec
+from pointrend_deploy.model.anchors import grid_anchors
+from pointrend_deploy.model.boxes import apply_deltas, clip, nonempty
+from pointrend_deploy.model.layers import Conv2d
+from pointrend_deploy.model.nms import by_score, grouped_nms
+
+UNIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+
+
+class RPNHead(nn.Module):
+    """A 3x3 convolution and two 1x1 ones, shared by all levels."""
+
+    def __init__(self, channels: int, num_anchors: int) -> None:
+        super().__init__()
+        self.conv = Conv2d(channels, channels, 3, relu=True)
+        self.objectness_logits = Conv2d(channels, num_anchors, 1)
+        self.anchor_deltas = Conv2d(channels, 4 * num_anchors, 1)
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions for every anchor of one level, in the order of the anchors.
+
+        Args:
+            feature: (N, C, H, W).
+
+        Returns:
+            Objectness logits (N, H * W * A) and deltas (N, H * W * A, 4).
+        """
+        hidden = self.conv(feature)
+        logits = self.objectness_logits(hidden).permute(0, 2, 3, 1).flatten(1)
+        deltas = self.anchor_deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4)
+        return logits, deltas
+
+
+class RPN(nn.Module):
+    """Proposals of a picture: anchors, their predictions and the selection among them."""
+
+    def __init__(self, spec: RPNSpec, channels: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.rpn_head = RPNHead(channels, len(spec.anchor_sizes[0]) * len(spec.aspect_ratios))
+
+    def anchors(self, features: dict[str, Tensor]) -> list[Tensor]:
+        """The anchors of every level, (H * W * A, 4) each, for feature maps of these sizes."""
+        spec = self.spec
+        return [
+            grid_anchors(
+                sizes,
+                spec.aspect_ratios,
+                (features[name].shape[2], features[name].shape[3]),
+                2 ** int(name[1:]),
+                spec.anchor_offset,
+                features[name],
+            )
+            for name, sizes in zip(spec.in_features, spec.anchor_sizes, strict=True)
+        ]
+
+    def forward(
+        self, features: dict[str, Tensor], image_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Proposals of one picture.
+
+        The best ``pre_nms_topk`` a level, decoded and clipped to the picture, empty ones and those
+        that are not finite dropped, then NMS within each level and the best ``post_nms_topk``.
+
+        Args:
+            features: pyramid levels (1, C, h, w) by name.
+            image_hw: size of the picture without padding, in pixels of the network input.
+
+        Returns:
+            Boxes (P, 4) and objectness logits (P,), by falling logit; P may be 0.
+        """
+        spec = self.spec
+        boxes, scores, levels = [], [], []
+        for level, (name, anchors) in enumerate(
+            zip(spec.in_features, self.anchors(features), strict=True)
+        ):
+            logits, deltas = (prediction[0] for prediction in self.rpn_head(features[name]))
+            best = by_score(logits)[: spec.pre_nms_topk]
+            boxes.append(apply_deltas(deltas[best], anchors[best], UNIT_WEIGHTS)[:, 0])
+            scores.append(logits[best])
+            levels.append(torch.full_like(best, level))
+        box, score, group = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
+        finite = box.isfinite().all(dim=1) & score.isfinite()
+        box, score, group = clip(box[finite], image_hw), score[finite], group[finite]
+        solid = nonempty(box)
+        box, score, group = box[solid], score[solid], group[solid]
+        kept = grouped_nms(box, score, group, spec.nms_threshold)[: spec.post_nms_topk]
+        return box[kept], score[kept]
