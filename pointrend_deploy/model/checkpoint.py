@@ -81,6 +81,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except DeployError as error:
         raise DeployError(f"{path}: {error.message}", error.hint) from error
+    except OSError as error:
+        raise DeployError(
+            f"cannot read the checkpoint {path}: {error.strerror or error}",
+            "copy it to a local disk",
+        ) from error
     except MemoryError as error:
         raise DeployError(f"{path} does not fit into this machine's memory") from error
 
@@ -134,7 +139,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         tensors: dict[str, Tensor] = load_file(path, device="cpu")
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"it is not a whole safetensors file ({error})") from error
     if not tensors:
         raise DeployError("it holds no tensors", _SAVE_AGAIN)

@@ -85,7 +85,11 @@ _BACKBONE_ONLY = (
 _KINDS: tuple[tuple[tuple[str, ...], Kind], ...] = (
     (
         ("roi_heads.mask_head.parameter_head.",),
-        Kind("an Implicit PointRend instance checkpoint", "instance", _INSTANCE),
+        Kind(
+            "an Implicit PointRend instance checkpoint",
+            "instance",
+            f"no recipe describes Implicit PointRend; {_LISTED}",
+        ),
     ),
     (
         ("roi_heads.mask_head.point_head.",),

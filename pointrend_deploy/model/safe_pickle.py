@@ -4,7 +4,8 @@ Python's own unpickler imports and calls whatever a file names. This one builds 
 lists, tuples and dicts, and calls nothing but the functions handed to it, looked up by the full
 name written in the file. It also holds a hostile file to memory in proportion to its size: large
 byte strings are views of the input, lengths are checked before anything is read, the memo is a
-dict (an index of 2**31 costs nothing), and the number of instructions is bounded.
+dict (an index of 2**31 costs nothing), and the number of instructions and what calls may copy are
+bounded.
 
 Source: the instructions are those documented in CPython's ``Lib/pickletools.py`` (protocols 0..5).
 """

@@ -140,7 +140,9 @@ def _vet_zip(path: Path) -> None:
             if members[index] > _LARGEST_INDEX:
                 raise RefusedError(f"a data.pkl of {members[index]} bytes")
             pickle = archive.read(index)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (RefusedError, DamagedError):
+        raise
+    except Exception as error:  # zipfile meets broken bytes with many kinds
         raise DamagedError(f"the zip is not whole: {error}") from error
 
     def storage(persistent_id: object) -> StorageRef:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +26,7 @@ from pointrend_deploy.recipe import (
     Recipe,
     ResNetSpec,
     check_recipe,
+    load_recipe,
 )
 
 BASE = Recipe(
@@ -337,7 +340,7 @@ def test_pixel_statistics_against_the_recipe(key: str, held: list[float], said: 
 @pytest.mark.parametrize(
     ("names", "what", "advice"),
     [
-        (["roi_heads.mask_head.parameter_head.fc1.weight"], "Implicit PointRend", "instance"),
+        (["roi_heads.mask_head.parameter_head.fc1.weight"], "Implicit PointRend", "no recipe"),
         (["roi_heads.mask_point_head.fc1.weight"], "PointRend instance", "instance"),
         (["roi_heads.mask_head.mask_fcn1.weight"], "Mask R-CNN", "instance"),
         (["roi_heads.mask_head.x", "sem_seg_head.p2.0.weight"], "Panoptic FPN", "recipe"),
@@ -371,3 +374,31 @@ def test_degenerate_shapes_everywhere() -> None:
     for shape in ((), (0,), (0, 0, 0), (0, 0, 0, 0)):
         tensors = {name: torch.ones(shape) for name in shapes_of(BASE)}
         assert "of another shape" in refusal(tensors).message
+
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def detectron2_keys(name: str) -> dict[str, Tensor]:
+    keys = json.loads((REPOSITORY / "tests" / "goldens" / "keys" / f"{name}.json").read_text())
+    return {key: torch.tensor(0.5).expand(shape) for key, (shape, _) in keys.items()}
+
+
+@pytest.mark.parametrize(
+    ("recipe_name", "keys"),
+    [
+        ("pointrend_semantic_fpn_r101_cityscapes", "pointrend_semantic_R101_cityscapes"),
+        ("semantic_fpn_r50_coco_stuff", "semantic_fpn_R50"),
+    ],
+)
+def test_shipped_recipes_fit_detectron2s_own_parameters(recipe_name: str, keys: str) -> None:
+    recipe = load_recipe(REPOSITORY / "export" / f"{recipe_name}.toml")
+    tensors = detectron2_keys(keys)
+    assert {name: tuple(value.shape) for name, value in tensors.items()} == shapes_of(recipe)
+    assert list(fit(tensors, recipe)) == list(shapes_of(recipe))
+
+
+def test_detectron2s_other_semantic_model() -> None:
+    message = refusal(detectron2_keys("semantic_fpn_R50")).message
+    assert "`classes.names` is 5 names; the checkpoint predicts 54 classes" in message
+    assert "`point_head` is present" in message
