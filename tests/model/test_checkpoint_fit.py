@@ -2,86 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 import torch
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.architectures import build_model, model_from_tensors
-from pointrend_deploy.model.checkpoint_fit import fit_checkpoint
+from pointrend_deploy.model.architectures import model_from_tensors
 from pointrend_deploy.model.checkpoint_names import kind_of, todays_names
 from pointrend_deploy.recipe import (
-    ClassesSpec,
-    CoarseHeadSpec,
-    EfficientNetLiteSpec,
-    FPNSpec,
-    InputSpec,
-    PointHeadSpec,
-    Recipe,
-    ResNetSpec,
-    check_recipe,
     load_recipe,
 )
-
-BASE = Recipe(
-    name="small",
-    task="semantic",
-    input=InputSpec(
-        channel_order="BGR", pixel_mean=(103.53, 116.28, 123.675), pixel_std=(1.0, 1.0, 1.0)
-    ),
-    classes=ClassesSpec(names=("a", "b", "c", "d", "e")),
-    backbone=ResNetSpec(depth=50, width_per_group=8),
-    fpn=FPNSpec(out_channels=64),
-    coarse_head=CoarseHeadSpec(channels=32),
-    point_head=PointHeadSpec(fc_dim=48),
+from tests.model.checkpoints import (
+    BASE,
+    COARSE_ONLY,
+    changed,
+    checkpoint_of,
+    fit,
+    refusal,
+    shapes_of,
 )
-COARSE_ONLY = msgspec.structs.replace(BASE, point_head=None)
-
-Change = dict[str, dict[str, Any]]
-
-
-def changed(recipe: Recipe, change: Change) -> Recipe:
-    parts = {
-        part: msgspec.structs.replace(getattr(recipe, part), **values)
-        for part, values in change.items()
-    }
-    return check_recipe(msgspec.structs.replace(recipe, **parts))
-
-
-@functools.lru_cache(maxsize=64)
-def shapes_of(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        state = build_model(recipe).state_dict()
-    return {
-        name: tuple(value.shape)
-        for name, value in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
-
-
-def checkpoint_of(recipe: Recipe) -> dict[str, Tensor]:
-    """Tensors of a recipe's model; each repeats one number, so they take no memory."""
-    return {
-        name: torch.tensor(0.5 + i / 1024).expand(shape)
-        for i, (name, shape) in enumerate(shapes_of(recipe).items())
-    }
-
-
-def fit(tensors: dict[str, Tensor], recipe: Recipe = BASE) -> dict[str, Tensor]:
-    return fit_checkpoint(tensors, shapes_of(recipe), recipe)
-
-
-def refusal(tensors: dict[str, Tensor], recipe: Recipe = BASE) -> DeployError:
-    with pytest.raises(DeployError) as caught:
-        fit(tensors, recipe)
-    assert caught.value.hint
-    return caught.value
 
 
 def test_fitting_tensors_come_in_the_models_order() -> None:
@@ -170,116 +112,6 @@ def test_statistics_that_only_some_norms_lack() -> None:
     assert "1 missing: backbone.bottom_up.res3.1.conv2.norm.running_var" in found.message
 
 
-@pytest.mark.parametrize(
-    ("change", "key", "fits"),
-    [
-        ({"backbone": {"depth": 101}}, "backbone.depth", "23 blocks: 101 would fit"),
-        ({"backbone": {"groups": 2}}, "backbone.groups", "2 x 8 channels: 2 would fit"),
-        (
-            {"backbone": {"groups": 2, "width_per_group": 4}},
-            "backbone.width_per_group",
-            "2 x 4 channels: 4 would fit",
-        ),
-        ({"classes": {"names": ("a", "b", "c")}}, "classes.names", "3 names would fit"),
-        ({"fpn": {"out_channels": 96}}, "fpn.out_channels", "96 would fit"),
-        (
-            {
-                "fpn": {"in_features": ("res3", "res4", "res5")},
-                "coarse_head": {"in_features": ("p3", "p4", "p5")},
-                "point_head": {"in_features": ("p3",)},
-            },
-            "fpn.in_features",
-            '["res3", "res4", "res5"] would fit',
-        ),
-        (
-            {"coarse_head": {"in_features": ("p2", "p3")}},
-            "coarse_head.in_features",
-            '["p2", "p3"] would fit',
-        ),
-        ({"coarse_head": {"channels": 64}}, "coarse_head.channels", "64 would fit"),
-        ({"coarse_head": {"norm": ""}}, "coarse_head.norm", '"" would fit'),
-        (
-            {
-                "coarse_head": {"in_features": ("p3", "p4", "p5"), "common_stride": 8},
-                "point_head": {"subdivision_steps": 3},
-            },
-            "coarse_head.common_stride",
-            "8 would fit",
-        ),
-        ({"point_head": {"fc_dim": 80}}, "point_head.fc_dim", "80 would fit"),
-        ({"point_head": {"num_fc": 2}}, "point_head.num_fc", "2 would fit"),
-        ({"point_head": {"num_fc": 1}}, "point_head.num_fc", "1 would fit"),
-        (
-            {"point_head": {"coarse_in_every_layer": True}},
-            "point_head.coarse_in_every_layer",
-            "true would fit",
-        ),
-        (
-            {"point_head": {"in_features": ("p2", "p3")}},
-            "point_head.in_features",
-            "133 = 2 x 64 + 5 channels: 2 features would fit",
-        ),
-    ],
-)
-def test_contradictions_both_ways(change: Change, key: str, fits: str) -> None:
-    other = changed(BASE, change)
-    found = refusal(checkpoint_of(other))
-    assert f"`{key}` is " in found.message
-    assert fits in found.message
-    assert "set those keys" in found.hint
-    assert f"`{key}` is " in refusal(checkpoint_of(BASE), other).message
-    assert fit(checkpoint_of(other), other)
-
-
-def test_one_error_lists_every_contradiction() -> None:
-    other = changed(
-        BASE,
-        {
-            "backbone": {"depth": 101},
-            "classes": {"names": ("a", "b", "c")},
-            "point_head": {"fc_dim": 80, "num_fc": 2, "coarse_in_every_layer": True},
-        },
-    )
-    tensors = checkpoint_of(other) | {"pixel_mean": torch.tensor([1.0, 2.0, 3.0])}
-    found = refusal(tensors)
-    keys = [line.split("`")[1] for line in found.message.splitlines() if line.startswith("  - `")]
-    assert keys == [
-        "input.pixel_mean",
-        "classes.names",
-        "backbone.depth",
-        "point_head.fc_dim",
-        "point_head.num_fc",
-        "point_head.coarse_in_every_layer",
-    ]
-    assert "that the model has no place for: backbone.bottom_up.res4.6" in found.message
-    assert len(found.message) < 4000
-
-
-def test_another_backbone() -> None:
-    other = msgspec.structs.replace(
-        BASE,
-        backbone=EfficientNetLiteSpec(),
-        fpn=FPNSpec(in_features=("res2", "res3", "res4"), out_channels=64, top_level=False),
-        coarse_head=CoarseHeadSpec(in_features=("p2", "p3", "p4"), channels=32),
-    )
-    assert "efficientnet_lite0 would fit" in refusal(checkpoint_of(other)).message
-    assert "resnet would fit" in refusal(checkpoint_of(BASE), other).message
-
-
-def test_point_head_present_and_absent() -> None:
-    assert "`point_head` is present" in refusal(checkpoint_of(COARSE_ONLY)).message
-    assert "`point_head` is absent" in refusal(checkpoint_of(BASE), COARSE_ONLY).message
-
-
-def test_class_agnostic_point_head() -> None:
-    tensors = checkpoint_of(BASE)
-    tensors["sem_seg_head.point_head.predictor.weight"] = torch.ones(1, 48, 1)
-    tensors["sem_seg_head.point_head.predictor.bias"] = torch.ones(1)
-    message = refusal(tensors).message
-    assert "class-agnostic" in message
-    assert "logit for each of 5 classes" in message
-
-
 def test_missing_extra_and_misshapen_in_one_error() -> None:
     tensors = checkpoint_of(BASE)
     del tensors["backbone.fpn_output3.bias"]
@@ -318,23 +150,6 @@ def test_float64_values_too_large() -> None:
     tensors = checkpoint_of(BASE)
     tensors["backbone.fpn_output3.bias"] = torch.full((64,), 1e300, dtype=torch.float64)
     assert "too large for float32: backbone.fpn_output3.bias" in refusal(tensors).message
-
-
-@pytest.mark.parametrize(
-    ("key", "held", "said"),
-    [
-        ("pixel_mean", [102.0, 116.28, 123.675], "[102.0, 116.28, 123.675]"),
-        ("pixel_mean", [123.675, 116.28, 103.53], "reversed: is `input.channel_order` RGB?"),
-        ("pixel_mean", [103.53, float("nan"), 123.675], "nan"),
-        ("pixel_mean", [103.53], "[103.53]"),
-        ("pixel_std", [57.375, 57.12, 58.395], "[57.375, 57.12, 58.395]"),
-        ("pixel_std", [1.0, 1.0, 1.002], "[1.0, 1.0, 1.002]"),
-    ],
-)
-def test_pixel_statistics_against_the_recipe(key: str, held: list[float], said: str) -> None:
-    message = refusal(checkpoint_of(BASE) | {key: torch.tensor(held).view(-1, 1, 1)}).message
-    assert f"`input.{key}` is " in message
-    assert said in message
 
 
 @pytest.mark.parametrize(
