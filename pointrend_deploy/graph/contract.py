@@ -1,0 +1,241 @@
+"""Refuse a graph that breaks the promises a bundle makes about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.bodies import TOPK_LIMIT
+from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN
+
+TensorSpecs = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Name -> (dtype as numpy spells it, shape)."""
+
+ALLOWED_OPS: Final = frozenset(
+    "Add And ArgMax Cast Clip Concat Constant Conv Div Equal Expand Gather Greater GridSample "
+    "Identity InstanceNormalization Less Max MaxPool Min Mul Pad Relu Reshape Resize "
+    "ScatterElements Slice Split Squeeze Sub TopK Transpose Unsqueeze Where".split()
+)
+"""Standard ops a graph may hold; each builds in TensorRT-RTX 1.7 and is in TensorRT 10.3's list."""
+
+CUSTOM_ARITY: Final = {SAMPLE: (2, 1), UNCERTAIN: (1, 1)}
+"""Inputs and outputs of each custom op."""
+
+FP32_TYPES: Final = frozenset({"float32", "int64", "int32", "bool", "uint8"})
+"""Types of values in an FP32 graph."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a graph must be.
+
+    Attributes:
+        inputs: name -> (dtype, shape), in order.
+        outputs: the same for outputs.
+        opset: 18 or 19.
+        ops: ``plugin`` or ``native``.
+        types: dtypes its values may have.
+    """
+
+    inputs: TensorSpecs
+    outputs: TensorSpecs
+    opset: int = 18
+    ops: Literal["plugin", "native"] = "plugin"
+    types: frozenset[str] = FP32_TYPES
+
+
+def check_contract(model: onnx.ModelProto, expected: Expected) -> None:
+    """Check every promise.
+
+    Raises:
+        DeployError: the first broken promise: what is wrong and where.
+    """
+    _check_opsets(model, expected)
+    _check_ends("input", model.graph.input, expected.inputs)
+    _check_ends("output", model.graph.output, expected.outputs)
+    _check_values(model, expected)
+    functions = {function.name: function for function in model.functions}
+    for node in model.graph.node:
+        if node.domain == DOMAIN:
+            _check_custom(node, expected, functions)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    bodies = {output for node in model.graph.node for output in node.output}
+    if len(bodies) != sum(len(node.output) for node in model.graph.node):
+        raise DeployError("two nodes of the graph write the same value")
+    _check_nodes(model.graph.node, constants)
+    for function in model.functions:
+        _check_nodes(function.node, {})
+
+
+def _check_opsets(model: onnx.ModelProto, expected: Expected) -> None:
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    opset = opsets.pop("", 0) or opsets.pop("ai.onnx", 0)
+    if opset not in (18, 19):
+        raise DeployError(
+            f"the graph is of opset {opset}, not 18 or 19",
+            "at opset 20 TensorRT silently samples the nearest cell; export again at 18",
+        )
+    if opset != expected.opset:
+        raise DeployError(f"the graph is of opset {opset}, not {expected.opset} as asked")
+    for domain in opsets:
+        if domain != DOMAIN or expected.ops == "native":
+            raise DeployError(
+                f"a graph with --ops {expected.ops} imports the domain {domain!r}",
+                "only standard ops and, with --ops plugin, the domain pointrend may be in it",
+            )
+
+
+def _check_ends(kind: str, values: Iterable[onnx.ValueInfoProto], expected: TensorSpecs) -> None:
+    found = {value.name: _spec(value) for value in values}
+    if list(found) != list(expected):
+        raise DeployError(f"the graph's {kind}s are {list(found)}, not {list(expected)}")
+    for name, (dtype, shape) in expected.items():
+        if found[name] != (dtype, shape):
+            raise DeployError(
+                f"{kind} {name} is {found[name][0]} {list(found[name][1])}, "
+                f"not {dtype} {list(shape)}"
+            )
+
+
+def _spec(value: onnx.ValueInfoProto) -> tuple[str, tuple[int | str, ...]]:
+    tensor = value.type.tensor_type
+    dims = tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+        for dim in tensor.shape.dim
+    )
+    return _dtype_name(tensor.elem_type), dims
+
+
+def _dtype_name(code: int) -> str:
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(code))
+    except KeyError:
+        return f"ONNX type {code}"
+
+
+def _check_values(model: onnx.ModelProto, expected: Expected) -> None:
+    known = set()
+    for value in [*model.graph.value_info, *model.graph.output]:
+        known.add(value.name)
+        dtype, shape = _spec(value)
+        if not all(isinstance(side, int) and side > 0 for side in shape):
+            raise DeployError(
+                f"value {value.name} has the shape {list(shape)}; every size is fixed and positive"
+            )
+        if dtype not in expected.types:
+            raise DeployError(
+                f"value {value.name} is {dtype}; allowed are {sorted(expected.types)}"
+            )
+    for tensor in model.graph.initializer:
+        if _dtype_name(tensor.data_type) not in expected.types:
+            raise DeployError(f"constant {tensor.name} is {_dtype_name(tensor.data_type)}")
+    for node in model.graph.node:
+        for output in node.output:
+            if output and output not in known:
+                raise DeployError(f"value {output} of node {node.name} has no known shape")
+
+
+def _check_custom(
+    node: onnx.NodeProto, expected: Expected, functions: Mapping[str, onnx.FunctionProto]
+) -> None:
+    if expected.ops == "native":
+        raise DeployError(f"node {node.name} is custom ({node.op_type}); --ops native has none")
+    if node.op_type not in CUSTOM_ARITY:
+        raise DeployError(f"node {node.name}: {DOMAIN} has no op {node.op_type}")
+    if (len(node.input), len(node.output)) != CUSTOM_ARITY[node.op_type]:
+        raise DeployError(f"node {node.name}: {node.op_type} has a fixed number of inputs")
+    attributes = {attribute.name for attribute in node.attribute}
+    needed = set(PLUGIN_ATTRIBUTES) | ({"k"} if node.op_type == UNCERTAIN else set())
+    if not needed <= attributes:
+        raise DeployError(
+            f"node {node.name} lacks the attributes {sorted(needed - attributes)}",
+            "TensorRT finds a plugin's creator by plugin_namespace and plugin_version",
+        )
+    function = functions.get(node.op_type)
+    if function is None or function.domain != DOMAIN:
+        raise DeployError(
+            f"node {node.name}: {node.op_type} has no function body",
+            "without it only a runtime that has the plugin can run the file",
+        )
+
+
+def _check_nodes(nodes: Iterable[onnx.NodeProto], constants: Mapping[str, TensorProto]) -> None:
+    sizes: dict[str, list[int]] = {
+        name: [int(v) for v in numpy_helper.to_array(tensor).reshape(-1)]
+        for name, tensor in constants.items()
+        if tensor.data_type == TensorProto.INT64 and len(tensor.dims) <= 1
+    }
+    for node in nodes:
+        if node.domain == DOMAIN:
+            continue
+        values = dict(_attributes(node))
+        if node.domain not in ("", "ai.onnx") or node.op_type not in ALLOWED_OPS:
+            raise DeployError(
+                f"node {node.name}: {node.domain}::{node.op_type} is not an op of a deployable graph",
+                f"allowed are {', '.join(sorted(ALLOWED_OPS))}",
+            )
+        if node.op_type == "Constant":
+            constant = values.get("value_ints", values.get("value"))
+            if isinstance(constant, TensorProto):
+                constant = [int(v) for v in numpy_helper.to_array(constant).reshape(-1)]
+            if isinstance(constant, (list, tuple)):
+                sizes[node.output[0]] = [int(v) for v in constant]
+        _check_attributes(node, values)
+        if node.op_type == "TopK":
+            _check_topk(node, sizes)
+
+
+def _attributes(node: onnx.NodeProto) -> Iterator[tuple[str, object]]:
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            continue
+        value = onnx.helper.get_attribute_value(attribute)
+        yield attribute.name, value.decode() if isinstance(value, bytes) else value
+
+
+_FIXED_ATTRIBUTES: Final[Mapping[str, Mapping[str, tuple[object, ...]]]] = {
+    "GridSample": {"mode": ("bilinear",), "padding_mode": ("zeros",), "align_corners": (0,)},
+    "ScatterElements": {"reduction": ("none",)},
+    "Resize": {
+        "mode": ("nearest", "linear"),
+        "coordinate_transformation_mode": ("half_pixel", "pytorch_half_pixel", "asymmetric"),
+        "antialias": (0,),
+    },
+    "TopK": {"largest": (1,), "sorted": (1,)},
+}
+_DEFAULTS: Final[Mapping[str, object]] = {
+    "padding_mode": "zeros",
+    "align_corners": 0,
+    "reduction": "none",
+    "antialias": 0,
+    "coordinate_transformation_mode": "half_pixel",
+    "largest": 1,
+    "sorted": 1,
+}
+
+
+def _check_attributes(node: onnx.NodeProto, values: Mapping[str, object]) -> None:
+    for name, allowed in _FIXED_ATTRIBUTES.get(node.op_type, {}).items():
+        default = _DEFAULTS.get(name, "bilinear" if node.op_type == "GridSample" else "nearest")
+        value = values.get(name, default)
+        if value not in allowed:
+            raise DeployError(
+                f"node {node.name}: {node.op_type} has {name}={value}; it must be "
+                f"{' or '.join(map(str, allowed))}"
+            )
+
+
+def _check_topk(node: onnx.NodeProto, sizes: Mapping[str, list[int]]) -> None:
+    k = sizes.get(node.input[1])
+    if k is None or len(k) != 1:
+        raise DeployError(f"node {node.name}: the k of TopK is not a constant")
+    if not 1 <= k[0] <= TOPK_LIMIT:
+        raise DeployError(
+            f"node {node.name}: TopK with k = {k[0]}; TensorRT takes 1 to {TOPK_LIMIT}",
+            "select in rounds, as the body of PointRendUncertain does",
+        )

@@ -1,0 +1,80 @@
+"""The custom ops of domain ``pointrend``: their contract, and how the traceable modules call them.
+
+| op | inputs | output | attributes |
+|---|---|---|---|
+| PointRendSample | features (N, C, H, W), points (N, P, 2) float32, (x, y) in [0, 1] | (N, C, P), the type of features | plugin_namespace, plugin_version |
+| PointRendUncertain | uncertainty (N, L) float32, higher is more uncertain | flat indices (N, k) int64 | k, plugin_namespace, plugin_version |
+
+PointRendSample is bilinear with cell centres at (i + 0.5) / size and zeros outside the map.
+PointRendUncertain gives the k highest in descending order, ties to the lower index, 1 <= k <= L.
+
+TensorRT's parser matches op names only, not domains, so both names are unlike any ONNX or TensorRT
+op. Arity is fixed. The bodies, standard ops only, are in bodies.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from pointrend_deploy.model.point_ops import point_sample
+
+DOMAIN: Final = "pointrend"
+VERSION: Final = 1
+SAMPLE: Final = "PointRendSample"
+UNCERTAIN: Final = "PointRendUncertain"
+PLUGIN_ATTRIBUTES: Final = {"plugin_namespace": "pointrend", "plugin_version": "1"}
+
+
+def sample(features: Tensor, points: Tensor) -> Tensor:
+    """(N, C, H, W) at (N, P, 2) -> (N, C, P): one PointRendSample node when exported.
+
+    Run eagerly it is the reference's ``point_sample``.
+    """
+    if not torch.compiler.is_exporting():
+        return point_sample(features, points)
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{SAMPLE}",
+        (features, points),
+        dict(PLUGIN_ATTRIBUTES),
+        dtype=features.dtype,
+        shape=(features.shape[0], features.shape[1], points.shape[1]),
+        version=VERSION,
+    )
+
+
+def most_uncertain(uncertainty: Tensor, k: int) -> Tensor:
+    """(N, L) -> flat indices (N, k) int64: one PointRendUncertain node when exported.
+
+    Run eagerly it is a stable sort: descending, ties to the lower index.
+    """
+    if not torch.compiler.is_exporting():
+        order = torch.sort(uncertainty, dim=1, descending=True, stable=True).indices
+        return order[:, :k]
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{UNCERTAIN}",
+        (uncertainty,),
+        {"k": k, **PLUGIN_ATTRIBUTES},
+        dtype=torch.int64,
+        shape=(uncertainty.shape[0], k),
+        version=VERSION,
+    )
+
+
+def integer_quotient(numerator: Tensor, divisor: int) -> Tensor:
+    """Non-negative int64 divided by a positive int, rounded down: one Div node when exported.
+
+    The exporter's own translation of an integer division goes through float32, which is exact up
+    to 2**24 cells only, and through five more nodes.
+    """
+    if not torch.compiler.is_exporting():
+        return torch.div(numerator, divisor, rounding_mode="trunc")
+    return torch.onnx.ops.symbolic(
+        "Div",
+        (numerator, torch.tensor(divisor)),
+        {},
+        dtype=torch.int64,
+        shape=tuple(numerator.shape),
+    )

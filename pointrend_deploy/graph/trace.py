@@ -1,0 +1,147 @@
+"""Module to ONNX: trace, name, attach or inline the bodies, tidy, and check the contract."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+
+import pointrend_deploy
+from pointrend_deploy import atomic
+from pointrend_deploy.graph.contract import Expected, check_contract
+from pointrend_deploy.graph.options import GraphOptions
+from pointrend_deploy.graph.passes.bodies import attach_bodies, inline_bodies
+from pointrend_deploy.graph.passes.names import name_by_module
+from pointrend_deploy.graph.passes.tidy import tidy
+from pointrend_deploy.graph.traceable import DeployGraph
+from pointrend_deploy.model.architectures import SemanticModel
+
+
+def export_graph(model: SemanticModel, options: GraphOptions) -> onnx.ModelProto:
+    """The deployable graph of a model.
+
+    Nothing is computed at the graph's size: tracing runs on shapes alone. The same model and
+    options give the same bytes.
+
+    Args:
+        model: the reference, in eval mode, float32.
+        options: grid, batch, outputs and the like.
+
+    Raises:
+        DeployError: the options do not fit the recipe, or the graph breaks the contract.
+    """
+    options.check(model.recipe.input.size_divisibility)
+    wrapper = DeployGraph(model, options).eval()
+    promised = expected(model, options)
+    proto = _trace(wrapper, options, promised)
+    proto = name_by_module(proto, _module_names(wrapper, model))
+    proto = attach_bodies(proto)
+    if options.ops == "native":
+        proto = inline_bodies(proto)
+    proto = tidy(proto, pointrend_deploy.__version__)
+    check_contract(proto, promised)
+    return proto
+
+
+def write_graph(proto: onnx.ModelProto, path: str | Path) -> None:
+    """Write a graph as one file, whole or not at all.
+
+    Raises:
+        DeployError: the disk refuses.
+    """
+    atomic.write_bytes(path, proto.SerializeToString(deterministic=True))
+
+
+def example_inputs(options: GraphOptions) -> tuple[torch.Tensor, ...]:
+    """Inputs of the right shapes and types, without memory behind them where that can be."""
+    height, width = options.padded_hw
+    if options.preprocess == "in-graph":
+        image = torch.zeros(options.batch, height, width, 3, dtype=torch.uint8)
+        return image, torch.tensor([[height, width]] * options.batch)
+    return (torch.zeros(1).expand(options.batch, 3, height, width),)
+
+
+def output_shapes(
+    model: SemanticModel, options: GraphOptions
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (dtype, shape) of every output, in order, found on shapes alone."""
+    mode = torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True)
+    with mode, torch.no_grad():
+        outputs = DeployGraph(model, options).eval()(
+            *map(mode.from_tensor, example_inputs(options))
+        )
+    return {
+        name: (str(value.dtype).removeprefix("torch."), tuple(value.shape))
+        for name, value in outputs.items()
+    }
+
+
+def expected(model: SemanticModel, options: GraphOptions) -> Expected:
+    """What the contract checks an export of this model against."""
+    height, width = options.padded_hw
+    inputs: dict[str, tuple[str, tuple[int, ...]]] = {
+        "image": ("float32", (options.batch, 3, height, width))
+    }
+    if options.preprocess == "in-graph":
+        inputs = {
+            "image": ("uint8", (options.batch, height, width, 3)),
+            "extent": ("int64", (options.batch, 2)),
+        }
+    return Expected(
+        inputs=inputs,
+        outputs=output_shapes(model, options),
+        opset=options.opset,
+        ops=options.ops,
+    )
+
+
+def _trace(wrapper: DeployGraph, options: GraphOptions, promised: Expected) -> onnx.ModelProto:
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            wrapper,
+            example_inputs(options),
+            input_names=list(promised.inputs),
+            output_names=list(promised.outputs),
+            opset_version=options.opset,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    return program.model_proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's progress and warnings: they speak of its insides, not of the user's."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _module_names(wrapper: DeployGraph, model: SemanticModel) -> dict[str, str]:
+    """Paths in the wrapper -> paths in the reference, for modules that are in both."""
+    reference = {id(module): name for name, module in model.named_modules()}
+    names = {
+        path: reference[id(module)]
+        for path, module in wrapper.named_modules(remove_duplicate=False)
+        if id(module) in reference
+    }
+    head = next((name for name, m in model.named_modules() if m is model.point_head), "")
+    for path, _ in wrapper.named_modules(remove_duplicate=False):
+        if head and path.startswith("subdivision") and path.endswith(".head"):
+            names.setdefault(path, head)
+    return names
