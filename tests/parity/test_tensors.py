@@ -31,12 +31,26 @@ def test_one_value_beyond_the_limit_fails(sign: int) -> None:
     assert tensors.compare_tensor("x", reference, candidate, 0.02)
 
 
-def test_polygraphy_sees_every_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worst_piece_is_found_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensors, "PIECE", 50)
     for place in (0, 49, 50, 383):
         reference, candidate = pair()
         candidate.reshape(-1)[place] += 1
+        candidate.reshape(-1)[[3, 200]] += 0.1
         assert not tensors.compare_tensor("x", reference, candidate, 0.5)
+        assert tensors.compare_tensor("x", reference, candidate, 1.5)
+
+
+def test_the_verdict_is_polygraphys(monkeypatch: pytest.MonkeyPatch) -> None:
+    from polygraphy import comparator
+
+    seen = []
+    honest = comparator.IterationResult
+    monkeypatch.setattr(comparator, "IterationResult", lambda v: seen.append(v) or honest(v))
+    reference, candidate = pair()
+    assert tensors.compare_tensor("x", reference, candidate, 0.5)
+    assert [len(each["values"]) for each in seen] == [384, 384]
+    assert tensors.compare_tensor("x", reference[:0], candidate[:0], 0.5)
 
 
 def test_another_shape_or_kind_fails_and_is_said() -> None:
