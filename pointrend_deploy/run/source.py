@@ -142,8 +142,6 @@ def _decode(path: Path) -> npt.NDArray[np.uint8]:
                 f"picture {path} has pixels of type {upright.mode!r}, whose range is not known",
                 "save it with 8 bits a channel (or 16 bits, grey) first",
             )
-        if upright.mode in ("P", "PA"):
-            upright = upright.convert("RGBA")
         rgb: npt.NDArray[np.uint8] = np.array(upright.convert("RGB"))
         return rgb
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from pointrend_deploy.bundle import Bundle, sha256_of
+from pointrend_deploy.bundle import Bundle, Manifest, sha256_of
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.runner import BundleRunner
 
@@ -50,7 +50,7 @@ class TorchRunner(BundleRunner):
         import torch
 
         with torch.inference_mode():
-            stages = self.model.canvas_stages(self._network_input(batch))
+            stages = self.model.canvas_stages(network_input(self.bundle.manifest, batch))
             stages["labels"] = stages["logits"].argmax(dim=1).to(torch.uint8)
         return stages
 
@@ -64,21 +64,28 @@ class TorchRunner(BundleRunner):
             )
         return {name: stages[name].numpy() for name in names}
 
-    def _network_input(self, batch: dict[str, npt.NDArray[Any]]) -> Tensor:
-        import torch
 
-        manifest = self.bundle.manifest
-        image, *extent = (torch.from_numpy(batch[spec.name]) for spec in manifest.inputs)
-        if manifest.preprocess.location == "outside":
-            return image
-        mean = torch.tensor(manifest.preprocess.pixel_mean).view(3, 1, 1)
-        std = torch.tensor(manifest.preprocess.pixel_std).view(3, 1, 1)
-        x = (image.permute(0, 3, 1, 2).to(torch.float32) - mean) / std
-        padded_h, padded_w = manifest.canvas.padded_hw
-        rows = torch.arange(padded_h) < extent[0][:, :1]
-        columns = torch.arange(padded_w) < extent[0][:, 1:]
-        inside = rows[:, None, :, None] & columns[:, None, None, :]
-        return torch.where(inside, x, torch.zeros(())).contiguous()
+def network_input(manifest: Manifest, batch: dict[str, npt.NDArray[Any]]) -> Tensor:
+    """What the network sees of a bundle's inputs: (N, 3, Hp, Wp) float32, normalised and padded.
+
+    Args:
+        manifest: says where the pre-processing happens.
+        batch: the manifest's inputs by name.
+    """
+    import torch
+
+    image, *extent = (torch.from_numpy(batch[spec.name]) for spec in manifest.inputs)
+    if manifest.preprocess.location == "outside":
+        return image
+    mean = torch.tensor(manifest.preprocess.pixel_mean).view(3, 1, 1)
+    std = torch.tensor(manifest.preprocess.pixel_std).view(3, 1, 1)
+    x = (image.permute(0, 3, 1, 2).to(torch.float32) - mean) / std
+    padded_h, padded_w = manifest.canvas.padded_hw
+    rows = torch.arange(padded_h) < extent[0][:, :1]
+    columns = torch.arange(padded_w) < extent[0][:, 1:]
+    inside = rows[:, None, :, None] & columns[:, None, None, :]
+    # channels first in memory too: another layout picks other kernels, which round differently
+    return torch.where(inside, x, torch.zeros(())).contiguous()
 
 
 def checked_weights(bundle: Bundle, weights: str | Path | None) -> Path:

@@ -16,10 +16,13 @@ from PIL import Image
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.folder import run_pictures
+from pointrend_deploy.run.overlay import class_colours, overlay
 from pointrend_deploy.run.results import class_shares, result_names
 from pointrend_deploy.run.runner import BundleRunner, open_runner
 from tests.run.test_runner import expected_labels
-from tests.run.tiny_bundle import colour_picture, write_tiny_bundle
+from tests.run.tiny_bundle import colour_picture, tiny_recipe, write_tiny_bundle
+
+COLOURS = class_colours(tiny_recipe().classes)
 
 
 @pytest.fixture
@@ -72,7 +75,10 @@ def test_good_pictures_are_written_and_bad_ones_named(
         bgr = colour_picture(32, 48, seed)[:, :, ::-1]
         assert np.array_equal(labels_in(out / "labels" / f"{name}.png"), expected_labels(bgr))
         with Image.open(out / "overlays" / f"{name}.jpg") as image:
-            assert image.size == (48, 32)
+            drawn = np.asarray(image).astype(int)
+        expected = overlay(colour_picture(32, 48, seed), expected_labels(bgr), COLOURS)
+        assert drawn.shape == (32, 48, 3)
+        assert np.abs(drawn - expected).mean() < 6 < np.abs(drawn[::-1] - expected).mean()
     assert sorted(p.name for p in out.iterdir()) == ["labels", "overlays", "results.json"]
     assert not temporaries(out)
 
