@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
 
@@ -63,3 +63,21 @@ class Bars:
             yield lambda: progress.advance(task)
             if total is None:
                 progress.update(task, total=1, completed=1)
+
+
+@contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work that tells how many of how many are done, once the first telling comes."""
+    bars, seen = Bars(), 0
+    open_step: Callable[[], None] | None = None
+    with ExitStack() as stack:
+
+        def tell(done: int, total: int) -> None:
+            nonlocal open_step, seen
+            if open_step is None:
+                open_step = stack.enter_context(bars.step(text, total))
+            for _ in range(done - seen):
+                open_step()
+            seen = max(seen, done)
+
+        yield tell

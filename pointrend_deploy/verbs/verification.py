@@ -119,7 +119,7 @@ def verify_graph(
         stages=result.stages,
         points=result.points,
         gates=result.gates,
-        versions={"torch": torch.__version__, "onnxruntime": version("onnxruntime")},
+        versions={"torch": str(torch.__version__), "onnxruntime": version("onnxruntime")},
     )
 
 
