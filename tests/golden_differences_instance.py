@@ -54,14 +54,15 @@ def golden_stages(case: str) -> dict[str, Tensor]:
         return golden_model(weights).stages(source["image"], out_hw)
 
 
-@torch.no_grad()
-def differences(case: str, stages: dict[str, Tensor] | None = None) -> Found:
-    """Largest difference per quantity of one golden, with its tolerance.
+def differences(case: str) -> Found:
+    """Largest difference per quantity of one golden, with its tolerance."""
+    stages = golden_stages(case)
+    return free_running(case, stages) | at_the_goldens_boxes(case, stages)
 
-    ``stages`` are ours, or planted ones.
-    """
-    model, theirs = golden_model(CASES[case][0]), golden(case)
-    ours = stages if stages is not None else golden_stages(case)
+
+def free_running(case: str, ours: dict[str, Tensor]) -> Found:
+    """Features, proposals, detections and masks as they came out."""
+    theirs = golden(case)
     found: Found = {}
     for level in range(2, 7):
         c, y, x = (int(v) for v in theirs[f"p{level}_stride"])
@@ -70,12 +71,6 @@ def differences(case: str, stages: dict[str, Tensor] | None = None) -> Found:
         found[f"p{level}"] = (off(sampled, theirs[f"p{level}_s"]), tolerances.FEATURES)
     found |= proposals(ours, theirs)
     found |= detections(ours, theirs)
-    boxes = torch.from_numpy(theirs["det_boxes"])
-    classes = torch.from_numpy(theirs["det_classes"].astype(np.int64))
-    if "cls_logits" in theirs:
-        found |= box_head(model, ours, theirs)
-    if "step1_idx_sorted" in theirs:
-        found |= coarse_and_points(model, ours, boxes, classes, theirs)
     if "final_sign_bits" in theirs:
         signs = np.unpackbits(theirs["final_sign_bits"], axis=2).astype(bool)
         differ = (ours["mask_logits"][:, 0].numpy() > 0) != signs
@@ -87,6 +82,20 @@ def differences(case: str, stages: dict[str, Tensor] | None = None) -> Found:
             off(probabilities, theirs["mask_probs28_n"]),
             tolerances.MASK_PROBABILITIES,
         )
+    return found
+
+
+@torch.no_grad()
+def at_the_goldens_boxes(case: str, ours: dict[str, Tensor]) -> Found:
+    """The heads on our features, but at the golden's own boxes and points: no swap spreads."""
+    model, theirs = golden_model(CASES[case][0]), golden(case)
+    found: Found = {}
+    if "cls_logits" in theirs:
+        found |= box_head(model, ours, theirs)
+    if "step1_idx_sorted" in theirs:
+        boxes = torch.from_numpy(theirs["det_boxes"])
+        classes = torch.from_numpy(theirs["det_classes"].astype(np.int64))
+        found |= coarse_and_points(model, ours, boxes, classes, theirs)
     return found
 
 
@@ -193,7 +202,6 @@ def coarse_and_points(
     classes: Tensor,
     theirs: dict[str, NDArray[Any]],
 ) -> Found:
-    """The mask head at the golden's own boxes and points, so that no swap spreads."""
     head, spec = model.roi_heads.mask_head, model.recipe.point_head
     assert isinstance(head, PointRendMaskHead) and spec is not None
     pooled = sample_in_boxes([ours["p2"]], [4], boxes, regular_grid(boxes, 14))

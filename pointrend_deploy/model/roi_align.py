@@ -113,10 +113,10 @@ def _taps(start: Tensor, size: Tensor, count: int, side: int, cells: int) -> tup
     bin_index = torch.arange(side, dtype=size.dtype, device=size.device)[None, :, None]
     sample_index = torch.arange(count, dtype=size.dtype, device=size.device)[None, None, :]
     at = start[:, None, None] + bin_index * bins + (sample_index + 0.5) * bins / count
-    inside = (at >= -1.0) & (at <= cells)
+    each = ((at >= -1.0) & (at <= cells)).to(at.dtype) / count
     at = at.clamp(0, cells - 1)
     low = at.floor()
     high = (low + 1).clamp(max=cells - 1)
-    share = (at - low) * inside / count
-    weights = torch.cat((inside / count - share, share), dim=2)
+    share = (at - low) * each
+    weights = torch.cat((each - share, share), dim=2)
     return torch.cat((low, high), dim=2).to(torch.int64), weights

@@ -1,0 +1,117 @@
+"""The reference instance models answer as detectron2 did."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+from pointrend_deploy.instance_recipe_check import load_instance_recipe
+from pointrend_deploy.model.instance import build_instance_model
+from tests.golden_differences import EXPORT, HERE
+from tests.golden_differences_instance import (
+    CASES,
+    RECIPES,
+    Found,
+    at_the_goldens_boxes,
+    differences,
+    free_running,
+    golden_stages,
+)
+
+
+def beyond(found: Found) -> set[str]:
+    return {name for name, (value, (_, accept, _)) in found.items() if not value <= accept}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_within_tolerance(case: str) -> None:
+    found = differences(case)
+    assert not beyond(found)
+    assert len(found) >= 15
+
+
+def test_nothing_is_detected_in_the_blank_picture() -> None:
+    stages = golden_stages("inst_blank")
+    assert stages["boxes"].shape == (0, 4)
+    assert stages["mask_logits"].shape == (0, 1, 224, 224)
+    assert stages["masks"].shape == (0, 128, 160)
+    assert stages["proposals"].shape == (688, 4)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_parameters_are_called_as_in_detectron2(name: str) -> None:
+    keys = json.loads((HERE / "keys" / f"{name}.json").read_text())
+    with torch.device("meta"):
+        model = build_instance_model(load_instance_recipe(EXPORT / RECIPES[name]))
+    ours = {key: list(value.shape) for key, value in model.state_dict().items()}
+    assert ours == {key: shape for key, (shape, _) in keys.items()}
+
+
+def plus(name: str, amount: float) -> dict[str, Tensor]:
+    stages = dict(golden_stages("inst_288x416"))
+    stages[name] = stages[name] + amount
+    return stages
+
+
+def test_planted_errors_in_features_are_seen() -> None:
+    torch.manual_seed(0)
+    stages = dict(golden_stages("inst_288x416"))
+    stages["p2"] = stages["p2"] + 0.05 * torch.randn_like(stages["p2"])
+    steps = {f"step {t} point logits" for t in range(4)}
+    strays = {f"step {t} strays{what}" for t in (1, 2, 3) for what in ("", "' uncertainty")}
+    found = beyond(at_the_goldens_boxes("inst_288x416", stages))
+    assert found == {"pooled", "coarse"} | steps | strays
+    assert "p2" in beyond(free_running("inst_288x416", stages))
+    blank = dict(golden_stages("inst_blank"))
+    for level in range(2, 6):
+        blank[f"p{level}"] = blank[f"p{level}"] * 1.01
+    found = beyond(at_the_goldens_boxes("inst_blank", blank))
+    assert found == {"roi align", "class logits", "box deltas"}
+
+
+@pytest.mark.parametrize(
+    ("name", "amount", "seen"),
+    [
+        ("p3", 6e-4, {"p3"}),
+        ("p4", 6e-4, {"p4"}),
+        ("p5", 6e-4, {"p5"}),
+        ("p6", 6e-4, {"p6"}),
+        ("proposal_logits", 1.1e-3, {"proposal logits"}),
+        ("boxes", 0.03, {"det boxes"}),
+        ("scores", 1.2e-3, {"det scores"}),
+        ("output_boxes", 0.03, {"out boxes"}),
+        ("output_scores", 1.2e-3, {"out scores"}),
+        ("classes", 1, {"det unmatched"}),
+        ("output_classes", 1, {"out unmatched"}),
+        ("mask_logits", 0.01, {"mask signs", "final logits apart"}),
+    ],
+)
+def test_a_planted_error_is_seen(name: str, amount: float, seen: set[str]) -> None:
+    assert beyond(free_running("inst_288x416", plus(name, amount))) == seen
+
+
+def test_a_missing_detection_and_moved_proposals_are_seen() -> None:
+    stages = dict(golden_stages("inst_288x416"))
+    for name in ("boxes", "scores", "classes"):
+        stages[name] = stages[name][1:]
+    stages["proposals"] = stages["proposals"].clone()
+    stages["proposals"][:20] += 5.0
+    found = beyond(free_running("inst_288x416", stages))
+    assert found == {"det unmatched", "proposals unmatched"}
+
+
+def test_a_mask_pasted_one_pixel_off_is_seen() -> None:
+    stages = dict(golden_stages("inst_288x416"))
+    stages["masks"] = stages["masks"].roll(1, dims=2)
+    seen = {"pasted masks", "pasted masks, where they differ"}
+    assert beyond(free_running("inst_288x416", stages)) == seen
+
+
+def test_a_planted_error_in_the_standard_head_is_seen() -> None:
+    stages = dict(golden_stages("maskrcnn_inst_288x416"))
+    stages["mask_logits"] = stages["mask_logits"] + 0.01
+    found = beyond(free_running("maskrcnn_inst_288x416", stages))
+    assert "mask probabilities" in found
