@@ -101,6 +101,8 @@ def make_item(
         for label in sorted(seen)
         if label < len(classes.names)
     )
+    if any(label >= len(classes.names) for label in seen):
+        legend += (("not labelled", "#{:02x}{:02x}{:02x}".format(*IGNORED)),)
     return GalleryItem(name, tuple(tiles), legend, caption)
 
 

@@ -20,9 +20,10 @@ from pointrend_deploy.recipe import PointHeadSpec
 Array = npt.NDArray[Any]
 
 
-def compare_outside(reference: Array, candidate: Array, reached: Array | None) -> StageRow:
+def compare_outside(
+    reference: Array, candidate: Array, limit: float, reached: Array | None
+) -> StageRow:
     """Compare logits (N,C,H,W) at every pixel but those ``reached`` (N,H,W) bool by strays."""
-    limit = gates.scaled(gates.LOGITS, reference)
     if reached is None or not reached.any() or reference.shape != candidate.shape:
         return compare_tensor("logits", reference, candidate, limit)
     held = np.where(reached[:, None], reference, candidate)
@@ -31,15 +32,15 @@ def compare_outside(reference: Array, candidate: Array, reached: Array | None) -
     return msgspec.structs.replace(row, compared=row.compared - left_out)
 
 
-def compare_share(reference: Array, candidate: Array, allowed: float) -> StageRow:
+def compare_share(reference: Array, candidate: Array, limit: float, allowed: float) -> StageRow:
     """Compare logits (N,C,H,W) when the points are unknown.
 
     Args:
         reference: (N, C, H, W).
         candidate: the same.
+        limit: largest difference that counts as none.
         allowed: share of pixels that may differ by more than the limit (see ``allowed_share``).
     """
-    limit = gates.scaled(gates.LOGITS, reference)
     row = compare_tensor("logits", reference, candidate, limit)
     if row.passed or row.max_abs is None:
         return row

@@ -86,14 +86,19 @@ def verify_stages(
     strays: list[Array] = []
     for name, expected in reference.items():
         found = candidate.get(name)
+        if name.endswith(".point_logits") or name == "logits":
+            # later uncertainties are made of these too, and they may exceed the coarse logits
+            scale = max(scale, gates.rms(expected))
         if name == "labels" or (found is None and not whole):
             continue
         tell(name)
+        unsure = next(maps, None) if name.endswith(".indices") else None
         if found is None:
             if name != "logits":  # labels speak for logits that are not exported
                 stages.append(missing(name, expected))
         elif name.endswith(".indices"):
-            row = points.compare_points(len(chosen), expected, found, next(maps), scale)
+            step = int(name.removeprefix("step").removesuffix(".indices"))
+            row = points.compare_points(step, expected, found, unsure, scale)
             chosen.append(row)
             stages.append(_points_stage(name, expected, row))
             if row.jaccard > 0 and row.grid_hw:
@@ -101,7 +106,7 @@ def verify_stages(
         elif name.endswith(".point_logits"):
             stages.append(_point_logits(name, reference, candidate))
         elif name == "logits":
-            stages.append(_logits(expected, found, recipe, chosen, strays, steps))
+            stages.append(_logits(expected, found, recipe, chosen, strays, scale))
         else:
             limit = gates.scaled(gates.tensor_tolerance(name), expected)
             stages.append(compare_tensor(name, expected, found, limit))
@@ -138,15 +143,17 @@ def _logits(
     recipe: Recipe,
     chosen: Sequence[PointsRow],
     strays: Sequence[Array],
-    steps: int,
+    scale: float,
 ) -> StageRow:
-    height, width = expected.shape[2:]
-    if not steps:
-        return compare_outside(expected, found, None)
-    if len(strays) < steps:  # the points are unknown, or could not be compared
-        return compare_share(expected, found, allowed_share(recipe.point_head, height, width))
+    limit = gates.LOGITS.limit * scale
+    if recipe.point_head is None:
+        return compare_outside(expected, found, limit, None)
+    if len(strays) < recipe.point_head.subdivision_steps:
+        # the points are unknown, or could not be compared
+        allowed = allowed_share(recipe.point_head, expected.shape[2], expected.shape[3])
+        return compare_share(expected, found, limit, allowed)
     grids = [row.grid_hw for row in chosen if row.grid_hw]
-    return compare_outside(expected, found, replay.reach(strays, grids))
+    return compare_outside(expected, found, limit, replay.reach(strays, grids))
 
 
 def _points_stage(name: str, expected: Array, row: PointsRow) -> StageRow:

@@ -56,6 +56,17 @@ def test_rounding_passes(seed: int, scale: float) -> None:
     assert all(row.max_abs for row in result.stages if row.kind == "tensor")
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rounding_passes_where_point_logits_are_larger_than_coarse_ones(seed: int) -> None:
+    large = {"seed": seed, "head_scale": 1000.0, "steps": 3, "points": 100}
+    reference, rounded = tiny.run(**large), tiny.run(noise=1e-5, **large)
+    recipe = tiny.recipe(points=100, steps=3)
+    result = verify_stages(reference, rounded, recipe)
+    assert result, [(row.name, row.problem) for row in result.stages if not row]
+    assert result.points[2].gap_limit > 100 * result.points[0].gap_limit
+    assert not verify_stages(reference, tiny.run("half a pixel off", **large), recipe)
+
+
 def test_the_same_stages_pass_and_every_stage_has_a_row() -> None:
     stages = tiny.run()
     result = verify_stages(stages, stages, tiny.recipe())
@@ -123,6 +134,10 @@ def test_a_missing_stage_fails_where_others_are_there(stage: str) -> None:
     result = verify_stages(tiny.run(), candidate, tiny.recipe())
     assert not result
     assert result.first_divergent == stage
+    # what is there is still held against its own step
+    assert all(row for row in result.points)
+    kept = [step for step in (0, 1) if f"step{step}.indices" in candidate]
+    assert [row.step for row in result.points] == kept
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

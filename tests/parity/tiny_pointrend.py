@@ -96,11 +96,12 @@ def run(
     points: int = 192,
     steps: int = 2,
     noise: float = 0.0,
+    head_scale: float = 1.0,
 ) -> dict[str, Array]:
     """All stages of one picture on a 64 x 96 canvas; ``scale`` multiplies every activation.
 
     ``noise`` adds a relative rounding error to features and coarse logits, as another summation
-    order does.
+    order does; ``head_scale`` makes the point head's logits larger than the coarse ones.
     """
     rng = np.random.default_rng(seed)
     p2 = scale * smooth(rng, 8, 16, 24)
@@ -108,7 +109,7 @@ def run(
         p2 = p2[:, ::-1].copy()
     height, width = 64 // 2**steps, 96 // 2**steps
     coarse = scale * smooth(rng, 6, height, width)
-    weights = rng.standard_normal((6, 14)).astype(np.float32) / 3
+    weights = head_scale * rng.standard_normal((6, 14)).astype(np.float32) / 3
     if noise:
         jitter = np.random.default_rng(seed + 1)
         p2 = p2 * (1 + noise * jitter.standard_normal(p2.shape)).astype(np.float32)
