@@ -63,7 +63,7 @@ def _crop(rng: np.random.Generator, material: Material, size: int) -> NDArray[np
     """A random square of a random photograph, resized to the scene; mirrored half the time."""
     photo = material.photos[int(rng.integers(len(material.photos)))]
     shortest = min(photo.shape[:2])
-    side = int(rng.integers(max(48, shortest // 3), shortest + 1))
+    side = int(rng.integers(max(48, shortest // 5), shortest + 1))
     top = int(rng.integers(photo.shape[0] - side + 1))
     left = int(rng.integers(photo.shape[1] - side + 1))
     square = photo[top : top + side, left : left + side]

@@ -34,6 +34,12 @@ PHOTOS: Final[dict[str, Split]] = {
     "grass.png": "train",
     "gravel.png": "train",
     "brick.png": "train",
+    "camera.png": "train",
+    "clock_motion.png": "train",
+    "coins.png": "train",
+    "hubble_deep_field.jpg": "train",
+    "ihc.png": "train",
+    "retina.jpg": "train",
     "china.jpg": "val",
     "Picture_1A_by_freespace.jpg": "val",
     "astronaut.png": "test",
@@ -58,18 +64,22 @@ def _codes(*ranges: str) -> frozenset[str]:
 
 
 OBJECTS: Final[dict[str, frozenset[str]]] = {
-    "animal": _codes(
-        "1f400-1f43c", "1f43f", "1f54a", "1f577", "1f980-1f99f", "1f9a1-1f9ae", "1fab0-1fab3",
-        "1fabc", "1fabf", "1face-1facf",
-    ),
-    "plant": _codes(
-        "1f330-1f335", "1f337-1f353", "1f490", "1f940", "1f951-1f952", "1f954-1f955", "1f95c-1f95d",
-        "1f965-1f966", "1f96c-1f96d", "1f9c4-1f9c5", "1fab4", "1fab7", "1fabb", "1fad0-1fad2",
-        "1fada-1fadb", "2618",
-    ),
     "hand": _codes(
         "1f446-1f44f", "1f450", "1f58f-1f590", "1f596", "1f90c", "1f90f", "1f918-1f91c",
         "1f91e-1f91f", "1f932", "1f64f", "1faf0-1faf8", "261d", "270a-270c",
+    ),
+    # Animals, plants, food, clothes, instruments, tools, vehicles.
+    "object": _codes(
+        "1f32d-1f335", "1f337-1f37f", "1f380-1f393", "1f3b7-1f3bb", "1f3bd-1f3c0", "1f3c6",
+        "1f3c8-1f3c9", "1f3cf-1f3d3", "1f3f8-1f3fa", "1f400-1f43c", "1f43f", "1f451-1f45f",
+        "1f460-1f462", "1f484", "1f488-1f48a", "1f490", "1f4a1", "1f4a3", "1f4b0", "1f4ba-1f4be",
+        "1f4d4-1f4da", "1f4de-1f4e0", "1f4e6", "1f4ef", "1f4f7-1f4fd", "1f50b-1f50e", "1f525-1f52c",
+        "1f54a", "1f577", "1f680-1f684", "1f686", "1f68b-1f68c", "1f691-1f6a4", "1f6b2", "1f6e5",
+        "1f6e9", "1f6f4-1f6fc", "1f940", "1f941-1f944", "1f94a-1f94f", "1f950-1f96f",
+        "1f97b-1f97f", "1f980-1f99f", "1f9a1-1f9ae", "1f9c0-1f9c6", "1f9c8", "1f9e2-1f9e6", "1f9ea",
+        "1f9ef-1f9f0", "1f9f2", "1f9f4", "1f9f6-1f9fa", "1f9fc-1f9fd", "1fa70-1fa74", "1fa80-1fa87",
+        "1fa91-1fa9c", "1fab0-1fab5", "1fab7", "1fabb-1fabc", "1fabf", "1face-1facf",
+        "1fad0-1fadb", "2618",
     ),
 }  # fmt: skip
 """Class name -> Unicode code points of the objects that belong to it."""
