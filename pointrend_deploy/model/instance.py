@@ -34,6 +34,7 @@ from pointrend_deploy.model.instance_subdivision import (
 )
 from pointrend_deploy.model.mask_head import PointRendMaskHead, StandardMaskHead, of_class
 from pointrend_deploy.model.paste import MASK_THRESHOLD, paste_masks
+from pointrend_deploy.model.point_head import StandardPointHead
 from pointrend_deploy.model.resnet import ResNet
 from pointrend_deploy.model.roi_align import pool_boxes
 from pointrend_deploy.model.rpn import RPN
@@ -82,7 +83,7 @@ class InstanceModel(nn.Module):
         self.roi_heads = RoIHeads(recipe)
 
     @property
-    def point_head(self) -> nn.Module | None:
+    def point_head(self) -> StandardPointHead | None:
         """The point head; None with the standard mask head."""
         head = self.roi_heads.mask_head
         return head.point_head if isinstance(head, PointRendMaskHead) else None

@@ -50,6 +50,23 @@ def test_parameters_are_called_as_in_detectron2(name: str) -> None:
     assert ours == {key: shape for key, (shape, _) in keys.items()}
 
 
+@pytest.mark.parametrize(
+    ("backbone", "width", "strides"), [("r101", 64, (2, 1)), ("x101", 256, (1, 2))]
+)
+@pytest.mark.parametrize("head", ["mask_rcnn", "pointrend_mask_rcnn"])
+def test_deeper_backbones(head: str, backbone: str, width: int, strides: tuple[int, int]) -> None:
+    """ResNeXt-101-32x8d has 32 groups of 8 and its stride in the 3x3."""
+    recipe = load_instance_recipe(EXPORT / f"{head}_{backbone}_fpn_coco.toml")
+    with torch.device("meta"):
+        model = build_instance_model(recipe)
+    resnet = model.backbone.bottom_up
+    weight = resnet.get_parameter("res2.0.conv2.weight")
+    assert weight.shape == (width, 64 if backbone == "r101" else 8, 3, 3)
+    block = resnet.get_submodule("res3.0")
+    assert tuple(block.get_submodule(f"conv{k}").stride[0] for k in (1, 2)) == strides
+    assert len(resnet.get_submodule("res4")) == 23
+
+
 def plus(name: str, amount: float) -> dict[str, Tensor]:
     stages = dict(golden_stages("inst_288x416"))
     stages[name] = stages[name] + amount

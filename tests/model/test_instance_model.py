@@ -113,7 +113,7 @@ def test_class_agnostic_heads(recipe: InstanceRecipe) -> None:
     if recipe.point_head:
         assert stages["coarse"].shape == (r, 3, 7, 7)
         assert made.point_head is not None
-        assert made.point_head.get_submodule("predictor").out_channels == 1
+        assert made.point_head.predictor.out_channels == 1
     with torch.no_grad():
         other = made.mask_stages(stages, stages["boxes"], (stages["classes"] + 1) % 3)
     assert torch.equal(other["mask_logits"], stages["mask_logits"])
