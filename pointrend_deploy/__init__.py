@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 from pointrend_deploy.errors import DeployError, ParityError
 
 if TYPE_CHECKING:
-    from pointrend_deploy.model.architectures import load_model
-    from pointrend_deploy.recipe import load_recipe
+    from pointrend_deploy.model.loading import load_model
+    from pointrend_deploy.recipes import load_any_recipe as load_recipe
     from pointrend_deploy.run.runner import open_runner
 
 __version__ = "0.1.0"
 __all__ = ["DeployError", "ParityError", "__version__", "load_model", "load_recipe", "open_runner"]
 
 _HOMES = {
-    "load_model": "pointrend_deploy.model.architectures",
-    "load_recipe": "pointrend_deploy.recipe",
-    "open_runner": "pointrend_deploy.run.runner",
+    "load_model": ("pointrend_deploy.model.loading", "load_model"),
+    "load_recipe": ("pointrend_deploy.recipes", "load_any_recipe"),
+    "open_runner": ("pointrend_deploy.run.runner", "open_runner"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        module, attribute = _HOMES[name]
+        return getattr(import_module(module), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

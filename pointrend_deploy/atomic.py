@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, then moved into place."""
+"""Files that are whole or not there: written under a temporary name, then moved into place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def partial_name(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path (a file or a folder may be made there) that replaces ``path`` at the end.
+    """Give a temporary path, for a file or a folder, that replaces ``path`` at the end.
 
     A folder takes the place of an existing folder only once it is whole; the old one is kept until
     then. On any error the temporary is removed and what stood at ``path`` stays as it was.
@@ -47,11 +47,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises DeployError where the disk refuses."""
-    with replacing(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -32,7 +32,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A table of the manifest."""
 
 
-class Canvas(_Part):
+class Canvas(_Part, frozen=True):
     """The fixed area the graph sees.
 
     Attributes:
@@ -46,7 +46,7 @@ class Canvas(_Part):
     batch: int
 
 
-class Preprocess(_Part):
+class Preprocess(_Part, frozen=True):
     """From RGB pixels to the graph's input.
 
     ``outside``: resize, order the channels, subtract the mean, divide by the deviation, then pad
@@ -62,7 +62,7 @@ class Preprocess(_Part):
     resize: Literal["pillow-bilinear"] = "pillow-bilinear"
 
 
-class TensorSpec(_Part):
+class TensorSpec(_Part, frozen=True):
     """A named tensor of the graph: numpy dtype name and static shape."""
 
     name: str
@@ -70,7 +70,7 @@ class TensorSpec(_Part):
     shape: tuple[int, ...]
 
 
-class WeightsRecord(_Part):
+class WeightsRecord(_Part, frozen=True):
     """Which weights the graph was made from.
 
     Attributes:
@@ -88,7 +88,7 @@ class WeightsRecord(_Part):
     source_name: str
 
 
-class Manifest(_Part):
+class Manifest(_Part, frozen=True):
     """Contents of ``manifest.json``; see the module and the parts above."""
 
     schema: int

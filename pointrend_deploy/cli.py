@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from pointrend_deploy import __version__
 from pointrend_deploy.errors import DeployError
+
+if TYPE_CHECKING:
+    from pointrend_deploy.verbs.export import Output
 
 app = typer.Typer(
     name="pointrend-deploy",
@@ -38,6 +41,11 @@ def parse_size(text: str) -> tuple[int, int]:
     if not match or not all(map(int, match.groups())):
         raise typer.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 1024x2048")
     return int(match[1]), int(match[2])
+
+
+def parse_outputs(text: str) -> tuple[Output, ...]:
+    """``"labels,logits"`` -> ("labels", "logits"); whether they make sense is checked later."""
+    return cast("tuple[Output, ...]", tuple(name.strip() for name in text.split(",")))
 
 
 @app.command()
@@ -76,7 +84,7 @@ def export(
         size_hw=parse_size(size),
         batch=batch,
         ops=ops,
-        outputs=tuple(name.strip() for name in outputs.split(",") if name.strip()),
+        outputs=parse_outputs(outputs),
         preprocess=preprocess,
         include_weights=not no_weights,
     )

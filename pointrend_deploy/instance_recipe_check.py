@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import msgspec
-
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.instance_recipe import (
     InstanceRecipe,
     StandardMaskHeadSpec,
     subdivision_start,
 )
-from pointrend_deploy.recipe import BACKBONE_FEATURES, ResNetSpec
+from pointrend_deploy.recipe import BACKBONE_FEATURES, ResNetSpec, read_recipe
 
 Found = list[tuple[str, str]]
 
@@ -28,21 +26,7 @@ def load_instance_recipe(path: str | Path) -> InstanceRecipe:
         DeployError: the file is missing or not TOML, has an unknown key, a wrong type or values
             that contradict one another; the message names the key.
     """
-    path = Path(path)
-    try:
-        recipe = msgspec.toml.decode(path.read_bytes(), type=InstanceRecipe)
-    except OSError as error:
-        raise DeployError(
-            f"cannot read the recipe {path}: {error.strerror or error}",
-            "recipes are the .toml files in export/; see export/README.md",
-        ) from error
-    except msgspec.ValidationError as error:
-        raise DeployError(
-            f"recipe {path}: {error}", "see export/README.md for every key"
-        ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DeployError(f"recipe {path} is not valid TOML: {error}") from error
-    return check_instance_recipe(recipe, str(path))
+    return check_instance_recipe(read_recipe(path, InstanceRecipe), str(path))
 
 
 def check_instance_recipe(recipe: InstanceRecipe, where: str = "recipe") -> InstanceRecipe:

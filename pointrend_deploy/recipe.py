@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -17,13 +17,14 @@ from pointrend_deploy.errors import DeployError
 
 ChannelOrder = Literal["BGR", "RGB"]
 Colour = tuple[int, int, int]
+Form = TypeVar("Form")
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of a recipe: frozen, and no key it does not know."""
 
 
-class InputSpec(_Part):
+class InputSpec(_Part, frozen=True):
     """How a picture becomes the network's input.
 
     Attributes:
@@ -39,7 +40,7 @@ class InputSpec(_Part):
     size_divisibility: int = 32
 
 
-class ClassesSpec(_Part):
+class ClassesSpec(_Part, frozen=True):
     """Names and RGB colours (0..255) of the classes, in the order of the logits' channels.
 
     ``ignore_label`` is the value in ground-truth label maps that is not evaluated.
@@ -50,7 +51,7 @@ class ClassesSpec(_Part):
     ignore_label: int = 255
 
 
-class ResNetSpec(_Part, tag_field="kind", tag="resnet"):
+class ResNetSpec(_Part, frozen=True, tag_field="kind", tag="resnet"):
     """ResNet / ResNeXt of detectron2 (modeling/backbone/resnet.py); features res2..res5."""
 
     depth: Literal[50, 101]
@@ -60,11 +61,11 @@ class ResNetSpec(_Part, tag_field="kind", tag="resnet"):
     norm: Literal["FrozenBN", "BN"] = "FrozenBN"
 
 
-class EfficientNetLiteSpec(_Part, tag_field="kind", tag="efficientnet_lite0"):
+class EfficientNetLiteSpec(_Part, frozen=True, tag_field="kind", tag="efficientnet_lite0"):
     """EfficientNet-Lite0 cut after block 10: features res2, res3, res4 at strides 4, 8, 16."""
 
 
-class FPNSpec(_Part):
+class FPNSpec(_Part, frozen=True):
     """Feature pyramid (detectron2 modeling/backbone/fpn.py): p<k> from res<k> of the backbone.
 
     ``top_level`` adds one level (p6 from p5) by max-pooling with stride 2.
@@ -75,7 +76,7 @@ class FPNSpec(_Part):
     top_level: bool = True
 
 
-class CoarseHeadSpec(_Part):
+class CoarseHeadSpec(_Part, frozen=True):
     """Semantic FPN head (detectron2 SemSegFPNHead): logits at ``common_stride``."""
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
@@ -84,7 +85,7 @@ class CoarseHeadSpec(_Part):
     common_stride: int = 4
 
 
-class PointHeadSpec(_Part):
+class PointHeadSpec(_Part, frozen=True):
     """Standard point head and its subdivision (detectron2 projects/PointRend).
 
     Attributes:
@@ -104,7 +105,7 @@ class PointHeadSpec(_Part):
     subdivision_points: int = 8192
 
 
-class Recipe(_Part):
+class Recipe(_Part, frozen=True):
     """A model as a user names it. ``point_head`` is absent for the coarse head alone."""
 
     name: str
@@ -131,7 +132,7 @@ BACKBONE_FEATURES: dict[type[ResNetSpec | EfficientNetLiteSpec], tuple[str, ...]
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read and check a recipe.
+    """Read and check a semantic recipe.
 
     Args:
         path: a TOML file.
@@ -140,21 +141,28 @@ def load_recipe(path: str | Path) -> Recipe:
         DeployError: the file is missing or not TOML, has an unknown key, a wrong type or values
             that contradict one another; the message names the key.
     """
-    path = Path(path)
+    return check_recipe(read_recipe(path, Recipe), str(path))
+
+
+def read_recipe(path: str | Path, form: type[Form]) -> Form:
+    """Read a TOML file as ``form``, unknown keys and wrong types refused by their path.
+
+    Raises:
+        DeployError: see :func:`load_recipe`.
+    """
     try:
-        raw = path.read_bytes()
+        return msgspec.toml.decode(Path(path).read_bytes(), type=form)
     except OSError as error:
         raise DeployError(
             f"cannot read the recipe {path}: {error.strerror or error}",
             "recipes are the .toml files in export/; see export/README.md",
         ) from error
-    try:
-        recipe = msgspec.toml.decode(raw, type=Recipe)
     except msgspec.ValidationError as error:
-        raise DeployError(f"recipe {path}: {error}", "see export/README.md for every key") from error
+        raise DeployError(
+            f"recipe {path}: {error}", "see export/README.md for every key"
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DeployError(f"recipe {path} is not valid TOML: {error}") from error
-    return check_recipe(recipe, str(path))
 
 
 def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:

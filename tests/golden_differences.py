@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointrend_deploy import load_recipe
 from pointrend_deploy.model.architectures import SemanticModel, model_from_tensors
 from pointrend_deploy.model.point_ops import cell_centres, point_sample, uncertainty
 from pointrend_deploy.model.subdivision import double
+from pointrend_deploy.recipe import load_recipe
 from tests import tolerances
 from tests.goldens import weights as golden_weights
 
@@ -64,7 +64,10 @@ def differences(case: str) -> dict[str, tuple[float, tolerances.Tolerance]]:
         found.update(_steps(model, stages, golden))
     if "final_argmax" in golden:
         labels = stages["logits"][0].argmax(0).numpy()
-        found["final labels"] = (float((labels != golden["final_argmax"]).mean()), tolerances.LABELS)
+        found["final labels"] = (
+            float((labels != golden["final_argmax"]).mean()),
+            tolerances.LABELS,
+        )
     if "out_argmax" in golden:
         wrong = stages["labels"][0].numpy() != golden["out_argmax"]
         found["output labels"] = (float(wrong.mean()), tolerances.LABELS)

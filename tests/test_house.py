@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TOPS = ("pointrend_deploy", "scripts", "benchmarks")
 PACKAGE = ROOT / "pointrend_deploy"
 ORDER = ["model", "graph", "quantize", "engine", "run", "parity", "verbs", "cli"]
 """Left to right: a stage imports only itself and what stands before it."""
@@ -78,7 +79,9 @@ def test_the_device_side_imports_no_torch(stage: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    sorted(p for top in (PACKAGE, ROOT / "scripts", ROOT / "benchmarks") for p in top.rglob("*.py")),
+    sorted(
+        p for top in (PACKAGE, ROOT / "scripts", ROOT / "benchmarks") for p in top.rglob("*.py")
+    ),
     ids=lambda p: p.relative_to(ROOT).as_posix(),
 )
 def test_a_module_is_at_most_300_lines(path: Path) -> None:

@@ -58,9 +58,7 @@ def test_cityscapes_is_what_detectron2_trained() -> None:
         ("[input]", "[input", "not valid TOML"),
     ],
 )
-def test_a_wrong_recipe_is_refused_by_key(
-    tmp_path: Path, old: str, new: str, words: str
-) -> None:
+def test_a_wrong_recipe_is_refused_by_key(tmp_path: Path, old: str, new: str, words: str) -> None:
     text = CITYSCAPES.read_text()
     assert old in text
     path = tmp_path / "mine.toml"

@@ -15,11 +15,12 @@ from pointrend_deploy.model.checkpoint import read_checkpoint
 from pointrend_deploy.model.checkpoint_fit import fit_checkpoint
 from pointrend_deploy.model.efficientnet_lite import EfficientNetLite0
 from pointrend_deploy.model.fpn import FPN
+from pointrend_deploy.model.network_input import network_input
 from pointrend_deploy.model.point_head import StandardPointHead
 from pointrend_deploy.model.resnet import ResNet
 from pointrend_deploy.model.semantic_fpn import SemanticFPNHead
 from pointrend_deploy.model.subdivision import subdivide
-from pointrend_deploy.recipe import InputSpec, Recipe, ResNetSpec, load_recipe
+from pointrend_deploy.recipe import Recipe, ResNetSpec, load_recipe
 
 
 class PointRendSemanticHead(nn.Module):
@@ -132,32 +133,6 @@ class SemanticModel(nn.Module):
             logits = F.interpolate(logits, size=out_hw, mode="bilinear", align_corners=False)
         stages["labels"] = logits.argmax(dim=1).to(torch.uint8)
         return stages
-
-
-def network_input(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
-    """Normalise a picture, then pad it with zeros, bottom and right.
-
-    Args:
-        image: H x W x 3 uint8 in ``spec.channel_order``.
-
-    Returns:
-        (1, 3, H', W') float32, H' and W' the next multiples of ``spec.size_divisibility``.
-
-    Raises:
-        DeployError: another shape or dtype, or an empty picture.
-    """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise DeployError(
-            f"a picture is H x W x 3 uint8, not {image.dtype} of shape {tuple(image.shape)}",
-            f"convert it to {spec.channel_order} uint8 first",
-        )
-    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(torch.float32)
-    mean = torch.tensor(spec.pixel_mean).view(3, 1, 1)
-    std = torch.tensor(spec.pixel_std).view(3, 1, 1)
-    x = ((x - mean) / std).unsqueeze(0)
-    bottom = -x.shape[2] % spec.size_divisibility
-    right = -x.shape[3] % spec.size_divisibility
-    return F.pad(x, (0, right, 0, bottom))
 
 
 def build_model(recipe: Recipe) -> SemanticModel:

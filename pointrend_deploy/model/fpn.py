@@ -29,7 +29,7 @@ class FPN(nn.Module):
             self.add_module(f"fpn_output{level}", Conv2d(spec.out_channels, spec.out_channels, 3))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Levels by name from the finest, from (N, 3, H, W); H and W multiples of the last stride."""
+        """Levels by name, finest first, from (N, 3, H, W), multiples of the last stride."""
         features = self.bottom_up(x)
         outputs: dict[str, Tensor] = {}
         merged: Tensor | None = None

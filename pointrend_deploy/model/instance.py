@@ -20,7 +20,6 @@ from pointrend_deploy.instance_recipe import (
     subdivision_start,
 )
 from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.model.architectures import network_input
 from pointrend_deploy.model.box_head import BoxHead, BoxPredictor, detect
 from pointrend_deploy.model.boxes import nonempty, scale
 from pointrend_deploy.model.checkpoint import read_checkpoint
@@ -33,6 +32,7 @@ from pointrend_deploy.model.instance_subdivision import (
     subdivide_instances,
 )
 from pointrend_deploy.model.mask_head import PointRendMaskHead, StandardMaskHead, of_class
+from pointrend_deploy.model.network_input import network_input
 from pointrend_deploy.model.paste import MASK_THRESHOLD, paste_masks
 from pointrend_deploy.model.point_head import StandardPointHead
 from pointrend_deploy.model.resnet import ResNet

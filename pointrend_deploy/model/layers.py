@@ -1,4 +1,4 @@
-"""Convolution with its normalisation, named as detectron2 names them (``weight``, ``norm.weight``)."""
+"""Convolution with its normalisation, named as detectron2 does (``weight``, ``norm.weight``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Norm = Literal["FrozenBN", "BN", "GN", ""]
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose statistics and affine parameters are constants (detectron2 FrozenBN).
+    """Batch normalisation whose statistics and parameters are constants (detectron2 FrozenBN).
 
     All four vectors are buffers, so that no optimiser moves them. ``eps`` is 1e-5.
     """

@@ -16,7 +16,7 @@ from pointrend_deploy.model.point_ops import most_uncertain_points, point_sample
 
 
 def double(logits: Tensor) -> Tensor:
-    """Bilinear upsampling by 2, cell centres aligned, clamped at the edge: (N,C,H,W) -> (N,C,2H,2W)."""
+    """Bilinear upsampling by 2, clamped at the edge: (N, C, H, W) -> (N, C, 2H, 2W)."""
     return F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 

@@ -46,7 +46,9 @@ class CompareResult:
         lines.append("")
         failed = [gate for gate in run.gates if not gate]
         for gate in failed:
-            lines.append(f"failed: {gate.name} at {gate.stage}: {gate.value} {gate.op} {gate.limit}")
+            lines.append(
+                f"failed: {gate.name} at {gate.stage}: {gate.value} {gate.op} {gate.limit}"
+            )
         if run.first_divergent:
             lines.append(f"first stage that differs: {run.first_divergent}")
         lines += [f"skipped {item.name}: {item.reason}" for item in run.skipped]

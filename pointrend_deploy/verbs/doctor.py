@@ -26,7 +26,6 @@ PACKAGES = {
     "polygraphy": "polygraphy",
     "safetensors": "safetensors",
     "jinja2": "jinja2",
-    "opencv": "cv2",
     "tensorrt": "tensorrt",
     "tensorrt-rtx": "tensorrt_rtx",
 }
@@ -34,7 +33,6 @@ PACKAGES = {
 
 DISTRIBUTIONS = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "opencv": ("opencv-python-headless", "opencv-python"),
     "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
 }
 
@@ -50,10 +48,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
         "safetensors",
         "onnxruntime",
         "jinja2",
-        "opencv",
     ),
-    "compare": ("torch", "safetensors", "onnxruntime", "polygraphy", "opencv"),
-    "report": ("jinja2", "opencv"),
+    "compare": ("torch", "safetensors", "onnxruntime", "polygraphy", "jinja2"),
+    "report": ("jinja2",),
 }
 """Packages each verb imports."""
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
@@ -31,16 +31,18 @@ from pointrend_deploy.bundle import (
 )
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress, Silent
-from pointrend_deploy.recipe import Recipe, load_recipe
+from pointrend_deploy.recipe import Recipe
+from pointrend_deploy.recipes import AnyRecipe, load_any_recipe
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from pointrend_deploy.graph.trace import GraphOptions
+    from pointrend_deploy.graph.options import GraphOptions
     from pointrend_deploy.model.architectures import SemanticModel
     from pointrend_deploy.parity.results import Run
 
-OUTPUTS = ("labels", "logits", "stages")
+Output = Literal["labels", "logits", "stages"]
+OUTPUTS = get_args(Output)
 LARGEST_SIDE = 16384
 MADE_AGAIN = {MANIFEST, MODEL, WEIGHTS, PARITY, GALLERY, REPORT, "report.md"}
 
@@ -61,7 +63,7 @@ class ExportOptions:
     size_hw: tuple[int, int]
     batch: int = 1
     ops: Literal["plugin", "native"] = "plugin"
-    outputs: tuple[str, ...] = ("labels",)
+    outputs: tuple[Output, ...] = ("labels",)
     preprocess: Literal["outside", "in-graph"] = "outside"
     include_weights: bool = True
 
@@ -140,7 +142,7 @@ def export_bundle(
     started = time.perf_counter()
     progress = progress or Silent()
     options.check()
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = recipe if isinstance(recipe, Recipe) else _semantic(load_any_recipe(recipe))
     out, weights = Path(out), Path(weights)
     _refuse_to_overwrite(out, force)
     with progress.step("reading weights"):
@@ -159,12 +161,23 @@ def export_bundle(
             (folder / MODEL).write_bytes(graph.SerializeToString())
             record = _write_weights(model, folder, options.include_weights, source_sha256, weights)
         manifest = _manifest(recipe, options, graph, record)
-        run = verify_graph(graph, model, manifest, verification_batch(manifest, verify_on), progress)
+        run = verify_graph(
+            graph, model, manifest, verification_batch(manifest, verify_on), progress
+        )
         with progress.step("writing the report"):
             _finish(folder, manifest, run)
     agreement = next(row.agreement for row in run.stages if row.name == "labels")
     seconds = time.perf_counter() - started
     return ExportResult(Bundle.open(out), agreement or 0.0, len(graph.graph.node), seconds)
+
+
+def _semantic(recipe: AnyRecipe) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    raise DeployError(
+        f"{recipe.name} is an instance recipe, and this version exports semantic models only",
+        "its PyTorch reference works: pointrend_deploy.load_model(recipe, weights).stages(image)",
+    )
 
 
 def _refuse_to_overwrite(out: Path, force: bool) -> None:
@@ -188,7 +201,7 @@ def padded_size(size_hw: tuple[int, int], divisor: int) -> tuple[int, int]:
 
 
 def _graph_options(recipe: Recipe, options: ExportOptions) -> GraphOptions:
-    from pointrend_deploy.graph.trace import GraphOptions
+    from pointrend_deploy.graph.options import GraphOptions
 
     return GraphOptions(
         padded_hw=padded_size(options.size_hw, recipe.input.size_divisibility),
@@ -245,7 +258,9 @@ def _manifest(
         inputs=tensor_specs(graph.graph.input),
         outputs=tensor_specs(graph.graph.output),
         ops=options.ops,
-        opset=next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")),
+        opset=next(
+            entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")
+        ),
         graphs={"fp32": MODEL},
         weights=weights,
         versions=installed_versions(),
@@ -274,6 +289,4 @@ def _finish(folder: Path, manifest: Manifest, run: Run) -> None:
     table = msgspec.to_builtins(manifest)
     (folder / REPORT).write_text(render_html(table, msgspec.json.decode(parity)), encoding="utf-8")
     files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_bytes(
-        encode_manifest(msgspec.structs.replace(manifest, files=files))
-    )
+    (folder / MANIFEST).write_bytes(encode_manifest(msgspec.structs.replace(manifest, files=files)))

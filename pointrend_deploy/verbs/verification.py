@@ -101,7 +101,7 @@ def verify_graph(
         reference.pop(name, None)
     with progress.step("ONNX Runtime"):
         candidate = _run_with_stages(graph, inputs, reference)
-    with progress.step("comparing"):
+    with progress.step("comparing the stages"):
         areas = [picture.fitted_hw for picture in pictures]
         areas += areas[-1:] * (manifest.canvas.batch - len(areas))
         result = verify_stages(reference, candidate, model.recipe, areas)
@@ -152,4 +152,21 @@ def _run_with_stages(
             f"ONNX Runtime {onnxruntime.__version__} does not run the exported graph: {error}",
             "please report this with the recipe and the command line",
         ) from error
-    return dict(zip(names, outputs, strict=True))
+    return _with_whole_grids(dict(zip(names, outputs, strict=True)), reference)
+
+
+def _with_whole_grids(candidate: dict[str, Array], reference: dict[str, Array]) -> dict[str, Array]:
+    """Add the indices of steps that recompute every cell, in the order their point logits have.
+
+    Such a step selects nothing, so a graph that gives only labels holds no indices of it.
+    """
+    stages = dict(candidate)
+    for name, values in candidate.items():
+        if not name.endswith(".point_logits"):
+            continue
+        step = int(name.removeprefix("step").removesuffix(".point_logits"))
+        n, cells = len(values), reference["coarse"][0, 0].size
+        indices, k = f"step{step}.indices", values.shape[2]
+        if indices not in stages and k == cells * 4 ** (step + 1):
+            stages[indices] = np.broadcast_to(np.arange(k), (n, k))
+    return stages

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pointrend_deploy.model.architectures import SemanticModel, network_input
+from pointrend_deploy.model.architectures import SemanticModel
+from pointrend_deploy.model.network_input import network_input
 from pointrend_deploy.parity import masks
 from pointrend_deploy.parity.boundary import LabelScores
 from scripts.demo_training.compose import Scene

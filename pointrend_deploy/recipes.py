@@ -1,0 +1,28 @@
+"""Any recipe, by its ``task``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from pointrend_deploy.instance_recipe import InstanceRecipe
+from pointrend_deploy.instance_recipe_check import load_instance_recipe
+from pointrend_deploy.recipe import Recipe, load_recipe, read_recipe
+
+AnyRecipe = Recipe | InstanceRecipe
+
+
+class _Task(msgspec.Struct):
+    task: str = "semantic"
+
+
+def load_any_recipe(path: str | Path) -> AnyRecipe:
+    """Read and check a recipe: ``task = "semantic"`` or ``task = "instance"``.
+
+    Raises:
+        DeployError: see :func:`pointrend_deploy.recipe.load_recipe`.
+    """
+    if read_recipe(path, _Task).task == "instance":
+        return load_instance_recipe(path)
+    return load_recipe(path)

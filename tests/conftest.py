@@ -1,0 +1,107 @@
+"""A small real model, and bundles exported from it once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from pointrend_deploy.recipe import (
+    ClassesSpec,
+    CoarseHeadSpec,
+    EfficientNetLiteSpec,
+    FPNSpec,
+    InputSpec,
+    PointHeadSpec,
+    Recipe,
+)
+
+SIZE = (64, 96)
+Exporter = Callable[..., Path]
+
+
+def small_recipe(**changes: object) -> Recipe:
+    """Six classes, coarse logits at stride 16, four steps of 200 points."""
+    fields: dict[str, object] = {
+        "name": "small",
+        "task": "semantic",
+        "input": InputSpec(
+            channel_order="RGB",
+            pixel_mean=(120.0, 115.0, 105.0),
+            pixel_std=(60.0, 58.0, 57.0),
+            size_divisibility=16,
+        ),
+        "classes": ClassesSpec(names=("sky", "road", "tree", "car", "person", "wall")),
+        "backbone": EfficientNetLiteSpec(),
+        "fpn": FPNSpec(in_features=("res2", "res3", "res4"), out_channels=32, top_level=False),
+        "coarse_head": CoarseHeadSpec(in_features=("p4",), channels=32, common_stride=16),
+        "point_head": PointHeadSpec(
+            fc_dim=24, num_fc=2, subdivision_steps=4, subdivision_points=200
+        ),
+    }
+    return Recipe(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def small_weights(recipe: Recipe, path: Path) -> Path:
+    """Random weights with lively logits, so that labels vary over a picture."""
+    from pointrend_deploy.model.architectures import build_model
+
+    torch.manual_seed(5)
+    model = build_model(recipe)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if name.endswith("predictor.weight"):
+                value.mul_(6.0)
+    tensors = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    return small_recipe()
+
+
+@pytest.fixture(scope="session")
+def weights(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_weights(recipe, tmp_path_factory.mktemp("weights") / "small.safetensors")
+
+
+@pytest.fixture(scope="session")
+def exported(recipe: Recipe, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+    """Export the small model with some options, once for each set of them. Not to be changed."""
+    made: dict[tuple[tuple[str, object], ...], Path] = {}
+
+    def export(**options: object) -> Path:
+        from pointrend_deploy.verbs.export import ExportOptions, export_bundle
+
+        key = tuple(sorted(options.items()))
+        if key not in made:
+            out = tmp_path_factory.mktemp("bundles") / "bundle"
+            chosen = ExportOptions(**{"size_hw": SIZE, **options})  # type: ignore[arg-type]
+            export_bundle(recipe, weights, out, chosen)
+            made[key] = out
+        return made[key]
+
+    return export
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of three pictures of different sizes."""
+    from pointrend_deploy.verbs.verification_pictures import verification_picture
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index, (height, width) in enumerate(((64, 96), (90, 60), (33, 200))):
+        Image.fromarray(verification_picture(height, width, index)).save(folder / f"{index}.png")
+    return folder
+
+
+def labels_of(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
