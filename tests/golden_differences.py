@@ -1,4 +1,4 @@
-"""Our reference beside detectron2's answers: ``python -m tests.golden_differences`` prints a table."""
+"""Our reference beside detectron2's: ``python -m tests.golden_differences`` prints a table."""
 
 from __future__ import annotations
 

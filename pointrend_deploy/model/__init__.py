@@ -1,0 +1,1 @@
+"""The PyTorch reference, faithful to detectron2, and the checkpoints it reads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pointrend_deploy.bundle import GALLERY, PARITY, Bundle
+from pointrend_deploy.bundle import GALLERY, PARITY, REPORT, Bundle
 from pointrend_deploy.parity import results
 from pointrend_deploy.parity.compare import compare
 from pointrend_deploy.parity.dataset import pairs
@@ -55,7 +55,7 @@ class CompareResult:
         verdict = "passed" if run.passed else "FAILED"
         lines.append(
             f"{verdict}: {run.candidate} against {run.reference}, {run.pictures} pictures, "
-            f"{len(run.gates)} gates, {len(failed)} failed; report: {self.bundle.path / 'report.html'}"
+            f"{len(run.gates)} gates, {len(failed)} failed; see {self.bundle.path / REPORT}"
         )
         return "\n".join(lines)
 

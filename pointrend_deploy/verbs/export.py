@@ -186,12 +186,11 @@ def _refuse_to_overwrite(out: Path, force: bool) -> None:
     held = {entry.name for entry in out.iterdir()} if out.is_dir() else {out.name}
     if not out.is_dir() or (held and MANIFEST not in held):
         raise DeployError(f"{out} exists and is not a bundle", "choose another --out")
-    if extra := sorted(held - MADE_AGAIN):
-        if not force:
-            raise DeployError(
-                f"the bundle {out} also holds {', '.join(extra[:5])}, which an export would remove",
-                "choose another --out, or give --force to replace everything in it",
-            )
+    if (extra := sorted(held - MADE_AGAIN)) and not force:
+        raise DeployError(
+            f"the bundle {out} also holds {', '.join(extra[:5])}, which an export would remove",
+            "choose another --out, or give --force to replace everything in it",
+        )
 
 
 def padded_size(size_hw: tuple[int, int], divisor: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ def run_bundle(
     runner: RunnerName = "auto",
     weights: str | Path | None = None,
 ) -> RunResults:
-    """Write label maps, overlays and results.json; see :func:`~pointrend_deploy.run.folder.run_pictures`.
+    """Write label maps, overlays and results.json; see ``run.folder.run_pictures``.
 
     Raises:
         DeployError: the bundle, the runner, or all of the input cannot be used.

@@ -57,7 +57,7 @@ def verification_batch(manifest: Manifest, verify_on: str | Path | None) -> list
 
 
 def unread_levels(recipe: Recipe) -> set[str]:
-    """Pyramid levels that no head reads (p6 of a semantic model), so that no graph computes them."""
+    """Pyramid levels that no head reads (p6 of a semantic model): no graph computes them."""
     levels = ["p" + name[3:] for name in recipe.fpn.in_features]
     if recipe.fpn.top_level:
         levels.append(f"p{int(levels[-1][1:]) + 1}")
@@ -74,7 +74,7 @@ def verify_graph(
     pictures: list[Fitted],
     progress: Progress,
 ) -> Run:
-    """Run the graph in ONNX Runtime and the reference in PyTorch, and hold every stage side by side.
+    """Run the graph in ONNX Runtime, the reference in PyTorch, and hold their stages side by side.
 
     The graph that runs is the one exported, with its inner stages marked as outputs besides.
 
@@ -83,6 +83,7 @@ def verify_graph(
         model: the reference.
         manifest: of the bundle to be.
         pictures: one batch on the canvas.
+        progress: told of each step.
 
     Returns:
         The run for parity.json, in which everything passed.
