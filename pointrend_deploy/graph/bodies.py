@@ -18,13 +18,13 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN, VERSION
 
 TOPK_LIMIT: Final = 3840
-"""Largest k of TopK in TensorRT (its headers and RTX 1.7: 'K exceeds the maximum value allowed')."""
+"""Largest k of TopK in TensorRT (its headers; RTX 1.7 refuses more when it builds)."""
 
 _domain = Opset(DOMAIN, VERSION)
 
 
 @script(_domain, default_opset=op)
-def PointRendSample(features, points):
+def _sample(features, points):
     """Bilinear, cell centres at (i + 0.5) / size, zeros outside: ONNX GridSample, opset 16."""
     doubled = op.Mul(points, op.Constant(value_float=2.0))
     centred = op.Sub(doubled, op.Constant(value_float=1.0))
@@ -57,7 +57,7 @@ def _take_last(left, k):
 
 def sample_body(opset: int = 18) -> onnx.FunctionProto:
     """The body of PointRendSample."""
-    return _finished(SAMPLE, PointRendSample.to_function_proto(), opset)
+    return _finished(SAMPLE, _sample.to_function_proto(), opset)
 
 
 def uncertain_body(k: int, opset: int = 18) -> onnx.FunctionProto:
@@ -88,9 +88,7 @@ def uncertain_body(k: int, opset: int = 18) -> onnx.FunctionProto:
         else:
             (taken,) = _append(body, _take_last, [left, share_name], f"round_{number}")
         parts.append(taken)
-    joint = "Concat" if rounds > 1 else "Identity"
-    options = {"axis": 1} if rounds > 1 else {}
-    body.node.append(onnx.helper.make_node(joint, parts, ["indices"], **options))
+    body.node.append(onnx.helper.make_node("Concat", parts, ["indices"], axis=1))
     body.output.append("indices")
     body.attribute.append("k")
     return _finished(UNCERTAIN, body, opset)

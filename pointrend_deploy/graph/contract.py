@@ -16,12 +16,13 @@ from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERT
 TensorSpecs = Mapping[str, tuple[str, tuple[int, ...]]]
 """Name -> (dtype as numpy spells it, shape)."""
 
-ALLOWED_OPS: Final = frozenset(
-    "Add And ArgMax Cast Clip Concat Constant Conv Div Equal Expand Gather Greater GridSample "
-    "Identity InstanceNormalization Less Max MaxPool Min Mul Pad Relu Reshape Resize "
-    "ScatterElements Slice Split Squeeze Sub TopK Transpose Unsqueeze Where".split()
-)
-"""Standard ops a graph may hold; each builds in TensorRT-RTX 1.7 and is in TensorRT 10.3's list."""
+_ALLOWED = """
+Add And ArgMax Cast Clip Concat Constant Conv Div Equal Expand Gather Greater GridSample Identity
+InstanceNormalization Less Max MaxPool Min Mul Pad Relu Reshape Resize ScatterElements Slice Split
+Squeeze Sub TopK Transpose Unsqueeze Where
+"""
+ALLOWED_OPS: Final = frozenset(_ALLOWED.split())
+"""Standard ops a graph may hold."""
 
 CUSTOM_ARITY: Final = {SAMPLE: (2, 1), UNCERTAIN: (1, 1)}
 """Inputs and outputs of each custom op."""
@@ -176,7 +177,7 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], constants: Mapping[str, Tensor
         values = dict(_attributes(node))
         if node.domain not in ("", "ai.onnx") or node.op_type not in ALLOWED_OPS:
             raise DeployError(
-                f"node {node.name}: {node.domain}::{node.op_type} is not an op of a deployable graph",
+                f"node {node.name}: {node.domain}::{node.op_type} is not allowed in a graph",
                 f"allowed are {', '.join(sorted(ALLOWED_OPS))}",
             )
         if node.op_type == "Constant":

@@ -1,12 +1,14 @@
 """The custom ops of domain ``pointrend``: their contract, and how the traceable modules call them.
 
-| op | inputs | output | attributes |
-|---|---|---|---|
-| PointRendSample | features (N, C, H, W), points (N, P, 2) float32, (x, y) in [0, 1] | (N, C, P), the type of features | plugin_namespace, plugin_version |
-| PointRendUncertain | uncertainty (N, L) float32, higher is more uncertain | flat indices (N, k) int64 | k, plugin_namespace, plugin_version |
+PointRendSample, attributes ``plugin_namespace`` and ``plugin_version``:
+    features (N, C, H, W), points (N, P, 2) float32, (x, y) in [0, 1] of the map
+    -> (N, C, P) of the features' type.
+    Bilinear, cell centres at (i + 0.5) / size, zeros outside the map.
 
-PointRendSample is bilinear with cell centres at (i + 0.5) / size and zeros outside the map.
-PointRendUncertain gives the k highest in descending order, ties to the lower index, 1 <= k <= L.
+PointRendUncertain, attributes ``k``, ``plugin_namespace`` and ``plugin_version``:
+    uncertainty (N, L) float32, higher is more uncertain
+    -> flat indices (N, k) int64, 1 <= k <= L.
+    The k highest in descending order, ties to the lower index.
 
 TensorRT's parser matches op names only, not domains, so both names are unlike any ONNX or TensorRT
 op. Arity is fixed. The bodies, standard ops only, are in bodies.py.
@@ -77,4 +79,13 @@ def integer_quotient(numerator: Tensor, divisor: int) -> Tensor:
         {},
         dtype=torch.int64,
         shape=tuple(numerator.shape),
+    )
+
+
+def maximum3(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+    """The highest of three equally shaped tensors: one Max node when exported."""
+    if not torch.compiler.is_exporting():
+        return torch.maximum(torch.maximum(first, second), third)
+    return torch.onnx.ops.symbolic(
+        "Max", (first, second, third), {}, dtype=first.dtype, shape=tuple(first.shape)
     )

@@ -91,7 +91,7 @@ class ProjectedPointHead(nn.Module):
         return weight.shape[1] - hidden if self.coarse_in[number] else 0
 
     def prepare(self, fine: Sequence[Tensor], coarse: Tensor) -> list[Tensor]:
-        """Maps to sample: fine maps (projected or not), then coarse (as it is, or for each layer)."""
+        """Maps to sample: fine ones, projected or not, then coarse as it is or for each layer."""
         maps = [
             F.conv2d(each, self.get_buffer(f"fine{index}_weight")) if cut else each
             for index, (each, cut) in enumerate(zip(fine, self.plan.fine, strict=True))

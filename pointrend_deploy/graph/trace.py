@@ -6,9 +6,10 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import onnx
 import torch
 
@@ -18,6 +19,7 @@ from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.options import GraphOptions
 from pointrend_deploy.graph.passes.bodies import attach_bodies, inline_bodies
 from pointrend_deploy.graph.passes.names import name_by_module
+from pointrend_deploy.graph.passes.outputs import keep_outputs
 from pointrend_deploy.graph.passes.tidy import tidy
 from pointrend_deploy.graph.traceable import DeployGraph
 from pointrend_deploy.model.architectures import SemanticModel
@@ -37,10 +39,18 @@ def export_graph(model: SemanticModel, options: GraphOptions) -> onnx.ModelProto
         DeployError: the options do not fit the recipe, or the graph breaks the contract.
     """
     options.check(model.recipe.input.size_divisibility)
-    wrapper = DeployGraph(model, options).eval()
     promised = expected(model, options)
-    proto = _trace(wrapper, options, promised)
+    whole = msgspec.structs.replace(options, outputs=tuple({*options.outputs, "stages"}))
+    wrapper = DeployGraph(model, whole).eval()
+    proto = trace(
+        wrapper,
+        example_inputs(options),
+        list(promised.inputs),
+        list(output_shapes(model, whole)),
+        options.opset,
+    )
     proto = name_by_module(proto, _module_names(wrapper, model))
+    proto = keep_outputs(proto, promised.outputs)
     proto = attach_bodies(proto)
     if options.ops == "native":
         proto = inline_bodies(proto)
@@ -101,14 +111,25 @@ def expected(model: SemanticModel, options: GraphOptions) -> Expected:
     )
 
 
-def _trace(wrapper: DeployGraph, options: GraphOptions, promised: Expected) -> onnx.ModelProto:
+def trace(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    opset: int = 18,
+) -> onnx.ModelProto:
+    """ONNX of a module as torch's dynamo exporter and optimizer give it.
+
+    The optimizer (onnxscript's) folds constants and batch normalisations into convolutions, and
+    drops what no output needs.
+    """
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
-            wrapper,
-            example_inputs(options),
-            input_names=list(promised.inputs),
-            output_names=list(promised.outputs),
-            opset_version=options.opset,
+            module,
+            inputs,
+            input_names=list(input_names),
+            output_names=list(output_names),
+            opset_version=opset,
             dynamo=True,
             optimize=True,
             verbose=False,
@@ -120,7 +141,7 @@ def _trace(wrapper: DeployGraph, options: GraphOptions, promised: Expected) -> o
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's progress and warnings: they speak of its insides, not of the user's."""
+    """Silence the exporter: its progress and warnings speak of its insides, not of the user's."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -22,7 +22,7 @@ from pointrend_deploy.graph.cost import PointWork, ProjectionPlan, plan_projecti
 from pointrend_deploy.graph.ops import integer_quotient, most_uncertain
 from pointrend_deploy.graph.options import GraphOptions
 from pointrend_deploy.graph.point_layers import ProjectedPointHead, SampledPointHead
-from pointrend_deploy.graph.two_best import STRIP_BYTES, labels_and_uncertainty
+from pointrend_deploy.graph.two_best import STRIP_BYTES, labels_and_uncertainty, uncertainty
 from pointrend_deploy.model.architectures import SemanticModel
 from pointrend_deploy.model.point_head import StandardPointHead
 from pointrend_deploy.model.point_ops import cell_centres
@@ -61,7 +61,7 @@ class SubdivisionStep(nn.Module):
             maps: what ``head.prepare`` made of the fine maps and the coarse logits.
 
         Returns:
-            ``indices`` (N, K) int64, ``point_logits`` (N, C, K), and ``labels`` (N, 2h, 2w) int32
+            ``indices`` (N, K) int64, ``point_logits`` (N, C, K), and ``labels`` (N, 2h, 2w)
             from a last step that has only labels to give, ``logits`` (N, C, 2h, 2w) from others.
         """
         n, classes, h, w = logits.shape
@@ -69,20 +69,20 @@ class SubdivisionStep(nn.Module):
         if self.num_points >= height * width:
             return self._recompute_all(logits, maps)
         if self.last_labels:
-            labels, uncertainty = labels_and_uncertainty(logits, 2, self.budget)
+            labels, unsure = labels_and_uncertainty(logits, 2, self.budget)
         else:
-            logits = double(logits)
-            _, uncertainty = labels_and_uncertainty(logits, 1, self.budget)
-        indices = most_uncertain(uncertainty.reshape(n, height * width), self.num_points)
+            unsure = uncertainty(logits, 2, self.budget)
+        indices = most_uncertain(unsure.reshape(n, height * width), self.num_points)
         points = grid_points(indices, height, width, logits.dtype)
         point_logits = self.head(maps, points)
         found = {"indices": indices, "point_logits": point_logits}
         if self.last_labels:
-            chosen = point_logits.argmax(dim=1).to(torch.int32)
+            chosen = point_logits.argmax(dim=1).to(labels.dtype)
             flat = labels.reshape(n, height * width).scatter(1, indices, chosen)
             return {**found, "labels": flat.reshape(n, height, width)}
         where = indices.unsqueeze(1).expand(-1, classes, -1)
-        flat = logits.reshape(n, classes, height * width).scatter(2, where, point_logits)
+        flat = double(logits).reshape(n, classes, height * width)
+        flat = flat.scatter(2, where, point_logits)
         return {**found, "logits": flat.reshape(n, classes, height, width)}
 
     def _recompute_all(self, logits: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ class SubdivisionStep(nn.Module):
         found = {"indices": indices, "point_logits": point_logits}
         dense = point_logits.reshape(n, classes, height, width)
         if self.last_labels:
-            return {**found, "labels": dense.argmax(dim=1).to(torch.int32)}
+            return {**found, "labels": dense.argmax(dim=1)}
         return {**found, "logits": dense}
 
 
@@ -144,7 +144,7 @@ class Subdivision(nn.Module):
         self.steps = steps
 
     def forward(self, coarse: Tensor, fine: list[Tensor]) -> dict[str, Tensor]:
-        """Stages in the reference's order, ``logits`` where wanted, and ``labels`` (int32)."""
+        """Stages in the reference's order, ``logits`` where wanted, and ``labels``, an integer."""
         maps = self.head.prepare(fine, coarse)
         stages: dict[str, Tensor] = {}
         logits, labels = coarse, None
@@ -156,7 +156,7 @@ class Subdivision(nn.Module):
             logits = found.get("logits", logits)
         if labels is None:
             stages["logits"] = logits
-            labels, _ = labels_and_uncertainty(logits, 1, self.budget)
+            labels = logits.argmax(dim=1)
         stages["labels"] = labels
         return stages
 
@@ -243,7 +243,7 @@ class DeployGraph(nn.Module):
         logits = torch.nn.functional.interpolate(
             coarse, scale_factor=float(stride), mode="bilinear", align_corners=False
         )
-        return {"logits": logits, "labels": labels_and_uncertainty(logits, 1, self.budget)[0]}
+        return {"logits": logits, "labels": logits.argmax(dim=1)}
 
 
 def point_work(model: SemanticModel, options: GraphOptions) -> PointWork:

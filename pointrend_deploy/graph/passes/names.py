@@ -41,7 +41,7 @@ def name_by_module(model: onnx.ModelProto, modules: Mapping[str, str]) -> onnx.M
                 tensor.name = f"{node.name}.out" + (str(index) if len(node.outputs) > 1 else "")
     _name_constants(graph, modules)
     graph.name, graph.doc_string = "pointrend_deploy", ""
-    named = gs.export_onnx(graph)
+    named: onnx.ModelProto = gs.export_onnx(graph)
     named.functions.extend(
         f for f in model.functions if f.name not in {g.name for g in named.functions}
     )

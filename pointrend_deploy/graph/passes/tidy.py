@@ -7,7 +7,7 @@ from typing import Final
 import onnx
 
 IR_VERSION: Final = 10
-"""ONNX 1.16: the newest IR version that ONNX Runtime 1.18 and TensorRT 10.3's parser read."""
+"""The IR version of ONNX 1.16 (2024)."""
 
 
 def tidy(model: onnx.ModelProto, producer_version: str) -> onnx.ModelProto:

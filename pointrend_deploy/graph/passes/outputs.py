@@ -1,0 +1,29 @@
+"""Keep some of a graph's outputs; the values behind the others keep their names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx
+import onnx_graphsurgeon as gs
+
+
+def keep_outputs(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """Turn every other output into an inner value, and drop what nothing needs any more.
+
+    before: outputs labels, p2, ..., p6, coarse, step0.indices, ...
+    after:  output labels; inner values p2, ..., coarse, step0.indices, ...; no p6
+
+    So a graph that gives only labels still calls its stages by their names, and verification can
+    ask for them by marking them as outputs again.
+    """
+    if set(names) == {output.name for output in model.graph.output}:
+        return model
+    graph = gs.import_onnx(model)
+    graph.outputs = [output for output in graph.outputs if output.name in names]
+    graph.cleanup()
+    kept: onnx.ModelProto = gs.export_onnx(graph)
+    kept.functions.extend(
+        f for f in model.functions if f.name not in {g.name for g in kept.functions}
+    )
+    return kept
