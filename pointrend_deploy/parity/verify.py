@@ -98,7 +98,9 @@ def verify_stages(
                 stages.append(missing(name, expected))
         elif name.endswith(".indices"):
             step = int(name.removeprefix("step").removesuffix(".indices"))
-            row = points.compare_points(step, expected, found, unsure, scale)
+            row = points.compare_points(
+                step, expected, found, unsure, scale, _reached(strays, unsure)
+            )
             chosen.append(row)
             stages.append(_points_stage(name, expected, row))
             if row.jaccard > 0 and row.grid_hw:
@@ -113,6 +115,15 @@ def verify_stages(
     tell("labels")
     stages.append(_labels(_labels_of(reference), _labels_of(candidate), fitted_hw))
     return VerificationResult(tuple(stages), tuple(chosen), tuple(_gates(stages, chosen)))
+
+
+def _reached(strays: Sequence[Array], unsure: Array | None) -> Array | None:
+    """Cells of this step's grid that a stray of an earlier step has changed."""
+    if unsure is None or not strays:
+        return None
+    here = np.zeros(unsure.shape, np.bool_)
+    grids = [(each.shape[1], each.shape[2]) for each in (*strays, here)]
+    return replay.reach([*strays, here], grids)
 
 
 def _point_logits(

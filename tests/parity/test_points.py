@@ -142,3 +142,18 @@ def test_a_stray_of_the_last_step_reaches_itself() -> None:
     assert reached.sum() == 1
     assert reached[0, 5, 6]
     assert [replay.reach_width(i) for i in range(4)] == [1, 4, 10, 22]
+
+
+def test_a_stray_where_an_earlier_one_reached_need_not_be_near_but_still_counts() -> None:
+    other = FIRST.copy()
+    other[0, 0] = 9999
+    touched = np.zeros((1, 100, 100), np.bool_)
+    touched[0, 0, 0] = touched[0, 99, 99] = True
+    row = points.compare_points(0, FIRST, other, line(1e-4), excused=touched)
+    assert row
+    assert (row.strays, row.worst_gap) == (1, 0.0)
+    touched[0, 99, 99] = False
+    assert not points.compare_points(0, FIRST, other, line(1e-4), excused=touched)
+    many = np.arange(10, 1010)[None]
+    everywhere = np.ones((1, 100, 100), np.bool_)
+    assert not points.compare_points(0, FIRST, many, line(2e-6), excused=everywhere)

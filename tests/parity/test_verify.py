@@ -169,3 +169,17 @@ def test_every_point_chosen_agrees_in_any_order() -> None:
     candidate["step0.indices"] = candidate["step0.indices"][:, shuffled]
     candidate["step0.point_logits"] = candidate["step0.point_logits"][:, :, shuffled]
     assert verify_stages(reference, candidate, tiny.recipe(points=10_000))
+
+
+def test_a_swap_in_one_step_may_swap_points_in_the_next() -> None:
+    """The swapped cell's logits differ by O(1) on the finer grid, and so do its uncertainties."""
+    from pointrend_deploy.parity import verify
+
+    first = np.zeros((1, 8, 8), np.bool_)
+    first[0, 2, 3] = True
+    reached = verify._reached([first], np.zeros((1, 16, 16), np.float32))
+    assert reached is not None
+    rows, columns = np.nonzero(reached[0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 6, 5, 8)
+    assert verify._reached([], np.zeros((1, 16, 16), np.float32)) is None
+    assert verify._reached([first], None) is None
