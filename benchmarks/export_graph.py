@@ -34,10 +34,11 @@ from pointrend_deploy.graph.measure import graph_size
 
 def labels_of(session: ort.InferenceSession, feed: dict[str, Any]) -> np.ndarray:
     """Labels (1, H, W) uint8 on the host, by either form."""
-    output = session.run(None, feed)[0]
+    output: np.ndarray = session.run(None, feed)[0]
     if output.ndim == 3:
         return output
-    return torch.from_numpy(output).argmax(dim=1).to(torch.uint8).numpy()
+    labels: np.ndarray = torch.from_numpy(output).argmax(dim=1).to(torch.uint8).numpy()
+    return labels
 
 
 def times_ms(paths: dict[str, Path], sizes: Sizes, runs: int, threads: int) -> dict[str, Any]:

@@ -62,9 +62,7 @@ def test_subdivision(labels_only: bool, num_points: int, every_layer: bool) -> N
     head, coarse, fine = problem(every_layer)
     wanted = subdivide(coarse, fine, head, 2, num_points)
     for plan in (PLANS[0], PLANS[-1]):
-        ours = Subdivision(
-            head, 2, num_points, [CHANNELS] * 2, plan, labels_only, budget=6000
-        )
+        ours = Subdivision(head, 2, num_points, [CHANNELS] * 2, plan, labels_only, budget=6000)
         found = ours(coarse, fine)
         assert torch.equal(found["labels"].long(), wanted["logits"].argmax(dim=1))
         if not labels_only:
@@ -79,7 +77,7 @@ def test_subdivision(labels_only: bool, num_points: int, every_layer: bool) -> N
 
 
 def test_subdivision_with_tied_logits_everywhere() -> None:
-    """The two best tie at every cell: the points are the first cells, the labels the reference's."""
+    """The two best tie at every cell: the first cells are chosen, the labels are the reference's."""
     head, coarse, fine = problem(False)
     coarse[:, 3] = coarse[:, 1] = coarse.amax(dim=1) + 1.0
     wanted = subdivide(coarse, fine, head, 2, 100)
@@ -123,7 +121,7 @@ def test_cost_rule() -> None:
     assert plan_projection(work(313_600, 60_800)).fine == (True,)
     assert not plan_projection(work(100, 100)).fine[0]
     assert plan_projection(work(313_600, 60_800)).coarse
-    assert not plan_projection(work(100_000, 60_800)).coarse
+    assert not plan_projection(work(70_000, 60_800)).coarse
 
 
 @pytest.mark.parametrize("every_layer", [False, True])
