@@ -178,7 +178,8 @@ class Normalise(nn.Module):
     def forward(self, image: Tensor, extent: Tensor) -> Tensor:
         """Normalise ``image``; ``extent`` (N, 2) int64 is the (height, width) of each picture."""
         n, height, width, _ = image.shape
-        x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+        # Cast first: TensorRT takes uint8 into a Cast and nowhere else.
+        x = (image.to(torch.float32).permute(0, 3, 1, 2) - self.mean) / self.std
         rows = torch.arange(height).view(1, 1, height, 1) < extent[:, 0].view(n, 1, 1, 1)
         columns = torch.arange(width).view(1, 1, 1, width) < extent[:, 1].view(n, 1, 1, 1)
         return torch.where(rows & columns, x, torch.zeros((), dtype=torch.float32))

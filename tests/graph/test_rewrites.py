@@ -77,7 +77,7 @@ def test_subdivision(labels_only: bool, num_points: int, every_layer: bool) -> N
 
 
 def test_subdivision_with_tied_logits_everywhere() -> None:
-    """The two best tie at every cell: the first cells are chosen, the labels are the reference's."""
+    """The two best tie at every cell: the first cells are chosen, labels are the reference's."""
     head, coarse, fine = problem(False)
     coarse[:, 3] = coarse[:, 1] = coarse.amax(dim=1) + 1.0
     wanted = subdivide(coarse, fine, head, 2, 100)

@@ -132,6 +132,12 @@ def test_in_graph_preprocessing_equals_outside() -> None:
     )
     wanted = run(graph(outputs=ALL), image=outside)
     assert np.array_equal(inside["logits"], wanted["logits"])
+    readers = [
+        node.op_type
+        for node in graph(outputs=("logits",), preprocess="in-graph").graph.node
+        if "image" in node.input
+    ]
+    assert readers == ["Cast"]  # TensorRT takes uint8 into nothing else
 
 
 def test_native_is_the_plugin_graph_inlined() -> None:
