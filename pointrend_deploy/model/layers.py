@@ -37,6 +37,17 @@ class FrozenBatchNorm2d(nn.Module):
         )
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation that also takes one value a group, which becomes the bias.
+
+    torch's module refuses that, as it is of no use in training; a canvas of one cell has it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, H, W); same shape out."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def make_norm(norm: Norm, channels: int) -> nn.Module | None:
     """The normalisation layer of that name over ``channels``; None for ``""``.
 
@@ -47,7 +58,7 @@ def make_norm(norm: Norm, channels: int) -> nn.Module | None:
     if norm == "BN":
         return nn.BatchNorm2d(channels)
     if norm == "GN":
-        return nn.GroupNorm(32, channels)
+        return GroupNorm(32, channels)
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ def verify_stages(
     recipe: Recipe,
     fitted_hw: Sequence[tuple[int, int]] | None = None,
     progress: Callable[[str], None] | None = None,
+    not_computed: Collection[str] = (),
 ) -> VerificationResult:
     """Hold a candidate's outputs against the reference's stages.
 
@@ -71,6 +72,7 @@ def verify_stages(
         fitted_hw: height and width of each picture on the canvas, where labels are compared; all
             of the canvas when absent.
         progress: called with each stage's name before it is compared.
+        not_computed: stages nothing reads, which a candidate that was not asked for them may lack.
 
     Returns:
         A result, truthy when all that could be compared agrees. It never passes on nothing: with
@@ -89,10 +91,10 @@ def verify_stages(
         if name.endswith(".point_logits") or name == "logits":
             # later uncertainties are made of these too, and they may exceed the coarse logits
             scale = max(scale, gates.rms(expected))
-        if name == "labels" or (found is None and not whole):
+        unsure = next(maps, None) if name.endswith(".indices") else None
+        if name == "labels" or (found is None and (not whole or name in not_computed)):
             continue
         tell(name)
-        unsure = next(maps, None) if name.endswith(".indices") else None
         if found is None:
             if name != "logits":  # labels speak for logits that are not exported
                 stages.append(missing(name, expected))

@@ -56,15 +56,25 @@ def verification_batch(manifest: Manifest, verify_on: str | Path | None) -> list
     return [fit(from_rgb(picture, manifest), manifest) for picture in pictures]
 
 
-def unread_levels(recipe: Recipe) -> set[str]:
-    """Pyramid levels that no head reads (p6 of a semantic model): no graph computes them."""
+def unread_stages(recipe: Recipe, padded_hw: tuple[int, int]) -> set[str]:
+    """Stages that no later one reads, so that a graph that gives only labels lacks them.
+
+    They are the pyramid levels of no head (p6 of a semantic model), and the steps before one that
+    recomputes every cell.
+    """
     levels = ["p" + name[3:] for name in recipe.fpn.in_features]
     if recipe.fpn.top_level:
         levels.append(f"p{int(levels[-1][1:]) + 1}")
-    read = {*recipe.coarse_head.in_features}
-    if recipe.point_head:
-        read |= {*recipe.point_head.in_features}
-    return set(levels) - read
+    unread = set(levels) - {*recipe.coarse_head.in_features}
+    spec = recipe.point_head
+    if spec is None:
+        return unread
+    unread -= {*spec.in_features}
+    cells = padded_hw[0] * padded_hw[1] // recipe.coarse_head.common_stride**2
+    for step in range(1, spec.subdivision_steps):
+        if spec.subdivision_points >= cells * 4 ** (step + 1):
+            unread |= {f"step{step - 1}.{what}" for what in ("indices", "point_logits")}
+    return unread
 
 
 def verify_graph(
@@ -98,14 +108,13 @@ def verify_graph(
         reference = {name: value.numpy() for name, value in stages.items()}
         reference["labels"] = reference["logits"].argmax(axis=1).astype(np.uint8)
         del stages
-    for name in unread_levels(model.recipe) - set(manifest.output_names):
-        reference.pop(name, None)
     with progress.step("ONNX Runtime"):
         candidate = _run_with_stages(graph, inputs, reference)
     with progress.step("comparing the stages"):
         areas = [picture.fitted_hw for picture in pictures]
         areas += areas[-1:] * (manifest.canvas.batch - len(areas))
-        result = verify_stages(reference, candidate, model.recipe, areas)
+        unread = unread_stages(model.recipe, manifest.canvas.padded_hw)
+        result = verify_stages(reference, candidate, model.recipe, areas, not_computed=unread)
     result.raise_if_failed()
     return Run(
         kind="export",

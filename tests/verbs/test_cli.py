@@ -117,7 +117,7 @@ def test_pictures_of_every_kind(exported: Exporter, tmp_path: Path) -> None:
         (("run", "{bundle}", "{none}", "--out", "{out}"), "{none}"),
         (("run", "{bundle}", "{empty}", "--out", "{out}"), "no picture"),
         (("compare", "{bundle}", "--images", "{none}"), "{none}"),
-        (("compare", "{bundle}", "--images", "{pictures}", "--labels", "{empty}"), "label"),
+        (("compare", "{bundle}", "--images", "{pictures}", "--labels", "{empty}"), "{empty}"),
         (("report", "{none}"), "is not a bundle"),
         (
             ("export", "{none}", "--weights", "{none}", "--out", "{out}", "--size", "64x64"),

@@ -128,6 +128,19 @@ def test_a_failed_export_leaves_the_old_bundle(
     assert Bundle.open(out).manifest.canvas.size_hw == (48, 48)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (16, 200), (48, 48)])
+def test_sizes_at_which_steps_recompute_every_cell(
+    recipe: Recipe, weights: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """K >= H*W in one step, in several, and in all of them; sizes that need padding."""
+    export_bundle(recipe, weights, tmp_path / "b", ExportOptions(size_hw=size))
+    image = verification_picture(*size, 3)
+    expected = load_model(recipe, weights).stages(image)
+    assert expected["step0.indices"].shape[1] == expected["coarse"][0, 0].numel() * 4
+    labels = open_runner(tmp_path / "b", "onnx")(image)["labels"]
+    assert np.array_equal(labels, expected["labels"][0].numpy())
+
+
 def test_what_stands_in_the_way_is_not_removed(
     exported: Exporter, recipe: Recipe, weights: Path, tmp_path: Path
 ) -> None:
