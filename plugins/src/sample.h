@@ -1,0 +1,25 @@
+// Launchers of the sampler: no TensorRT here.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+namespace pointrend {
+
+// Features (n, c, h, w) and the points asked of each map.
+struct SampleShape {
+    int32_t n;
+    int32_t c;
+    int32_t h;
+    int32_t w;
+    int32_t p;
+};
+
+// features (n, c, h, w), points (n, p, 2) (x, y) in [0, 1] -> out (n, c, p). Bilinear, cell centres at
+// (i + 0.5) / size, zeros outside, float32 sums. cudaErrorInvalidValue for a shape without cells,
+// h * w >= 2^31, or n or c / 16 above 65535.
+cudaError_t sample(float const* features, float const* points, float* out, SampleShape shape, cudaStream_t stream);
+cudaError_t sample(__half const* features, float const* points, __half* out, SampleShape shape, cudaStream_t stream);
+
+} // namespace pointrend

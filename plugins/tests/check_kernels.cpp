@@ -1,0 +1,128 @@
+// The kernels under the emulator against plain loops, in buffers of exactly their size: built with the
+// address and undefined-behaviour sanitizers it finds what reads or writes beside them.
+//
+//   check_kernels           ends with 0 when everything agrees
+//   check_kernels beyond    one cell short of what the sampler writes: the sanitizer has to stop it
+#include "pointrend_plugins.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace {
+
+std::mt19937 generator(1);
+
+float random(float low, float high) { return std::uniform_real_distribution<float>(low, high)(generator); }
+
+// A buffer of exactly `count` elements on the heap.
+template <class T>
+std::unique_ptr<T[]> buffer(size_t count) {
+    return std::unique_ptr<T[]>(new T[count]);
+}
+
+double reference(float const* plane, int h, int w, float x, float y) {
+    double const px = static_cast<double>(x) * w - 0.5;
+    double const py = static_cast<double>(y) * h - 0.5;
+    int const left = static_cast<int>(std::floor(px));
+    int const top = static_cast<int>(std::floor(py));
+    double sum = 0.0;
+    for (int row = top; row <= top + 1; ++row) {
+        for (int column = left; column <= left + 1; ++column) {
+            if (row >= 0 && row < h && column >= 0 && column < w) {
+                double const weight = (1.0 - std::fabs(px - column)) * (1.0 - std::fabs(py - row));
+                sum += weight * plane[row * w + column];
+            }
+        }
+    }
+    return sum;
+}
+
+bool sampling_agrees(int n, int c, int h, int w, int p, size_t room_missing) {
+    size_t const cells = static_cast<size_t>(n) * c * h * w;
+    auto const features = buffer<float>(cells);
+    std::generate_n(features.get(), cells, [] { return random(-1.0F, 1.0F); });
+    auto const points = buffer<float>(static_cast<size_t>(n) * p * 2);
+    std::generate_n(points.get(), static_cast<size_t>(n) * p * 2, [] { return random(-0.2F, 1.2F); });
+    auto const out = buffer<float>(static_cast<size_t>(n) * c * p - room_missing);
+    if (pointrend_sample(features.get(), POINTREND_FLOAT32, points.get(), out.get(), n, c, h, w, p, nullptr) != 0) {
+        return false;
+    }
+    for (int i = 0; i < n * c * p; ++i) {
+        int const image = i / (c * p);
+        float const* const xy = points.get() + (static_cast<size_t>(image) * p + i % p) * 2;
+        float const* const plane = features.get() + static_cast<size_t>(i / p) * h * w;
+        double const expected = reference(plane, h, w, xy[0], xy[1]);
+        if (!(std::fabs(out[i] - expected) <= 1e-5)) {
+            std::printf("sample (%d, %d, %d, %d) at %d: %g, not %g\n", n, c, h, w, i, out[i], expected);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool half_sampling_runs(int c, int h, int w, int p) {
+    auto const features = buffer<uint16_t>(static_cast<size_t>(c) * h * w);
+    std::fill_n(features.get(), static_cast<size_t>(c) * h * w, uint16_t{0x3C00}); // 1.0
+    auto const points = buffer<float>(static_cast<size_t>(p) * 2);
+    std::fill_n(points.get(), static_cast<size_t>(p) * 2, 0.5F);
+    auto const out = buffer<uint16_t>(static_cast<size_t>(c) * p);
+    int const error =
+        pointrend_sample(features.get(), POINTREND_FLOAT16, points.get(), out.get(), 1, c, h, w, p, nullptr);
+    return error == 0 && std::all_of(out.get(), out.get() + c * p, [](uint16_t v) { return v == 0x3C00; });
+}
+
+bool selection_agrees(int n, int l, int k, int different) {
+    size_t const cells = static_cast<size_t>(n) * l;
+    auto const values = buffer<float>(cells);
+    std::generate_n(values.get(), cells, [=] { return std::floor(random(0.0F, 1.0F) * static_cast<float>(different)); });
+    values[cells / 2] = std::numeric_limits<float>::infinity();
+    auto const out = buffer<int64_t>(static_cast<size_t>(n) * k);
+    size_t const bytes = pointrend_uncertain_workspace(n, l);
+    std::unique_ptr<void, void (*)(void*)> const workspace(std::aligned_alloc(256, bytes), std::free);
+    if (pointrend_uncertain(values.get(), out.get(), n, l, k, workspace.get(), bytes, nullptr) != 0) {
+        return false;
+    }
+    std::vector<int64_t> order(static_cast<size_t>(l));
+    for (int row = 0; row < n; ++row) {
+        float const* const of_row = values.get() + static_cast<size_t>(row) * l;
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(), [=](int64_t a, int64_t b) { return of_row[a] > of_row[b]; });
+        std::sort(order.begin(), order.begin() + k);
+        if (!std::equal(order.begin(), order.begin() + k, out.get() + static_cast<size_t>(row) * k)) {
+            std::printf("uncertain (%d, %d), k %d: row %d differs\n", n, l, k, row);
+            return false;
+        }
+    }
+    return true;
+}
+
+} // namespace
+
+int main(int count, char** arguments) {
+    if (count > 1 && std::string(arguments[1]) == "beyond") {
+        return sampling_agrees(1, 1, 4, 4, 8, 1) ? 0 : 1;
+    }
+    bool good = true;
+    for (int c : {1, 16, 17}) {
+        good = sampling_agrees(2, c, 9, 14, 130, 0) && good;
+        good = sampling_agrees(1, c, 1, 1, 3, 0) && good;
+        good = half_sampling_runs(c, 5, 3, 129) && good;
+    }
+    for (int l : {1, 31, 1024, 1025, 9000}) {
+        for (int k : {1, l / 2 + 1, l}) {
+            good = selection_agrees(2, l, k, 3) && good;
+            good = selection_agrees(1, l, k, 1 << 20) && good;
+        }
+    }
+    std::puts(good ? "all agree" : "some differ");
+    return good ? 0 : 1;
+}

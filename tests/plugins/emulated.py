@@ -1,0 +1,63 @@
+"""The plugin kernels on the CPU, called with torch tensors through their C interface."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+FEATURE_TYPES = {torch.float32: 0, torch.float16: 1}
+
+
+class EmulatedKernels:
+    """The compiled emulator library. An error of a launcher is raised as RuntimeError."""
+
+    def __init__(self, path: Path) -> None:
+        self.library = ctypes.CDLL(str(path))
+        pointer, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_size_t
+        self.library.pointrend_sample.argtypes = [
+            *(pointer, ctypes.c_int, pointer, pointer),
+            *(number, number, number, number, number, pointer),
+        ]
+        self.library.pointrend_uncertain_workspace.argtypes = [number, number]
+        self.library.pointrend_uncertain_workspace.restype = size
+        self.library.pointrend_uncertain.argtypes = [
+            *(pointer, pointer, number, number, number, pointer, size, pointer)
+        ]
+        self.library.pointrend_error_string.restype = ctypes.c_char_p
+        self.library.host_order_key.argtypes = [ctypes.c_float]
+        self.library.host_order_key.restype = ctypes.c_uint32
+
+    def backwards(self, backwards: bool) -> None:
+        """Run blocks, warps and lanes from the last to the first."""
+        self.library.emulator_backwards(int(backwards))
+
+    def check(self, error: int) -> None:
+        if error:
+            raise RuntimeError(self.library.pointrend_error_string(error).decode())
+
+    def sample(self, features: Tensor, points: Tensor) -> Tensor:
+        """(N, C, H, W) at (N, P, 2) -> (N, C, P)."""
+        features, points = features.contiguous(), points.contiguous()
+        n, c, h, w = features.shape
+        p = points.shape[1]
+        out = torch.full((n, c, p), 77.0, dtype=features.dtype)
+        kind = FEATURE_TYPES[features.dtype]
+        pointers = (features.data_ptr(), kind, points.data_ptr(), out.data_ptr())
+        self.check(self.library.pointrend_sample(*pointers, n, c, h, w, p, None))
+        return out
+
+    def uncertain(self, uncertainty: Tensor, k: int) -> Tensor:
+        """(N, L) -> (N, k), from a workspace full of other numbers."""
+        uncertainty = uncertainty.contiguous()
+        n, length = uncertainty.shape
+        size = self.library.pointrend_uncertain_workspace(n, length)
+        room = torch.randint(0, 256, (size + 256,), dtype=torch.uint8)
+        workspace = room.data_ptr() + -room.data_ptr() % 256
+        out = torch.full((n, k), -1, dtype=torch.int64)
+        pointers = (uncertainty.data_ptr(), out.data_ptr())
+        error = self.library.pointrend_uncertain(*pointers, n, length, k, workspace, size, None)
+        self.check(error)
+        return out
