@@ -2,6 +2,7 @@
 # Build the plugin library for the machine this runs on, and print its path.
 #
 #   scripts/build_plugins.sh [OUT]        OUT is build/plugins unless given
+#   scripts/build_plugins.sh --headers    only print the folder of TensorRT's headers
 #
 # On a Jetson: its own nvcc, its own TensorRT headers, its own GPU only.
 # Elsewhere: TENSORRT_INCLUDE_DIR, or headers installed with the system, or those of the PyPI package
@@ -48,15 +49,19 @@ find_headers() {
 
 download_headers() {
   local cache=$root/build/tensorrt-headers-10.14
-  local folder=$cache/kernel_lens/include/tensorrt
-  if [ ! -f "$folder/NvInferRuntime.h" ]; then
-    local python=${PYTHON:-python3}
-    mkdir -p "$cache"
-    "$python" -m pip download --quiet --disable-pip-version-check --no-deps kernel-lens==2.0.1 --dest "$cache" >&2 ||
+  local folder=kernel_lens/include/tensorrt
+  if [ ! -f "$cache/$folder/NvInferRuntime.h" ]; then
+    local python=${PYTHON:-python3} part
+    mkdir -p "$root/build"
+    part=$(mktemp -d "$cache.XXXXXX")
+    if ! "$python" -m pip download --quiet --disable-pip-version-check --no-deps kernel-lens==2.0.1 --dest "$part" >&2 ||
+      ! "$python" -m zipfile -e "$part"/kernel_lens-2.0.1-*.whl "$part" >&2; then
+      rm -rf "$part"
       fail "TensorRT's headers could not be downloaded" "set TENSORRT_INCLUDE_DIR to the folder of NvInferRuntime.h"
-    "$python" -m zipfile -e "$cache"/kernel_lens-2.0.1-*.whl "$cache" >&2
+    fi
+    mv -T "$part" "$cache" 2>/dev/null || rm -rf "$part" # another build was quicker
   fi
-  echo "$folder"
+  echo "$cache/$folder"
 }
 
 # The GPU of a Jetson; elsewhere every one that nvcc knows of those the project names.
@@ -81,6 +86,10 @@ find_architectures() {
   fi
 }
 
+if [ "${1:-}" = --headers ]; then
+  find_headers
+  exit
+fi
 command -v cmake >/dev/null || fail "cmake is not installed" "sudo apt install cmake, or pip install cmake"
 nvcc=$(find_nvcc)
 headers=$(find_headers)

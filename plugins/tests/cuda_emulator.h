@@ -31,6 +31,7 @@ struct dim3 {
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
 using cudaStream_t = void*;
+using cudaEvent_t = void*;
 
 namespace emulator {
 

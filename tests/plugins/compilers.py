@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 PLUGINS = Path(__file__).parent.parent.parent / "plugins"
+SCRIPT = PLUGINS.parent / "scripts" / "build_plugins.sh"
+PLUGIN_SOURCES = (
+    *("src/library.cpp", "src/log.cpp", "src/sample_plugin.cpp", "src/uncertain_plugin.cpp"),
+)
 SOURCES = ("src/sample.cu", "src/uncertain.cu", "src/c_interface.cpp")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
 
@@ -42,10 +46,10 @@ def run(command: Sequence[str | Path], **environment: str) -> str:
     return done.stdout
 
 
-def compile_for_emulator(out: Path, main: str, *options: str) -> Path:
-    """Compile the kernels, their C interface and one source of plugins/tests with g++."""
+def compile_for_emulator(out: Path, main: str, *options: str, more: Sequence[str] = ()) -> Path:
+    """Compile the kernels, their C interface, ``more`` and a source of plugins/tests with g++."""
     includes = ("-Iinclude", "-Isrc", "-Itests", "-Itests/emulated")
-    sources = ("-x", "c++", *SOURCES, f"tests/{main}")
+    sources = ("-x", "c++", *SOURCES, *more, f"tests/{main}")
     standard = ("-std=c++17", "-U_FORTIFY_SOURCE", *WARNINGS, *includes)
     run([needed("g++"), *standard, *options, *sources, "-o", out])
     return out

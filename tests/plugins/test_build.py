@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.plugins.compilers import PLUGINS, needed, run
+from tests.plugins.compilers import PLUGINS, SCRIPT, needed, run
 
-SCRIPT = PLUGINS.parent / "scripts" / "build_plugins.sh"
 ARCHITECTURES = ("sm_87", "sm_90", "sm_110")
 EXPORTED = {
     *("getCreators", "setLoggerFinder"),

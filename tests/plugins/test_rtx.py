@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from tests.conftest import Exporter
-from tests.plugins.compilers import PLUGINS, needed, run
+from tests.plugins.compilers import SCRIPT, needed, run
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed"
@@ -28,8 +28,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needed("nvcc")
     needed("cmake")
     out = tmp_path_factory.mktemp("plugins")
-    script = PLUGINS.parent / "scripts" / "build_plugins.sh"
-    log = run(["nice", script, out], CUDA_ARCHITECTURES="86-real", PYTHON=sys.executable)
+    log = run(["nice", SCRIPT, out], CUDA_ARCHITECTURES="86-real", PYTHON=sys.executable)
     return Path(log.splitlines()[-1])
 
 
