@@ -55,6 +55,8 @@ def _measure(graph: str, threads: int) -> None:
     generator = np.random.default_rng(0)
     feed = {
         value.name: generator.standard_normal(value.shape, dtype=np.float32)
+        if value.type == "tensor(float)"
+        else np.zeros(value.shape, dtype=np.int64)
         for value in session.get_inputs()
     }
     print(_MARK, file=sys.stderr, flush=True)

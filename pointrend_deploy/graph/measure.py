@@ -64,6 +64,10 @@ def _node_flops(node: onnx.NodeProto, shapes: dict[str, tuple[int, tuple[int, ..
         return 0
     if node.op_type == "Conv":
         return 2 * size * math.prod(shapes[node.input[1]][1][1:])
+    if node.op_type in ("Gemm", "MatMul"):
+        left = shapes[node.input[0]][1]
+        turned = any(a.name == "transA" and a.i for a in node.attribute)
+        return 2 * size * left[-2 if turned else -1]
     if node.op_type in ("Resize", "GridSample"):
         return 8 * size
     if node.op_type in ("TopK", "ArgMax", "ReduceMax"):

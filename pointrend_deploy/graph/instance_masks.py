@@ -1,0 +1,208 @@
+"""The mask part of the deployable instance graph: from the pyramid and the boxes to the masks.
+
+The function of ``InstanceModel.mask_stages`` with PointRend, with the rewrites of
+instance_points.py, and with one plane a RoI, that of the predicted class, from the first grid on:
+one plane is upsampled, searched for uncertain points and written to, not one a class.
+
+All points of all RoIs are one point set on the one map of the picture, whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.cost import ProjectionPlan
+from pointrend_deploy.graph.instance_cost import InstanceWork, plan_instance
+from pointrend_deploy.graph.instance_points import InstancePointHead
+from pointrend_deploy.graph.ops import most_uncertain, sample
+from pointrend_deploy.graph.traceable import grid_points
+from pointrend_deploy.instance_recipe import (
+    CoarseMaskHeadSpec,
+    InstancePointHeadSpec,
+    subdivision_start,
+)
+from pointrend_deploy.model.instance_subdivision import regular_grid
+from pointrend_deploy.model.mask_head import PointRendMaskHead
+
+ROIS_AT_ONCE: Final = 20
+"""RoIs whose points are computed together: their values stay in a CPU's last-level cache."""
+
+
+class InstanceMasks(nn.Module):
+    """PointRend's mask head for a fixed number of detections.
+
+    Rows that stand for no detection (a box of zeros, class 0) are computed like any other: their
+    masks are finite, mean nothing, and change no other row.
+
+    Args:
+        head: the reference's mask head.
+        coarse: its recipe's coarse head.
+        points: its recipe's point head.
+        rois: R, at least 1.
+        feature_hw: height and width of each level named in :attr:`features`.
+        channels: of each level.
+        rois_at_once: most RoIs whose points are computed together.
+
+    Raises:
+        DeployError: a number of RoIs below 1, sizes that do not fit :attr:`features`, or more
+            points a step than its grid has cells.
+    """
+
+    def __init__(
+        self,
+        head: PointRendMaskHead,
+        coarse: CoarseMaskHeadSpec,
+        points: InstancePointHeadSpec,
+        rois: int,
+        feature_hw: Sequence[tuple[int, int]],
+        channels: int = 256,
+        rois_at_once: int = ROIS_AT_ONCE,
+    ) -> None:
+        super().__init__()
+        if min(rois, rois_at_once) < 1:
+            raise DeployError(f"a mask graph is for at least 1 RoI, not {min(rois, rois_at_once)}")
+        self.features = tuple(dict.fromkeys((*coarse.in_features, *points.in_features)))
+        if len(feature_hw) != len(self.features):
+            raise DeployError(
+                f"{len(feature_hw)} feature sizes for the levels {list(self.features)}"
+            )
+        self.coarse_head = head.coarse_head
+        self.coarse_spec = coarse
+        self.point_spec = points
+        self.rois = rois
+        groups = -(-rois // rois_at_once)
+        self.at_once = -(-rois // groups)
+        self.start, self.steps = subdivision_start(
+            coarse.output_resolution, points.subdivision_steps, points.subdivision_points
+        )
+        if self.steps < 0:
+            raise DeployError(
+                f"{points.subdivision_points} points recompute every cell of every step"
+            )
+        sizes = dict(zip(self.features, feature_hw, strict=True))
+        self.plan = self._plan([sizes[name] for name in points.in_features], channels)
+        self.point_head = InstancePointHead(
+            head.point_head,
+            [channels] * len(points.in_features),
+            coarse.output_resolution,
+            self.plan,
+        )
+
+    def _plan(self, fine_hw: list[tuple[int, int]], channels: int) -> ProjectionPlan:
+        spec = self.point_spec
+        return plan_instance(
+            InstanceWork(
+                fine=tuple((channels, height * width) for height, width in fine_hw),
+                classes=self.coarse_head.output_shape[0],
+                coarse_cells=self.coarse_spec.output_resolution**2,
+                width=spec.fc_dim,
+                hidden_layers=spec.num_fc,
+                coarse_in_every_layer=spec.coarse_in_every_layer,
+                rois=self.rois,
+                points=self.start**2 + self.steps * spec.subdivision_points,
+            )
+        )
+
+    def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
+        """Stages of the masks, in the reference's order and under its names.
+
+        Args:
+            boxes: (R, 4) in pixels of the network input.
+            classes: (R,) int64, in [0, C).
+            features: (1, C, h, w) each, in the order of :attr:`features`.
+
+        Returns:
+            ``coarse`` (R, C, side, side), ``step0.point_logits`` (R, 1, start**2),
+            ``step<t>.indices`` (R, K) int64, most uncertain first, ``step<t>.point_logits``
+            (R, 1, K) in that order, and ``mask_logits`` (R, S, S), relative to the boxes.
+        """
+        maps = dict(zip(self.features, features, strict=True))
+        coarse = self._coarse(boxes, maps)
+        names = self.point_spec.in_features
+        fine = self.point_head.prepare([maps[name] for name in names])
+        parts = []
+        for first in range(0, self.rois, self.at_once):
+            some = slice(first, min(first + self.at_once, self.rois))
+            parts.append(self._refine(coarse[some], boxes[some], classes[some], fine))
+        stages = {"coarse": coarse}
+        for name in parts[0]:
+            found = [part[name] for part in parts]
+            stages[name] = torch.cat(found) if len(found) > 1 else found[0]
+        return stages
+
+    def _coarse(self, boxes: Tensor, maps: dict[str, Tensor]) -> Tensor:
+        side, names = self.coarse_spec.pooler_resolution, self.coarse_spec.in_features
+        points = regular_grid(boxes, side)
+        found = torch.cat(
+            sample_boxes([maps[name] for name in names], _strides(names), boxes, points), dim=1
+        )
+        pooled = found.reshape(len(boxes), found.shape[1], side, side)
+        coarse: Tensor = self.coarse_head(pooled)
+        return coarse
+
+    def _refine(
+        self, coarse: Tensor, boxes: Tensor, classes: Tensor, fine: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """Masks of some of the RoIs; ``fine`` are the prepared maps."""
+        head, count = self.point_head, self.point_spec.subdivision_points
+        rois, strides = len(boxes), _strides(self.point_spec.in_features)
+        weights = head.weights(coarse, classes)
+
+        def logits_at(points: Tensor) -> Tensor:
+            sampled = sample_boxes(fine, strides, boxes, points)
+            logits: Tensor = head(sampled, head.beside(coarse, points), weights)
+            return logits
+
+        side = self.start
+        point_logits = logits_at(regular_grid(boxes, side))
+        stages = {"step0.point_logits": point_logits}
+        # RoIs are the channels of the plane: runtimes run Resize over channels in parallel.
+        logits = point_logits.reshape(1, rois, side, side)
+        for step in range(1, self.steps + 1):
+            side *= 2
+            logits = F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
+            flat = logits.reshape(rois, side * side)
+            indices = most_uncertain(-flat.abs(), count)
+            point_logits = logits_at(grid_points(indices, side, side, flat.dtype))
+            flat = flat.scatter(1, indices, point_logits.reshape(rois, count))
+            logits = flat.reshape(1, rois, side, side)
+            stages[f"step{step}.indices"] = indices
+            stages[f"step{step}.point_logits"] = point_logits
+        stages["mask_logits"] = logits.reshape(rois, side, side)
+        return stages
+
+
+def sample_boxes(
+    maps: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, points: Tensor
+) -> list[Tensor]:
+    """Sample maps of one picture at points relative to boxes: one point set for all boxes.
+
+    Args:
+        maps: (1, C_i, h_i, w_i) each.
+        strides: pixels of the network input a cell, one a map.
+        boxes: (R, 4) in pixels of the network input.
+        points: (R, P, 2), (x, y) in [0, 1] of the box.
+
+    Returns:
+        (R, C_i, P) each.
+    """
+    rois, count = points.shape[:2]
+    corner, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
+    in_image = points * size + corner
+    sampled = []
+    for each, stride in zip(maps, strides, strict=True):
+        extent = in_image.new_tensor([each.shape[3] * stride, each.shape[2] * stride])
+        in_map = (in_image / extent).reshape(1, rois * count, 2)
+        found = sample(each, in_map).reshape(each.shape[1], rois, count)
+        sampled.append(found.transpose(0, 1))
+    return sampled
+
+
+def _strides(names: Sequence[str]) -> list[int]:
+    return [2 ** int(name[1:]) for name in names]
