@@ -7,7 +7,8 @@
 # On a Jetson: its own nvcc, its own TensorRT headers, its own GPU only.
 # Elsewhere: TENSORRT_INCLUDE_DIR, or headers installed with the system, or those of the PyPI package
 # kernel-lens (TensorRT 10.14: enough to compile and check, and for any TensorRT 10 to load).
-# TENSORRT_INCLUDE_DIR, CUDA_ARCHITECTURES (87-real;90-real) and NVCC override what is found.
+# TENSORRT_INCLUDE_DIR, CUDA_ARCHITECTURES (87-real;90-real) and NVCC override what is found; STRICT=ON
+# makes warnings errors and shows the registers and shared memory of each kernel.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -96,6 +97,6 @@ headers=$(find_headers)
 architectures=$(find_architectures "$nvcc")
 printf 'nvcc %s\nheaders %s\narchitectures %s\n' "$nvcc" "$headers" "$architectures" >&2
 cmake -S "$root/plugins" -B "$out" -DCMAKE_CUDA_COMPILER="$nvcc" -DTENSORRT_INCLUDE_DIR="$headers" \
-  -DCMAKE_CUDA_ARCHITECTURES="$architectures" >&2
+  -DCMAKE_CUDA_ARCHITECTURES="$architectures" -DPOINTREND_STRICT="${STRICT:-OFF}" >&2
 cmake --build "$out" --parallel "${JOBS:-2}" >&2
 echo "$out/libpointrend_plugins.so"

@@ -1,6 +1,7 @@
 // The plugin classes on a CPU: TensorRT's headers, a builder played by this file, and kernels under the
 // emulator. `check_plugins` walks through what TensorRT calls and returns the number of wrong answers.
 #include "log.h"
+#include "played_builder.h"
 #include "pointrend_plugins.h"
 
 #include "NvInferRuntime.h"
@@ -9,9 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <memory>
-#include <string>
 
 extern "C" nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count);
 extern "C" void setLoggerFinder(nvinfer1::ILoggerFinder* finder);
@@ -19,6 +18,7 @@ extern "C" void setLoggerFinder(nvinfer1::ILoggerFinder* finder);
 namespace {
 
 using namespace nvinfer1;
+using namespace played;
 
 int wrong_answers = 0;
 
@@ -30,69 +30,8 @@ int wrong_answers = 0;
         }                                                                                                            \
     } while (false)
 
-class Extent final : public IDimensionExpr, apiv::VDimensionExpr {
-public:
-    explicit Extent(int64_t value) : value_(value) { mImpl = this; }
-    ~Extent() override = default;
-    bool isConstant() const override { return true; }
-    int64_t getConstantValue() const override { return value_; }
-    bool isSizeTensor() const override { return false; }
-
-private:
-    int64_t value_;
-};
-
-class Extents final : public IExprBuilder, apiv::VExprBuilder {
-public:
-    Extents() { mImpl = this; }
-    ~Extents() override = default;
-    IDimensionExpr const* constant(int64_t value) override { return &made_.emplace_back(value); }
-    IDimensionExpr const* operation(DimensionOperation, IDimensionExpr const&, IDimensionExpr const&) override {
-        return nullptr;
-    }
-    IDimensionExpr const* declareSizeTensor(int32_t, IDimensionExpr const&, IDimensionExpr const&) override {
-        return nullptr;
-    }
-    DimsExprs of(std::initializer_list<int64_t> sizes) {
-        DimsExprs dims{};
-        for (int64_t const size : sizes) {
-            dims.d[dims.nbDims++] = constant(size);
-        }
-        return dims;
-    }
-
-private:
-    std::deque<Extent> made_;
-};
-
-class Log final : public ILogger {
-public:
-    ~Log() override = default;
-    void log(Severity, AsciiChar const* message) noexcept override { last = message; }
-    std::string last;
-};
-
-class Finder final : public ILoggerFinder {
-public:
-    ~Finder() override = default;
-    ILogger* findLogger() override { return &log; }
-    Log log;
-};
-
 Finder finder;
 int32_t host_version = NV_TENSORRT_MAJOR * 10000;
-
-DynamicPluginTensorDesc tensor(std::initializer_list<int64_t> sizes, DataType type,
-                               TensorFormat format = TensorFormat::kLINEAR) {
-    DynamicPluginTensorDesc description{};
-    for (int64_t const size : sizes) {
-        description.desc.dims.d[description.desc.dims.nbDims++] = size;
-    }
-    description.min = description.max = description.desc.dims;
-    description.desc.type = type;
-    description.desc.format = format;
-    return description;
-}
 
 IPluginCreatorV3One* creator(char const* name) {
     int32_t count = 0;

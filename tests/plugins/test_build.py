@@ -87,7 +87,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     needed("cmake")
     out = tmp_path_factory.mktemp("plugins")
     wanted = ";".join(f"{name.removeprefix('sm_')}-real" for name in ARCHITECTURES)
-    log = run(["nice", SCRIPT, out], CUDA_ARCHITECTURES=wanted, PYTHON=sys.executable)
+    environment = {"CUDA_ARCHITECTURES": wanted, "PYTHON": sys.executable, "STRICT": "ON"}
+    log = run(["nice", SCRIPT, out], **environment)
     library = Path(log.splitlines()[-1])
     assert library == out / "libpointrend_plugins.so"
     return Built(library, log)
@@ -132,6 +133,11 @@ def test_the_library_says_what_it_was_built_for_and_reports_errors(built: Built)
     assert library.pointrend_tensorrt_version() >= 100300
     assert library.pointrend_error_string(1) == b"invalid argument"
     assert library.pointrend_uncertain(None, None, 1, 1, 1, None, 0, None) == 1
+
+
+def test_the_interface_is_plain_c() -> None:
+    check = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only")
+    run([needed("gcc"), *check, "-x", "c", "include/pointrend_plugins.h"])
 
 
 def test_the_script_says_what_is_missing(tmp_path: Path) -> None:
