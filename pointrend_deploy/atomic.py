@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pointrend_deploy.errors import DeployError
@@ -27,7 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         DeployError: an ``OSError`` inside the block or in the move (full disk, no permission).
     """
-    path = Path(path)
+    path = Path(path).resolve()  # through a link, so that the link stays and its target changes
     temporary = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,12 +39,45 @@ def replacing(path: str | Path) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise DeployError(
             f"cannot write {path}: {error.strerror or error}",
-            "free some space or choose another place; nothing that was there has changed",
+            f"{'free some space or choose' if full else 'choose'} another place; "
+            "nothing that was there has changed",
         ) from error
     finally:
         remove(temporary)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one writer at a time; another one waits."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def replace_together(files: Mapping[Path, bytes], between: Callable[[], None]) -> None:
+    """Replace several files of one file system once all of them are safely on disk.
+
+    Args:
+        files: contents by path.
+        between: called when every temporary is written and none is in place yet.
+
+    Raises:
+        DeployError: the disk refuses a temporary; then nothing has changed.
+    """
+    with ExitStack() as stack:
+        for path, data in files.items():
+            temporary = stack.enter_context(replacing(path))
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        between()
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ checks every listed file that is there, so a byte changed anywhere is an error a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ MODEL = "model.onnx"
 WEIGHTS = "weights.safetensors"
 PARITY = "parity.json"
 REPORT = "report.html"
+MARKDOWN = "report.md"
 GALLERY = "gallery.json"
 SCHEMA = 1
 """Version of the manifest's form; a reader refuses any other."""
@@ -89,7 +90,11 @@ class WeightsRecord(_Part, frozen=True):
 
 
 class Manifest(_Part, frozen=True):
-    """Contents of ``manifest.json``; see the module and the parts above."""
+    """Contents of ``manifest.json``; see the module and the parts above.
+
+    ``files`` holds the SHA-256 of every other file; ``previous`` those of files that were being
+    replaced when a writer was stopped, and is empty otherwise.
+    """
 
     schema: int
     name: str
@@ -105,6 +110,7 @@ class Manifest(_Part, frozen=True):
     weights: WeightsRecord
     versions: dict[str, str]
     files: dict[str, str]
+    previous: dict[str, str] = {}
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -156,7 +162,7 @@ class Bundle:
                 "export it again, or copy the whole folder",
             )
         actual = sha256_of(path)
-        if actual != expected:
+        if actual not in (expected, self.manifest.previous.get(name)):
             raise DeployError(
                 f"{path} is not the file that was exported: its SHA-256 begins {actual[:12]}, the "
                 f"manifest says {expected[:12]}",
@@ -165,21 +171,59 @@ class Bundle:
         return path
 
     def update(self, files: Mapping[str, str]) -> Bundle:
-        """Write text files into the bundle and list them, each whole; the manifest comes last.
+        """Write text files into the bundle and list them.
+
+        The bundle is sound at every moment: all new contents are on disk before the manifest
+        vouches for them beside the old ones, only then do they take their places, and last the
+        manifest forgets the old ones. One writer at a time.
 
         Args:
             files: text by file name.
 
         Returns:
             The bundle with its new manifest.
+
+        Raises:
+            DeployError: the disk refuses; the bundle is as it was.
         """
-        hashes = dict(self.manifest.files)
-        for name, text in files.items():
-            atomic.write_text(self.path / name, text)
-            hashes[name] = hashlib.sha256(text.encode()).hexdigest()
-        manifest = msgspec.structs.replace(self.manifest, files=dict(sorted(hashes.items())))
-        atomic.write_bytes(self.path / MANIFEST, encode_manifest(manifest))
+        data = {name: text.encode() for name, text in files.items()}
+        new = {name: hashlib.sha256(raw).hexdigest() for name, raw in data.items()}
+        with atomic.locked(self.path):
+            now = _read_manifest(self.path)
+            hashes = dict(sorted({**now.files, **new}.items()))
+            manifest = msgspec.structs.replace(now, files=hashes, previous={})
+            old = Bundle(self.path, now)._accepted(new)
+
+            def vouch_for_both() -> None:
+                self._write(msgspec.structs.replace(manifest, previous=old))
+
+            atomic.replace_together(
+                {self.path / name: raw for name, raw in data.items()}, vouch_for_both
+            )
+            self._write(manifest)
         return Bundle(self.path, manifest)
+
+    def _accepted(self, names: Iterable[str]) -> dict[str, str]:
+        """SHA-256 of those files that are there as the manifest knows them, now or before."""
+        found = {}
+        for name in names:
+            if (self.path / name).is_file():
+                actual = sha256_of(self.path / name)
+                if actual in (self.manifest.files.get(name), self.manifest.previous.get(name)):
+                    found[name] = actual
+        return found
+
+    def _write(self, manifest: Manifest) -> None:
+        atomic.write_bytes(self.path / MANIFEST, encode_manifest(manifest))
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder's manifest is one of ours, sound or not."""
+    try:
+        table = msgspec.json.decode((path / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(table, dict) and {"schema", "graphs", "files", "digest"} <= set(table)
 
 
 def sha256_of(path: str | Path) -> str:
@@ -214,7 +258,7 @@ def _read_manifest(path: Path) -> Manifest:
         )
     try:
         table = msgspec.json.decode(where.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise DeployError(f"{where} is not readable: {error}", "export the bundle again") from error
     if not isinstance(table, dict) or not isinstance(table.get("schema"), int):
         raise DeployError(f"{where} is not a bundle's manifest", "export the bundle again")

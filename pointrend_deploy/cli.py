@@ -7,6 +7,7 @@ Data goes to stdout; progress, notes, ``error:`` and ``hint:`` go to stderr. Exi
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -17,7 +18,7 @@ from pointrend_deploy import __version__
 from pointrend_deploy.errors import DeployError
 
 if TYPE_CHECKING:
-    from pointrend_deploy.verbs.export import Output
+    from pointrend_deploy.verbs.export_options import Output
 
 app = typer.Typer(
     name="pointrend-deploy",
@@ -78,7 +79,8 @@ def export(
 ) -> None:
     """Trace a checkpoint into a bundle and verify it against PyTorch."""
     from pointrend_deploy.progress import Bars
-    from pointrend_deploy.verbs.export import ExportOptions, export_bundle
+    from pointrend_deploy.verbs.export import export_bundle
+    from pointrend_deploy.verbs.export_options import ExportOptions
 
     options = ExportOptions(
         size_hw=parse_size(size),
@@ -121,15 +123,20 @@ def compare(
         Path | None, typer.Option(help="Folder of ground-truth label maps, same stems.")
     ] = None,
     runner: Annotated[
-        Literal["auto", "onnx", "torch"], typer.Option(help="The side compared with PyTorch.")
+        Literal["onnx"], typer.Option(help="The side compared with PyTorch.")
     ] = "onnx",
     weights: WeightsFile = None,
 ) -> None:
     """Compare a bundle with its PyTorch reference; exit 3 when a gate fails."""
-    from pointrend_deploy.verbs.compare import compare_bundle
+    from pointrend_deploy.verbs.compare import compare_bundle, record
 
     result = compare_bundle(bundle, images, labels=labels, runner=runner, weights=weights)
     print(result.summary())
+    try:
+        record(result)
+    except DeployError as error:
+        _say(error)
+        raise typer.Exit(1 if result else 3) from None
     if not result:
         raise typer.Exit(3)
     if result.run.skipped:
@@ -176,17 +183,37 @@ def _root(
     pass
 
 
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM; whatever is being written is removed on the way out."""
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise Interrupted(number)
+
+
+def _say(error: DeployError) -> None:
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point of the ``pointrend-deploy`` command."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except DeployError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+        _say(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("error: interrupted; nothing was half-written", file=sys.stderr)
-        sys.exit(130)
+    except Interrupted as stop:
+        print("error: interrupted; nothing is half-written", file=sys.stderr)
+        sys.exit(128 + stop.args[0])
     except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)

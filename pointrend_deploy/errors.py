@@ -22,6 +22,12 @@ class DeployError(Exception):
         self.hint = hint
 
 
+class UsageError(DeployError):
+    """What was asked for makes no sense, whatever the files hold (exit code 2)."""
+
+    exit_code = 2
+
+
 class ParityError(DeployError):
     """A parity gate failed: two things that should agree do not (exit code 3)."""
 

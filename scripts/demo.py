@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.gallery import GalleryItem, Tile
 from pointrend_deploy.progress import Bars
-from pointrend_deploy.verbs.compare import compare_bundle
-from pointrend_deploy.verbs.export import ExportOptions, export_bundle
-from pointrend_deploy.verbs.report import stored_gallery
+from pointrend_deploy.verbs.compare import compare_bundle, record
+from pointrend_deploy.verbs.export import export_bundle
+from pointrend_deploy.verbs.export_options import ExportOptions
 from pointrend_deploy.verbs.run import run_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +45,8 @@ def main() -> int:
     run_bundle(bundle, DEMO / "pictures", out / "pictures", runner="onnx")
     print("comparing with PyTorch and with the scenes' exact labels", file=sys.stderr)
     compared = compare_bundle(bundle, DEMO / "scenes", labels=DEMO / "labels")
-    for item in stored_gallery(compared.bundle):
+    record(compared)
+    for item in compared.gallery:
         save_strip(item, out / "side-by-side" / f"{item.name}.png")
     print(exported.summary())
     print()

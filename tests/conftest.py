@@ -78,7 +78,8 @@ def exported(recipe: Recipe, weights: Path, tmp_path_factory: pytest.TempPathFac
     made: dict[tuple[tuple[str, object], ...], Path] = {}
 
     def export(**options: object) -> Path:
-        from pointrend_deploy.verbs.export import ExportOptions, export_bundle
+        from pointrend_deploy.verbs.export import export_bundle
+        from pointrend_deploy.verbs.export_options import ExportOptions
 
         key = tuple(sorted(options.items()))
         if key not in made:

@@ -168,3 +168,94 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DeployError, match="cannot write"):
         atomic.write_text(tmp_path / "file" / "below", "y")
+
+
+class Stopped(BaseException):
+    pass
+
+
+def test_an_update_stopped_anywhere_leaves_a_sound_bundle(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every rename of an update is made the last thing the process does."""
+    import os
+
+    original, left = os.replace, [0]
+
+    def stop_after(source: Path, target: Path) -> None:
+        if not left[0]:
+            raise Stopped
+        left[0] -= 1
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", stop_after)
+    texts = {"parity.json": "new", "report.html": "new"}
+    for allowed in range(4):
+        left[0] = allowed
+        with pytest.raises(Stopped):
+            Bundle.open(bundle).update(texts)
+        opened = Bundle.open(bundle)
+        assert opened.file("model.onnx").is_file()
+    left[0] = 99
+    done = Bundle.open(bundle).update(texts)
+    assert done.manifest.previous == {}
+    assert Bundle.open(bundle).file("parity.json").read_text() == "new"
+
+
+def test_two_writers_take_turns(bundle: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def write(number: int) -> None:
+        Bundle.open(bundle).update({"parity.json": str(number), f"note{number}.md": "x"})
+
+    for _ in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda n: _retried(lambda: write(n)), range(4)))
+        opened = Bundle.open(bundle)
+        assert {f"note{n}.md" for n in range(4)} <= set(opened.manifest.files)
+
+
+def _retried(action: object) -> None:
+    """Opening may meet a file between two manifests; a writer's own turn never does."""
+    for _ in range(50):
+        try:
+            action()  # type: ignore[operator]
+            return
+        except DeployError as error:
+            if "is not the file" not in error.message:
+                raise
+    raise AssertionError("never a sound moment")
+
+
+def test_a_full_disk_during_an_update_changes_nothing(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DeployError, match="No space left") as caught:
+        Bundle.open(bundle).update({"parity.json": "new", "other.md": "new"})
+    assert "free some space" in caught.value.hint
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+def test_a_link_stays_and_its_target_changes(tmp_path: Path) -> None:
+    (tmp_path / "v3").mkdir()
+    (tmp_path / "v3" / "old").write_text("old")
+    (tmp_path / "current").symlink_to("v3")
+    with atomic.replacing(tmp_path / "current") as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+    assert (tmp_path / "current").is_symlink()
+    assert [path.name for path in (tmp_path / "v3").iterdir()] == ["new"]
+
+
+def test_a_manifest_that_is_nested_beyond_reason(bundle: Path) -> None:
+    (bundle / "manifest.json").write_text("[" * 300_000)
+    with pytest.raises(DeployError, match="not readable"):
+        Bundle.open(bundle)

@@ -15,7 +15,7 @@ from pointrend_deploy.model.checkpoint import read_checkpoint
 from pointrend_deploy.model.checkpoint_fit import fit_checkpoint
 from pointrend_deploy.model.efficientnet_lite import EfficientNetLite0
 from pointrend_deploy.model.fpn import FPN
-from pointrend_deploy.model.network_input import network_input
+from pointrend_deploy.model.network_input import check_out_hw, network_input
 from pointrend_deploy.model.point_head import StandardPointHead
 from pointrend_deploy.model.resnet import ResNet
 from pointrend_deploy.model.semantic_fpn import SemanticFPNHead
@@ -123,13 +123,12 @@ class SemanticModel(nn.Module):
         Raises:
             DeployError: the image is not H x W x 3 uint8, or ``out_hw`` is not positive.
         """
+        check_out_hw(out_hw)
         x = network_input(image, self.recipe.input).to(next(self.parameters()))
         stages = self.canvas_stages(x)
         height, width = image.shape[:2]
         logits = stages["logits"][:, :, :height, :width]
         if out_hw is not None and tuple(out_hw) != (height, width):
-            if min(out_hw) < 1:
-                raise DeployError(f"out_hw must be two positive sizes, not {out_hw}")
             logits = F.interpolate(logits, size=out_hw, mode="bilinear", align_corners=False)
         stages["labels"] = logits.argmax(dim=1).to(torch.uint8)
         return stages

@@ -25,6 +25,11 @@ def network_input(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
     Raises:
         DeployError: another shape or dtype, or an empty picture.
     """
+    if not isinstance(image, np.ndarray):
+        raise DeployError(
+            f"a picture is an H x W x 3 uint8 array, not a {type(image).__name__}",
+            f"np.asarray(picture) in {spec.channel_order} order",
+        )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise DeployError(
             f"a picture is H x W x 3 uint8, not {image.dtype} of shape {tuple(image.shape)}",
@@ -37,3 +42,19 @@ def network_input(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
     bottom = -x.shape[2] % spec.size_divisibility
     right = -x.shape[3] % spec.size_divisibility
     return F.pad(x, (0, right, 0, bottom))
+
+
+def check_out_hw(out_hw: tuple[int, int] | None) -> None:
+    """Refuse anything but a positive height and width, or None.
+
+    Raises:
+        DeployError: saying what was given.
+    """
+    if out_hw is None:
+        return
+    good = isinstance(out_hw, tuple | list) and len(out_hw) == 2
+    if not good or not all(type(side) is int and side >= 1 for side in out_hw):
+        raise DeployError(
+            f"out_hw must be two positive integers, height and width, not {out_hw!r}",
+            "pass (height, width), as Python integers",
+        )

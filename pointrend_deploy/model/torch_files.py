@@ -8,6 +8,7 @@ checkpoint needs, every storage as large as the data behind it, and every tensor
 from __future__ import annotations
 
 import io
+import pickle
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import IO
 
 import torch
 
+from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.pickle_globals import ADMITTED, BESIDE_TORCH, STORAGE_DTYPES, StorageRef
 from pointrend_deploy.model.pickle_instructions import DamagedError, RefusedError
 from pointrend_deploy.model.safe_pickle import Callables, Global, PickleMachine
@@ -113,6 +115,14 @@ def _torch_load(source: str | IO[bytes], mmap: bool) -> object:
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
     except RefusedError:
         raise
+    except pickle.UnpicklingError as error:
+        if "Unsupported operand" not in str(error):
+            raise DamagedError(f"torch.load says: {str(error).splitlines()[0][:200]}") from error
+        raise DeployError(
+            "saved with a pickle protocol that torch reads only by running code",
+            'save it again with the default one: torch.save({"model": model.state_dict()}, '
+            '"model_final.pth")',
+        ) from error
     except Exception as error:  # broken bytes make torch raise anything at all
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DamagedError(f"torch.load says: {first_line[:200]}") from error

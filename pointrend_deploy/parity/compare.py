@@ -102,7 +102,7 @@ def compare(
     tell(len(pictures), len(pictures), "")
     if not rows:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[:3])
-        raise DeployError(f"no picture could be compared. {reasons}", "give readable pictures")
+        raise DeployError(f"no picture could be compared. {reasons}", "each reason says what to do")
     held = worst_gates(found)
     stages = worst_stages(found)
     return Run(

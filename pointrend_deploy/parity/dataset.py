@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.run.results import printable
 from pointrend_deploy.run.source import list_pictures
 
 Array = npt.NDArray[Any]
@@ -67,10 +68,17 @@ def pairs(images: str | Path, labels: str | Path | None = None) -> list[Pair]:
     root = Path(images)
     city = sorted(root.rglob(f"*{_PICTURE}.png")) if root.is_dir() else []
     pictures = city or list_pictures(root)
-    names = [path.stem.removesuffix(_PICTURE) if city else path.stem for path in pictures]
-    _refuse_twins(names, pictures, "pictures")
-    if labels is None:
+    names = [
+        printable(path.stem.removesuffix(_PICTURE) if city else path.stem) for path in pictures
+    ]
+    if labels is None:  # nothing is found by its name, so twins are told apart by their suffix
+        twins = {name for name in names if names.count(name) > 1}
+        names = [
+            printable(path.name) if name in twins else name
+            for name, path in zip(names, pictures, strict=True)
+        ]
         return [Pair(name, path) for name, path in zip(names, pictures, strict=True)]
+    _refuse_twins(names, pictures, "pictures")
     maps = _label_maps(Path(labels), cityscapes=bool(city))
     if len(pictures) == 1 and Path(labels).is_file():
         maps = {names[0]: next(iter(maps.values()))}

@@ -84,11 +84,27 @@ def tensor_tolerance(stage: str) -> Tolerance:
     return POINT_LOGITS if stage.endswith(".point_logits") else FEATURES
 
 
-def labels_problem(agreement: float) -> str:
+FEW = 2
+"""Near ties are counted in points and pixels: so many may fall the other way on any grid, however
+small a share of it two are. On 10,000 pixels, or 400 points, the written shares allow as many."""
+
+
+def strays_limit(k: int) -> float:
+    """Largest share of ``k`` points an image that may be strays: the written one, or FEW."""
+    return max(STRAYS.limit, FEW / k) if k else STRAYS.limit
+
+
+def labels_limit(pixels: int) -> float:
+    """Smallest share of so many pixels that must agree: the written one, or all but FEW."""
+    return min(LABELS.limit, 1.0 - FEW / pixels) if pixels else LABELS.limit
+
+
+def labels_problem(agreement: float, pixels: int) -> str:
     """What is wrong with a label agreement, in a few words; empty where it is enough."""
-    if agreement >= LABELS.limit:
+    limit = labels_limit(pixels)
+    if agreement >= limit:
         return ""
-    allowed = 100 * (1 - LABELS.limit)
+    allowed = 100 * (1 - limit)
     return f"{100 * (1 - agreement):.4f} % of the labels differ, more than {allowed:.2f} %"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.parity.gates import NEAR_TIE, ROUNDING, STRAYS
+from pointrend_deploy.parity.gates import NEAR_TIE, ROUNDING, strays_limit
 from pointrend_deploy.parity.results import PointsRow
 
 Array = npt.NDArray[Any]
@@ -81,7 +81,7 @@ def compare_points(
     worst = max(gaps) if uncertainty is not None else None
     fraction = (strays - exchangeable) / (n * k) if n * k else 0.0
     found = []
-    if fraction > STRAYS.limit:
+    if fraction > strays_limit(k):
         found.append(f"{100 * fraction:.2f} % of the points are not the reference's")
     if worst is not None and worst > gap_limit:
         found.append(f"a stray point lies {worst:.3g} from the K-th uncertainty")

@@ -62,7 +62,7 @@ def render_markdown(
 def report_files(bundle: Bundle, gallery: Sequence[GalleryItem] = ()) -> dict[str, str]:
     """``report.html`` and ``report.md`` of a bundle, ready for ``Bundle.update``."""
     manifest = msgspec.to_builtins(bundle.manifest)
-    parity = msgspec.to_builtins(results.load(bundle.path / "parity.json"))
+    parity = msgspec.to_builtins(results.of_bundle(bundle))
     return {
         "report.html": render_html(manifest, parity, gallery),
         "report.md": render_markdown(manifest, parity, gallery),

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from pointrend_deploy import atomic
+from pointrend_deploy.bundle import PARITY, Bundle
 from pointrend_deploy.errors import DeployError
 
 SCHEMA = 1
@@ -185,7 +186,7 @@ def decode(raw: bytes, where: str = "parity.json") -> Parity:
     """
     try:
         parity = msgspec.json.decode(raw, type=Parity)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise DeployError(
             f"{where} cannot be read: {error}", "run `pointrend-deploy compare` on the bundle again"
         ) from error
@@ -200,6 +201,18 @@ def decode(raw: bytes, where: str = "parity.json") -> Parity:
 def merged(parity: Parity, name: str, run: Run) -> Parity:
     """``parity`` with one run added or replaced; the others stay."""
     return msgspec.structs.replace(parity, runs={**parity.runs, name: run})
+
+
+def of_bundle(bundle: Bundle) -> Parity:
+    """What a bundle's parity.json records; nothing only where the manifest lists no such file.
+
+    Raises:
+        DeployError: it is listed and missing, changed or unreadable.
+    """
+    if PARITY not in bundle.manifest.files:
+        return Parity()
+    path = bundle.file(PARITY)
+    return decode(path.read_bytes(), str(path))
 
 
 def load(path: str | Path) -> Parity:

@@ -48,7 +48,14 @@ def worst_gates(results: Sequence[VerificationResult]) -> tuple[Gate, ...]:
     )
     labels = next(row for row in worst_stages(results) if row.kind == "labels")
     return tuple(
-        gates.gate(row.name, row.stage, labels.agreement, row.op, row.limit, row.reason)
+        gates.gate(
+            row.name,
+            row.stage,
+            labels.agreement,
+            row.op,
+            gates.labels_limit(labels.compared),
+            row.reason,
+        )
         if row.stage == "labels"
         else row
         for row in held
@@ -63,7 +70,7 @@ def _pooled_labels(row: StageRow, results: Iterable[VerificationResult]) -> Stag
     compared = sum(stage.compared for stage in all_rows)
     same = sum((stage.agreement or 0.0) * stage.compared for stage in all_rows)
     share = same / compared if compared else 1.0
-    problem = gates.labels_problem(share)
+    problem = gates.labels_problem(share, compared)
     return msgspec.structs.replace(
         row,
         compared=compared,

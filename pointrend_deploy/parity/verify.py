@@ -105,8 +105,13 @@ def verify_stages(
             )
             chosen.append(row)
             stages.append(_points_stage(name, expected, row))
-            if row.jaccard > 0 and row.grid_hw:
-                strays.append(points.stray_map(expected, found, row.grid_hw))
+            if unsure is not None:
+                good = row.worst_gap is not None and row.jaccard > 0
+                strays.append(
+                    points.stray_map(expected, found, (unsure.shape[1], unsure.shape[2]))
+                    if good
+                    else np.ones(unsure.shape, np.bool_)  # nothing is known, so all may differ
+                )
         elif name.endswith(".point_logits"):
             stages.append(_point_logits(name, reference, candidate))
         elif name == "logits":
@@ -161,11 +166,12 @@ def _logits(
     limit = gates.LOGITS.limit * scale
     if recipe.point_head is None:
         return compare_outside(expected, found, limit, None)
-    if len(strays) < recipe.point_head.subdivision_steps:
-        # the points are unknown, or could not be compared
+    known = [row for row in chosen if row.worst_gap is not None and row.jaccard > 0]
+    if len(known) < recipe.point_head.subdivision_steps:
+        # some points are unknown, or could not be compared
         allowed = allowed_share(recipe.point_head, expected.shape[2], expected.shape[3])
         return compare_share(expected, found, limit, allowed)
-    grids = [row.grid_hw for row in chosen if row.grid_hw]
+    grids = [(each.shape[1], each.shape[2]) for each in strays]
     return compare_outside(expected, found, limit, replay.reach(strays, grids))
 
 
@@ -201,7 +207,7 @@ def _labels(
         equal = [(expected[i] == found[i])[:h, :w] for i, (h, w) in enumerate(areas)]
         compared = sum(part.size for part in equal)
         same = sum(int(part.sum()) for part in equal) / compared if compared else 1.0
-        problem = gates.labels_problem(same)
+        problem = gates.labels_problem(same, compared)
     return StageRow(
         name="labels",
         kind="labels",
@@ -218,15 +224,15 @@ def _gates(stages: Iterable[StageRow], chosen: Iterable[PointsRow]) -> Iterable[
     for row in stages:
         if row.kind == "labels":
             tolerance = gates.LABELS
+            limit = gates.labels_limit(row.compared)
             yield gates.gate(
-                "label agreement", row.name, row.agreement, ">=", tolerance.limit, tolerance.reason
+                "label agreement", row.name, row.agreement, ">=", limit, tolerance.reason
             )
         elif row.kind == "points":
             step = next(steps)
             fraction = 1.0 if step.problem and step.worst_gap is None else step.stray_fraction
-            yield gates.gate(
-                "stray points", row.name, fraction, "<=", gates.STRAYS.limit, gates.STRAYS.reason
-            )
+            limit = gates.strays_limit(step.k)
+            yield gates.gate("stray points", row.name, fraction, "<=", limit, gates.STRAYS.reason)
             yield gates.gate(
                 "farthest stray from the K-th uncertainty",
                 row.name,

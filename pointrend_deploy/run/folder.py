@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,9 +93,19 @@ def run_pictures(
         pictures=[],
         skipped=[],
     )
-    results.write(out)
+    if not (out / RESULTS).is_file():  # else the last run's stays until there is a better one
+        results.write(out)
     job = _Job(runner, root, out, overlays, dict(zip(files, names, strict=True)), progress)
-    job.run()
+    try:
+        job.run()
+    except BaseException as error:
+        stopped = msgspec.structs.replace(results, pictures=job.done, skipped=job.skipped)
+        with suppress(DeployError):
+            stopped.write(out)
+        if isinstance(error, DeployError):
+            said = f"{len(job.done)} of {len(files)} pictures were done and stay; "
+            raise DeployError(error.message, said + error.hint) from error
+        raise
     results = msgspec.structs.replace(
         results, complete=True, pictures=job.done, skipped=job.skipped
     )
@@ -121,11 +132,20 @@ def keep_pictures_safe(root: Path, out: Path) -> None:
             f"the results would be mixed with the pictures in {root}", "choose another --out"
         )
     for folder in (out / LABELS, out / OVERLAYS):
-        if folder.exists() and not (out / RESULTS).is_file():
+        if folder.exists() and not is_run(out):
             raise DeployError(
                 f"{folder} is there already and was not written by a run; its files might be lost",
                 "choose another --out, or move that folder away",
             )
+
+
+def is_run(out: Path) -> bool:
+    """Whether a folder holds the ``results.json`` of a run, and not another file of that name."""
+    try:
+        msgspec.json.decode((out / RESULTS).read_bytes(), type=RunResults)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_result(path: Path, out: Path) -> bool:
@@ -148,6 +168,7 @@ class _Job:
 
     def run(self) -> None:
         manifest = self.runner.bundle.manifest
+        self._tell()
         for batch in self._batches(manifest.canvas.batch):
             clock = _Clock()
             outputs = self.runner.infer(batch_of([item.fitted for item in batch], manifest))

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pointrend_deploy.bundle import GALLERY, PARITY, REPORT, Bundle
+import msgspec
+
+from pointrend_deploy.bundle import GALLERY, MARKDOWN, PARITY, REPORT, Bundle
+from pointrend_deploy.errors import UsageError
 from pointrend_deploy.parity import results
 from pointrend_deploy.parity.compare import compare
 from pointrend_deploy.parity.dataset import pairs
-from pointrend_deploy.parity.gallery import collect
-from pointrend_deploy.parity.report import report_files
+from pointrend_deploy.parity.gallery import GalleryItem, collect
+from pointrend_deploy.parity.report import render_html, render_markdown
 from pointrend_deploy.parity.results import Run
 from pointrend_deploy.progress import Bars, progress_bar
-from pointrend_deploy.run.runner import RunnerName, open_runner
+from pointrend_deploy.run.runner import open_runner
 from pointrend_deploy.run.torch_runner import TorchRunner
 from pointrend_deploy.verbs.export import installed_versions
 from pointrend_deploy.verbs.report import encode_gallery
@@ -24,10 +27,11 @@ GALLERY_PICTURES = 6
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What was found, and the bundle that now holds it. Truthy when every gate passed."""
+    """What was found of which bundle, and tiles to show. Truthy when every gate passed."""
 
     bundle: Bundle
     run: Run
+    gallery: tuple[GalleryItem, ...]
 
     def __bool__(self) -> bool:
         return self.run.passed
@@ -69,10 +73,10 @@ def compare_bundle(
     images: str | Path,
     *,
     labels: str | Path | None = None,
-    runner: RunnerName = "onnx",
+    runner: str = "onnx",
     weights: str | Path | None = None,
 ) -> CompareResult:
-    """Compare, and record it in the bundle's parity.json and reports.
+    """Compare a bundle with PyTorch; :func:`record` keeps what was found.
 
     Args:
         bundle: the folder.
@@ -84,10 +88,15 @@ def compare_bundle(
     Raises:
         DeployError: the bundle, the pictures or the labels cannot be used.
     """
-    opened = Bundle.open(bundle)
-    found = pairs(images, labels)
-    reference = TorchRunner(opened, weights)
-    candidate = reference if runner == "torch" else open_runner(opened, runner)
+    if runner != "onnx":
+        raise UsageError(f"{runner} is not a side to compare with PyTorch", "use --runner onnx")
+    bars = Bars()
+    with bars.step("opening the bundle"):
+        opened = Bundle.open(bundle)
+        results.of_bundle(opened)  # a damaged record is said before the work, not after it
+        found = pairs(images, labels)
+        reference = TorchRunner(opened, weights)
+        candidate = open_runner(opened, "onnx")
     with progress_bar("comparing") as tell:
         run = compare(
             candidate,
@@ -96,12 +105,28 @@ def compare_bundle(
             versions=installed_versions(),
             progress=lambda done, total, name: tell(done, total),
         )
-    parity = results.merged(results.load(opened.path / PARITY), "compare", run)
     skipped = {item.name for item in run.skipped}
     readable = [pair for pair in found if pair.name not in skipped]
-    with Bars().step("drawing the report"):
+    with bars.step("drawing the pictures"):
         gallery = collect(candidate, reference, readable, GALLERY_PICTURES)
-        files = {PARITY: results.encode(parity).decode(), GALLERY: encode_gallery(gallery)}
-        opened = opened.update(files)
-        opened = opened.update(report_files(opened, gallery))
-    return CompareResult(opened, run)
+    return CompareResult(opened, run, tuple(gallery))
+
+
+def record(result: CompareResult) -> None:
+    """Keep a comparison in its bundle: parity.json, gallery.json and both reports.
+
+    Raises:
+        DeployError: the disk refuses; the bundle is as it was.
+    """
+    bundle = result.bundle
+    parity = results.merged(results.of_bundle(bundle), "compare", result.run)
+    text = results.encode(parity).decode()
+    manifest, table = msgspec.to_builtins(bundle.manifest), msgspec.to_builtins(parity)
+    bundle.update(
+        {
+            PARITY: text,
+            GALLERY: encode_gallery(result.gallery),
+            REPORT: render_html(manifest, table, result.gallery),
+            MARKDOWN: render_markdown(manifest, table, result.gallery),
+        }
+    )

@@ -136,7 +136,7 @@ def _machine() -> dict[str, str]:
     found["gpu"] = _gpu()
     release = Path("/etc/nv_tegra_release")
     found["jetson"] = release.read_text().splitlines()[0] if release.is_file() else "no"
-    found["nvcc"] = _first_line("nvcc", "--version", line=-1) or "not on PATH"
+    found["nvcc"] = _first_line("nvcc", "--version", line=-2) or "not on PATH"
     return found
 
 

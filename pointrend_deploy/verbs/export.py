@@ -8,13 +8,12 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pointrend_deploy import __version__, atomic
 from pointrend_deploy.bundle import (
-    GALLERY,
     MANIFEST,
     MODEL,
     PARITY,
@@ -33,6 +32,12 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress, Silent
 from pointrend_deploy.recipe import Recipe
 from pointrend_deploy.recipes import AnyRecipe, load_any_recipe
+from pointrend_deploy.verbs.export_options import (
+    ExportOptions,
+    padded_size,
+    refuse_to_fail_late,
+    refuse_to_overwrite,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -40,48 +45,6 @@ if TYPE_CHECKING:
     from pointrend_deploy.graph.options import GraphOptions
     from pointrend_deploy.model.architectures import SemanticModel
     from pointrend_deploy.parity.results import Run
-
-Output = Literal["labels", "logits", "stages"]
-OUTPUTS = get_args(Output)
-LARGEST_SIDE = 16384
-MADE_AGAIN = {MANIFEST, MODEL, WEIGHTS, PARITY, GALLERY, REPORT, "report.md"}
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What the user chose.
-
-    Attributes:
-        size_hw: pictures are fitted inside this height and width.
-        batch: pictures in one call.
-        ops: ``plugin`` keeps the custom nodes with their bodies, ``native`` inlines the bodies.
-        outputs: ``labels``, then ``logits`` and ``stages`` where wanted.
-        preprocess: whether the graph takes normalised float32 or uint8 pixels.
-        include_weights: whether the bundle holds weights.safetensors.
-    """
-
-    size_hw: tuple[int, int]
-    batch: int = 1
-    ops: Literal["plugin", "native"] = "plugin"
-    outputs: tuple[Output, ...] = ("labels",)
-    preprocess: Literal["outside", "in-graph"] = "outside"
-    include_weights: bool = True
-
-    def check(self) -> None:
-        """Raise DeployError where a choice makes no sense."""
-        if not all(1 <= side <= LARGEST_SIDE for side in self.size_hw):
-            raise DeployError(
-                f"--size {self.size_hw[0]}x{self.size_hw[1]} is out of range",
-                f"each side is 1 to {LARGEST_SIDE} pixels",
-            )
-        if self.batch < 1:
-            raise DeployError(f"--batch {self.batch} is out of range", "use 1 or more")
-        unknown = [name for name in self.outputs if name not in OUTPUTS]
-        if unknown or "labels" not in self.outputs or len(set(self.outputs)) < len(self.outputs):
-            raise DeployError(
-                f"--outputs {','.join(self.outputs)} cannot be exported",
-                "use labels, optionally followed by logits and stages: labels,logits",
-            )
 
 
 @dataclass(frozen=True)
@@ -144,12 +107,13 @@ def export_bundle(
     options.check()
     recipe = recipe if isinstance(recipe, Recipe) else _semantic(load_any_recipe(recipe))
     out, weights = Path(out), Path(weights)
-    _refuse_to_overwrite(out, force)
+    refuse_to_overwrite(out, force)
+    refuse_to_fail_late(out, options.batch, verify_on)
     with progress.step("reading weights"):
-        source_sha256 = sha256_of(weights)
         from pointrend_deploy.model.architectures import load_model
 
         model = load_model(recipe, weights)
+        source_sha256 = sha256_of(weights)
     from pointrend_deploy.graph.trace import export_graph
     from pointrend_deploy.verbs.verification import verification_batch, verify_graph
 
@@ -178,25 +142,6 @@ def _semantic(recipe: AnyRecipe) -> Recipe:
         f"{recipe.name} is an instance recipe, and this version exports semantic models only",
         "its PyTorch reference works: pointrend_deploy.load_model(recipe, weights).stages(image)",
     )
-
-
-def _refuse_to_overwrite(out: Path, force: bool) -> None:
-    if not out.exists():
-        return
-    held = {entry.name for entry in out.iterdir()} if out.is_dir() else {out.name}
-    if not out.is_dir() or (held and MANIFEST not in held):
-        raise DeployError(f"{out} exists and is not a bundle", "choose another --out")
-    if (extra := sorted(held - MADE_AGAIN)) and not force:
-        raise DeployError(
-            f"the bundle {out} also holds {', '.join(extra[:5])}, which an export would remove",
-            "choose another --out, or give --force to replace everything in it",
-        )
-
-
-def padded_size(size_hw: tuple[int, int], divisor: int) -> tuple[int, int]:
-    """Height and width rounded up to multiples of ``divisor``."""
-    height, width = size_hw
-    return height + -height % divisor, width + -width % divisor
 
 
 def _graph_options(recipe: Recipe, options: ExportOptions) -> GraphOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pointrend_deploy.progress import progress_bar
+from pointrend_deploy.progress import Bars, progress_bar
 from pointrend_deploy.run.folder import run_pictures
 from pointrend_deploy.run.results import RunResults
 from pointrend_deploy.run.runner import RunnerName, open_runner
@@ -23,7 +23,8 @@ def run_bundle(
     Raises:
         DeployError: the bundle, the runner, or all of the input cannot be used.
     """
-    opened = open_runner(bundle, runner, weights)
+    with Bars().step("opening the bundle"):
+        opened = open_runner(bundle, runner, weights)
     with progress_bar("pictures") as progress:
         return run_pictures(opened, images, out, progress=progress)
 
@@ -32,6 +33,9 @@ def summary(results: RunResults, out: str | Path) -> str:
     """A few lines for the terminal: what was written, what was skipped and why."""
     shown = Path(out)
     count = len(results.pictures)
+    if not count:
+        lines = ["no picture could be read"]
+        return "\n".join(lines + [f"skipped {i.file}: {i.reason}" for i in results.skipped])
     lines = [
         f"{count} {'picture' if count == 1 else 'pictures'} with runner {results.runner}: "
         f"label maps in {shown / 'labels'}, overlays in {shown / 'overlays'}, "

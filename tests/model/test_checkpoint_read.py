@@ -276,3 +276,17 @@ def test_torchscript(tmp_path: Path) -> None:
     jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(path)
     with pytest.raises(DeployError, match="TorchScript"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_protocol_that_torch_does_not_read_safely(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "m.pth"
+    torch.save(
+        {"model": {"a.weight": torch.ones(2)}},
+        path,
+        pickle_protocol=4,
+        _use_new_zipfile_serialization=zipped,
+    )
+    with pytest.raises(DeployError, match="pickle protocol") as caught:
+        read_checkpoint(path)
+    assert "torch.save" in caught.value.hint

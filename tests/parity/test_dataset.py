@@ -55,7 +55,8 @@ def test_two_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "a.jpg")
     with pytest.raises(DeployError, match="two pictures are called a"):
-        dataset.pairs(tmp_path)
+        dataset.pairs(tmp_path, tmp_path)
+    assert [pair.name for pair in dataset.pairs(tmp_path)] == ["a.jpg", "a.png"]
 
 
 @pytest.mark.parametrize("suffix", ["labelIds", "labelTrainIds"])

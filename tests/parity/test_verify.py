@@ -183,3 +183,39 @@ def test_a_swap_in_one_step_may_swap_points_in_the_next() -> None:
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 6, 5, 8)
     assert verify._reached([], np.zeros((1, 16, 16), np.float32)) is None
     assert verify._reached([first], None) is None
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize("fault", ["twice", "elsewhere", "outside"])
+def test_a_step_whose_points_are_all_wrong_is_named(step: int, fault: str) -> None:
+    """Also a middle step, after which the strays of every later one reach further."""
+    from tests.conftest import small_recipe
+
+    recipe = small_recipe()
+    reference = {"coarse": np.random.default_rng(3).normal(size=(1, 6, 8, 12)).astype(np.float32)}
+    for number in range(4):
+        cells = 96 * 4 ** (number + 1)
+        chosen = np.arange(0, 40)[None]
+        reference[f"step{number}.indices"] = chosen
+        reference[f"step{number}.point_logits"] = np.ones((1, 6, 40), np.float32)
+        assert cells > 200
+    reference["labels"] = np.zeros((1, 128, 192), np.uint8)
+    candidate = {name: value.copy() for name, value in reference.items()}
+    wrong = candidate[f"step{step}.indices"]
+    wrong[:] = {
+        "twice": np.zeros_like(wrong),
+        "elsewhere": wrong + 100,
+        "outside": wrong + 10**6,
+    }[fault]
+    result = verify_stages(reference, candidate, recipe)
+    assert result.first_divergent == f"step{step}.indices"
+
+
+def test_two_near_ties_pass_on_any_grid_and_three_do_not() -> None:
+    from pointrend_deploy.parity import gates
+
+    assert gates.strays_limit(100) == 0.02
+    assert gates.strays_limit(8192) == gates.STRAYS.limit
+    assert not gates.labels_problem(1 - 2 / 6144, 6144)
+    assert gates.labels_problem(1 - 3 / 6144, 6144)
+    assert gates.labels_problem(0.9997, 1024 * 2048)

@@ -20,7 +20,8 @@ from pointrend_deploy.bundle import Bundle
 from pointrend_deploy.errors import DeployError, ParityError
 from pointrend_deploy.graph import trace
 from pointrend_deploy.recipe import Recipe
-from pointrend_deploy.verbs.export import ExportOptions, export_bundle
+from pointrend_deploy.verbs.export import export_bundle
+from pointrend_deploy.verbs.export_options import ExportOptions
 from pointrend_deploy.verbs.verification_pictures import verification_picture
 from tests.conftest import SIZE, Exporter
 
@@ -161,7 +162,8 @@ def test_a_disk_that_refuses_leaves_nothing(recipe: Recipe, weights: Path, tmp_p
     code = f"""
 import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent.parent.parent)!r})
-from pointrend_deploy.verbs.export import ExportOptions, export_bundle
+from pointrend_deploy.verbs.export import export_bundle
+from pointrend_deploy.verbs.export_options import ExportOptions
 from pointrend_deploy.errors import DeployError
 from tests.conftest import small_recipe
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
