@@ -30,7 +30,7 @@ from pointrend_deploy.instance_recipe import (
 from pointrend_deploy.model.instance_subdivision import regular_grid
 from pointrend_deploy.model.mask_head import PointRendMaskHead
 
-ROIS_AT_ONCE: Final = 20
+ROIS_AT_ONCE: Final = 10
 """RoIs whose points are computed together: their values stay in a CPU's last-level cache."""
 
 

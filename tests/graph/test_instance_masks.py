@@ -213,8 +213,8 @@ def work(rois: int, classes: int = 80) -> InstanceWork:
 
 
 def test_cost_rule() -> None:
-    """p2 of 200 x 304 is projected from 20 RoIs on; the coarse logits if classes are many."""
-    assert [plan_instance(work(rois)).fine[0] for rois in (10, 19, 20, 100)] == [
+    """p2 of 200 x 304 is projected from 25 RoIs on; the coarse logits if classes are many."""
+    assert [plan_instance(work(rois)).fine[0] for rois in (10, 24, 25, 100)] == [
         False,
         False,
         True,
