@@ -8,7 +8,8 @@ PointRendSample, attributes ``plugin_namespace`` and ``plugin_version``:
 PointRendUncertain, attributes ``k``, ``plugin_namespace`` and ``plugin_version``:
     uncertainty (N, L) float32, higher is more uncertain
     -> flat indices (N, k) int64, 1 <= k <= L.
-    The k highest in descending order, ties to the lower index.
+    The k highest, ties to the lower index: the set is exact, the order of its members is free
+    (the body gives them in descending order, the plugin in ascending order of index).
 
 TensorRT's parser matches op names only, not domains, so both names are unlike any ONNX or TensorRT
 op. Arity is fixed. The bodies, standard ops only, are in bodies.py.

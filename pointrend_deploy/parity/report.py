@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from pointrend_deploy.bundle import Bundle, Manifest
+from pointrend_deploy.bundle import GALLERY, MARKDOWN, PARITY, REPORT, Bundle, Manifest
 from pointrend_deploy.parity import figures, results
 from pointrend_deploy.parity.gallery import GalleryItem
 from pointrend_deploy.parity.results import MetricRow, Parity, Run
@@ -145,10 +145,10 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         "weights": ""
         if manifest.weights.included
         else f" --weights {manifest.weights.source_name}",
-        "files": {
+        "files": {  # the record and what is rendered from it change with every comparison
             name: digest
             for name, digest in manifest.files.items()
-            if name not in ("report.html", "report.md")
+            if name not in (REPORT, MARKDOWN, GALLERY, PARITY)
         },
         "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
     }

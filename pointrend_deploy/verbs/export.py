@@ -107,6 +107,8 @@ def export_bundle(
     options.check()
     recipe = recipe if isinstance(recipe, Recipe) else _semantic(load_any_recipe(recipe))
     out, weights = Path(out), Path(weights)
+    if out.name in ("", ".."):  # the folder one stands in, which is exchanged for another
+        out = out.resolve()
     refuse_to_overwrite(out, force)
     refuse_to_fail_late(out, options.batch, verify_on)
     with progress.step("reading weights"):

@@ -142,7 +142,7 @@ def test_wrong_input_is_an_error_with_words(
     }
     done = cli(*(text.format(**places) for text in arguments))
     assert done.returncode == 1, done.stderr
-    assert done.stderr.startswith("error: ")
+    assert "\nerror: " in "\n" + done.stderr
     assert words.format(**places) in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
@@ -211,3 +211,100 @@ def test_version_and_help() -> None:
     assert cli("--version").stdout.startswith("pointrend-deploy ")
     assert "compare" in cli("--help").stdout
     assert SIZE == (64, 96)
+
+
+def test_ground_truth_beside_another_results_json_is_safe(
+    exported: Exporter, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    (out / "labels").mkdir(parents=True)
+    (out / "labels" / "0.png").write_bytes(b"truth")
+    (out / "results.json").write_text('{"rows": {}}')
+    done = cli("run", exported(), pictures, "--out", out)
+    assert done.returncode == 1
+    assert "might be lost" in done.stderr
+    assert (out / "labels" / "0.png").read_bytes() == b"truth"
+
+
+def test_a_stopped_run_keeps_what_is_done(
+    exported: Exporter, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pointrend_deploy import atomic, open_runner
+    from pointrend_deploy.errors import DeployError
+    from pointrend_deploy.run.folder import run_pictures
+
+    runner, out = open_runner(exported(), "onnx"), tmp_path / "out"
+    run_pictures(runner, pictures, out)
+    before = json.loads((out / "results.json").read_text())
+    original, allowed = atomic.write_bytes, [3]
+
+    def refuse_later(path: Path, data: bytes) -> None:
+        if "labels" in str(path) or "overlays" in str(path):
+            if not allowed[0]:
+                raise DeployError("the disk is full", "free some space")
+            allowed[0] -= 1
+        original(path, data)
+
+    monkeypatch.setattr(atomic, "write_bytes", refuse_later)
+    with pytest.raises(DeployError) as caught:
+        run_pictures(runner, pictures, out)
+    assert "1 of 3 pictures were done" in caught.value.hint
+    found = json.loads((out / "results.json").read_text())
+    assert len(before["pictures"]) == 3
+    assert (len(found["pictures"]), found["complete"]) == (1, False)
+
+
+def test_compare_does_not_compare_pytorch_with_itself(exported: Exporter, pictures: Path) -> None:
+    done = cli("compare", exported(), "--images", pictures, "--runner", "torch")
+    assert done.returncode == 2
+
+
+def test_a_lost_record_is_said(exported: Exporter, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    shutil.copytree(exported(), out)
+    (out / "parity.json").unlink()
+    for arguments in (("report", out), ("compare", out, "--images", pictures)):
+        done = cli(*arguments)
+        assert done.returncode == 1
+        assert "has no parity.json" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_says_so_and_leaves_nothing(
+    recipe_file: Path, weights: Path, tmp_path: Path, name: str
+) -> None:
+    import signal
+    import time
+
+    out = tmp_path / "places" / "bundle"
+    command = ["export", recipe_file, "--weights", weights, "--out", out, "--size", "64x96"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pointrend_deploy", *map(str, command)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert child.stderr is not None
+    line = child.stderr.readline()
+    assert "reading weights" in line
+    time.sleep(0.5)
+    child.send_signal(getattr(signal, name))
+    rest = child.stderr.read()
+    assert child.wait() == 128 + getattr(signal, name)
+    assert "error: interrupted" in rest
+    assert "Traceback" not in rest
+    assert not out.exists()
+
+
+def test_a_full_device_behind_stdout() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pointrend_deploy", "doctor"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -274,3 +274,47 @@ def test_two_best_logits_tied_everywhere(recipe: Recipe, weights: Path, tmp_path
         export_bundle(recipe, tmp_path / "tied.safetensors", out, options)
         labels = open_runner(out, "onnx")(image)["labels"]
         assert np.array_equal(labels, stages["labels"][0].numpy())
+
+
+def test_another_programs_manifest_is_no_bundle(
+    recipe: Recipe, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "an extension"}')
+    with pytest.raises(DeployError, match="is not a bundle"):
+        export_bundle(recipe, weights, tmp_path / "app", OPTIONS, force=True)
+    assert (tmp_path / "app" / "manifest.json").read_text() == '{"name": "an extension"}'
+
+
+def test_what_would_fail_late_fails_early(
+    recipe: Recipe, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: object) -> None:
+        raise AssertionError("traced")
+
+    monkeypatch.setattr(trace, "export_graph", never)
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    for verify_on in (tmp_path / "none", tmp_path / "cut.png"):
+        with pytest.raises(DeployError):
+            export_bundle(recipe, weights, tmp_path / "b", OPTIONS, verify_on=verify_on)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DeployError, match="cannot write into"):
+        export_bundle(recipe, weights, tmp_path / "file" / "b", OPTIONS)
+
+
+def test_export_into_the_folder_one_stands_in(
+    recipe: Recipe, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    export_bundle(recipe, weights, ".", OPTIONS)
+    assert Bundle.open(tmp_path / "here").manifest.name == "small"
+
+
+@pytest.mark.parametrize("out_hw", [(5,), (5, 6, 7), 5, (5.5, 6), "ab", (True, 2), (0, 5)])
+def test_a_wrong_out_hw_is_said(recipe: Recipe, weights: Path, out_hw: object) -> None:
+    with pytest.raises(DeployError, match="out_hw"):
+        load_model(recipe, weights).stages(
+            verification_picture(20, 20, 0),
+            out_hw,  # type: ignore[arg-type]
+        )
