@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.checkpoint import read_checkpoint
-from pointrend_deploy.model.checkpoint_fit import fit_checkpoint
+from pointrend_deploy.model.checkpoint_fit import filled
 from pointrend_deploy.model.efficientnet_lite import EfficientNetLite0
 from pointrend_deploy.model.fpn import FPN
 from pointrend_deploy.model.network_input import check_out_hw, network_input
@@ -156,12 +156,4 @@ def load_model(recipe: Recipe | str | Path, weights: str | Path) -> SemanticMode
 
 def model_from_tensors(recipe: Recipe, tensors: dict[str, Tensor]) -> SemanticModel:
     """As :func:`load_model`, from tensors already read."""
-    model = build_model(recipe)
-    expected = {
-        name: tuple(value.shape)
-        for name, value in model.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    fitted = fit_checkpoint(tensors, expected, recipe)
-    model.load_state_dict(fitted, strict=False, assign=True)
-    return model.requires_grad_(False)
+    return filled(build_model(recipe), tensors, recipe)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.instance_recipe import InstanceRecipe
@@ -16,6 +17,8 @@ from pointrend_deploy.model.checkpoint_instance_shapes import (
 from pointrend_deploy.model.checkpoint_names import refuse_other_kinds, todays_names
 from pointrend_deploy.model.checkpoint_shapes import Contradiction, Shapes, contradictions
 from pointrend_deploy.recipe import InputSpec, Recipe, ResNetSpec
+
+Model = TypeVar("Model", bound=nn.Module)
 
 _LISTED = 20
 _PIXEL_TOLERANCE = 1e-3
@@ -62,6 +65,22 @@ def fit_checkpoint(
     if found or differences:
         raise _misfit(recipe, found, differences)
     return _as_float32(kept, expected)
+
+
+def filled(model: Model, tensors: Mapping[str, Tensor], recipe: Recipe | InstanceRecipe) -> Model:
+    """A module with a checkpoint's weights in place of its own, without gradients.
+
+    Raises:
+        DeployError: they do not fit; see :func:`fit_checkpoint`.
+    """
+    expected = {
+        name: tuple(value.shape)
+        for name, value in model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    fitted = fit_checkpoint(tensors, expected, recipe)
+    model.load_state_dict(fitted, strict=False, assign=True)
+    return model.requires_grad_(False)
 
 
 def _is_left_out(name: str) -> bool:

@@ -23,7 +23,7 @@ from pointrend_deploy.instance_recipe_check import load_instance_recipe
 from pointrend_deploy.model.box_head import BoxHead, BoxPredictor, detect
 from pointrend_deploy.model.boxes import nonempty, scale
 from pointrend_deploy.model.checkpoint import read_checkpoint
-from pointrend_deploy.model.checkpoint_fit import fit_checkpoint
+from pointrend_deploy.model.checkpoint_fit import filled
 from pointrend_deploy.model.efficientnet_lite import EfficientNetLite0
 from pointrend_deploy.model.fpn import FPN
 from pointrend_deploy.model.instance_subdivision import (
@@ -272,12 +272,4 @@ def instance_model_from_tensors(
     recipe: InstanceRecipe, tensors: dict[str, Tensor]
 ) -> InstanceModel:
     """As :func:`load_instance_model`, from tensors already read."""
-    model = build_instance_model(recipe)
-    expected = {
-        name: tuple(value.shape)
-        for name, value in model.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    fitted = fit_checkpoint(tensors, expected, recipe)
-    model.load_state_dict(fitted, strict=False, assign=True)
-    return model.requires_grad_(False)
+    return filled(build_instance_model(recipe), tensors, recipe)

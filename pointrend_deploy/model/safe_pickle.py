@@ -12,6 +12,7 @@ Source: the instructions are those documented in CPython's ``Lib/pickletools.py`
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -43,11 +44,11 @@ class Global:
     call: Callable[..., object] | None
 
 
-class Buildable:
+class Buildable(ABC):
     """Base of the objects whose state a BUILD instruction may set through ``__setstate__``."""
 
-    def __setstate__(self, state: object) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __setstate__(self, state: object) -> None: ...
 
 
 class PickleMachine:
