@@ -72,25 +72,26 @@ def replace_together(files: Mapping[Path, bytes], between: Callable[[], None]) -
     """
     with ExitStack() as stack:
         for path, data in files.items():
-            temporary = stack.enter_context(replacing(path))
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_to_disk(stack.enter_context(replacing(path)), data)
         between()
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises DeployError where the disk refuses."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as temporary:
+        _write_to_disk(temporary, data)
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 file whole or not at all. Raises DeployError where the disk refuses."""
     write_bytes(path, text.encode())
+
+
+def _write_to_disk(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def remove(path: Path) -> None:

@@ -15,9 +15,6 @@ PACKAGE = ROOT / "pointrend_deploy"
 ORDER = ["model", "graph", "quantize", "engine", "run", "parity", "verbs", "cli"]
 """Left to right: a stage imports only itself and what stands before it."""
 
-LAZY = {("run/torch_runner.py", "model")}
-"""The one import inside a function that a bundle's torch runner needs."""
-
 
 def stage_of(module: str) -> str | None:
     parts = module.split(".")
