@@ -9,117 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
 
 import msgspec
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.recipe import ChannelOrder, Recipe, check_recipe
+from pointrend_deploy.manifest import MANIFEST, Manifest, encode_manifest, read_manifest
 
-MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+DETECTOR = "detector.onnx"
+MASKS = "masks.onnx"
 WEIGHTS = "weights.safetensors"
 PARITY = "parity.json"
 REPORT = "report.html"
 MARKDOWN = "report.md"
 GALLERY = "gallery.json"
-SCHEMA = 1
-"""Version of the manifest's form; a reader refuses any other."""
-
-
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the manifest."""
-
-
-class Canvas(_Part, frozen=True):
-    """The fixed area the graph sees.
-
-    Attributes:
-        size_hw: a picture is fitted inside this height and width, aspect kept.
-        padded_hw: the same, padded bottom and right to the recipe's multiple: the graph's size.
-        batch: pictures in one call, N.
-    """
-
-    size_hw: tuple[int, int]
-    padded_hw: tuple[int, int]
-    batch: int
-
-
-class Preprocess(_Part, frozen=True):
-    """From RGB pixels to the graph's input.
-
-    ``outside``: resize, order the channels, subtract the mean, divide by the deviation, then pad
-    with ``pad_value``. ``in-graph``: the graph does all but the resizing, the channel order and
-    the placing of the picture at the canvas's upper left corner.
-    """
-
-    location: Literal["outside", "in-graph"]
-    channel_order: ChannelOrder
-    pixel_mean: tuple[float, float, float]
-    pixel_std: tuple[float, float, float]
-    pad_value: float = 0.0
-    resize: Literal["pillow-bilinear"] = "pillow-bilinear"
-
-
-class TensorSpec(_Part, frozen=True):
-    """A named tensor of the graph: numpy dtype name and static shape."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
-class WeightsRecord(_Part, frozen=True):
-    """Which weights the graph was made from.
-
-    Attributes:
-        file: name of the safetensors file.
-        sha256: of that file, also when it is not included.
-        included: whether the bundle holds it.
-        source_sha256: of the checkpoint the user gave.
-        source_name: that checkpoint's file name, without its folder.
-    """
-
-    file: str
-    sha256: str
-    included: bool
-    source_sha256: str
-    source_name: str
-
-
-class Manifest(_Part, frozen=True):
-    """Contents of ``manifest.json``; see the module and the parts above.
-
-    ``files`` holds the SHA-256 of every other file; ``previous`` those of files that were being
-    replaced when a writer was stopped, and is empty otherwise.
-    """
-
-    schema: int
-    name: str
-    created_by: str
-    recipe: Recipe
-    canvas: Canvas
-    preprocess: Preprocess
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    ops: Literal["plugin", "native"]
-    opset: int
-    graphs: dict[str, str]
-    weights: WeightsRecord
-    versions: dict[str, str]
-    files: dict[str, str]
-    previous: dict[str, str] = {}
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of the graph's outputs, in order."""
-        return tuple(spec.name for spec in self.outputs)
-
-    def output(self, name: str) -> TensorSpec | None:
-        """The output of that name, or None when it was not exported."""
-        return next((spec for spec in self.outputs if spec.name == name), None)
 
 
 class Bundle:
@@ -141,7 +46,7 @@ class Bundle:
             DeployError: no bundle there, an unreadable or altered manifest, a changed file.
         """
         path = Path(path)
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         bundle = cls(path, manifest)
         for name in manifest.files:
             if (path / name).is_file():
@@ -189,7 +94,7 @@ class Bundle:
         data = {name: text.encode() for name, text in files.items()}
         new = {name: hashlib.sha256(raw).hexdigest() for name, raw in data.items()}
         with atomic.locked(self.path):
-            now = _read_manifest(self.path)
+            now = read_manifest(self.path)
             hashes = dict(sorted({**now.files, **new}.items()))
             manifest = msgspec.structs.replace(now, files=hashes, previous={})
             old = Bundle(self.path, now)._accepted(new)
@@ -236,50 +141,3 @@ def sha256_of(path: str | Path) -> str:
     except OSError as error:
         raise DeployError(f"cannot read {path}: {error.strerror or error}") from error
     return digest.hexdigest()
-
-
-def encode_manifest(manifest: Manifest) -> bytes:
-    """JSON of a manifest, with the digest of its own contents under ``digest``."""
-    table = msgspec.to_builtins(manifest)
-    table["digest"] = _digest(table)
-    return msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
-
-
-def _digest(table: dict[str, Any]) -> str:
-    return hashlib.sha256(msgspec.json.encode(table, order="deterministic")).hexdigest()
-
-
-def _read_manifest(path: Path) -> Manifest:
-    where = path / MANIFEST
-    if not where.is_file():
-        raise DeployError(
-            f"{path} is not a bundle: it has no {MANIFEST}",
-            "give the folder that `pointrend-deploy export --out` wrote",
-        )
-    try:
-        table = msgspec.json.decode(where.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise DeployError(f"{where} is not readable: {error}", "export the bundle again") from error
-    if not isinstance(table, dict) or not isinstance(table.get("schema"), int):
-        raise DeployError(f"{where} is not a bundle's manifest", "export the bundle again")
-    if table["schema"] != SCHEMA:
-        raise DeployError(
-            f"{where} has schema {table['schema']}; this version reads schema {SCHEMA}",
-            "export the bundle again with this version",
-        )
-    digest = table.pop("digest", None)
-    if digest != _digest(table):
-        raise DeployError(
-            f"{where} was changed after it was written: its digest does not agree",
-            "a manifest is not edited by hand: export the bundle again with what you want",
-        )
-    try:
-        manifest = msgspec.convert(table, Manifest)
-    except msgspec.ValidationError as error:
-        raise DeployError(f"{where}: {error}", "export the bundle again") from error
-    for name in manifest.files:
-        parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts:
-            raise DeployError(f"{where} lists a file outside the bundle: {name!r}")
-    check_recipe(manifest.recipe, str(where))
-    return manifest

@@ -129,14 +129,13 @@ class InstancePointHeadSpec(PointHeadSpec, frozen=True, forbid_unknown_fields=Tr
     class_agnostic: bool = False
 
 
-class InstanceRecipe(_Part, frozen=True):
+class InstanceRecipe(_Part, frozen=True, tag_field="task", tag="instance"):
     """An instance model as a user names it.
 
     A mask head of kind ``pointrend`` has a ``point_head``; one of kind ``standard`` has none.
     """
 
     name: str
-    task: Literal["instance"]
     input: InputSpec
     classes: InstanceClassesSpec
     backbone: ResNetSpec | EfficientNetLiteSpec
@@ -146,6 +145,11 @@ class InstanceRecipe(_Part, frozen=True):
     mask_head: StandardMaskHeadSpec | CoarseMaskHeadSpec
     point_head: InstancePointHeadSpec | None = None
     description: str = ""
+
+    @property
+    def task(self) -> Literal["instance"]:
+        """The recipe's ``task``."""
+        return "instance"
 
     @property
     def num_classes(self) -> int:

@@ -105,11 +105,10 @@ class PointHeadSpec(_Part, frozen=True):
     subdivision_points: int = 8192
 
 
-class Recipe(_Part, frozen=True):
-    """A model as a user names it. ``point_head`` is absent for the coarse head alone."""
+class Recipe(_Part, frozen=True, tag_field="task", tag="semantic"):
+    """A semantic model as a user names it; ``point_head`` is absent for the coarse head alone."""
 
     name: str
-    task: Literal["semantic"]
     input: InputSpec
     classes: ClassesSpec
     backbone: ResNetSpec | EfficientNetLiteSpec
@@ -117,6 +116,11 @@ class Recipe(_Part, frozen=True):
     coarse_head: CoarseHeadSpec
     point_head: PointHeadSpec | None = None
     description: str = ""
+
+    @property
+    def task(self) -> Literal["semantic"]:
+        """The recipe's ``task``."""
+        return "semantic"
 
     @property
     def num_classes(self) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.recipe import Recipe, load_recipe, read_recipe
+from pointrend_deploy.instance_recipe_check import check_instance_recipe, load_instance_recipe
+from pointrend_deploy.recipe import Recipe, check_recipe, load_recipe, read_recipe
 
 AnyRecipe = Recipe | InstanceRecipe
 
@@ -26,3 +26,11 @@ def load_any_recipe(path: str | Path) -> AnyRecipe:
     if read_recipe(path, _Task).task == "instance":
         return load_instance_recipe(path)
     return load_recipe(path)
+
+
+def check_any_recipe(recipe: AnyRecipe, where: str) -> None:
+    """Refuse a recipe whose values contradict one another. Raises DeployError naming the key."""
+    if isinstance(recipe, InstanceRecipe):
+        check_instance_recipe(recipe, where)
+    else:
+        check_recipe(recipe, where)

@@ -10,17 +10,16 @@ import msgspec
 import pytest
 
 from pointrend_deploy import atomic
-from pointrend_deploy.bundle import (
-    Bundle,
+from pointrend_deploy.bundle import Bundle, sha256_of
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.manifest import (
     Canvas,
     Manifest,
     Preprocess,
     TensorSpec,
     WeightsRecord,
     encode_manifest,
-    sha256_of,
 )
-from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe import load_recipe
 
 EXPORT = Path(__file__).parent.parent / "export"

@@ -82,7 +82,7 @@ def compare(
     started = time.monotonic()
     manifest = candidate.bundle.manifest
     tell = progress or (lambda done, total, name: None)
-    scores = Scores(manifest.recipe)
+    scores = Scores(manifest.semantic)
     rows: list[PictureRow] = []
     found: list[VerificationResult] = []
     skipped: list[Skipped] = []
@@ -131,7 +131,7 @@ def _read(pair: Pair, bundle: Bundle) -> _Item:
     fitted = fit(from_rgb(rgb, bundle.manifest), bundle.manifest)
     truth = None
     if pair.labels is not None:
-        classes = bundle.manifest.recipe.classes
+        classes = bundle.manifest.semantic.classes
         truth = read_labels(
             pair.labels, len(classes.names), classes.ignore_label, pair.coding, fitted.picture_hw
         )
@@ -154,12 +154,12 @@ def _compare_batch(
         ours = {name: value[index : index + 1] for name, value in outputs.items()}
         theirs = {name: value[index : index + 1] for name, value in expected.items()}
         hw = item.fitted.fitted_hw
-        result = verify_stages(theirs, ours, candidate.bundle.manifest.recipe, [hw])
+        result = verify_stages(theirs, ours, candidate.bundle.manifest.semantic, [hw])
         found.append(result)
         logits = "logits" in ours
         answers = {"bundle": _labels_at(ours, item.fitted, logits)}
         answers["reference"] = _labels_at(theirs, item.fitted, logits)
-        if "coarse" in theirs and candidate.bundle.manifest.recipe.point_head is not None:
+        if "coarse" in theirs and candidate.bundle.manifest.semantic.point_head is not None:
             whole = bilinear(theirs["coarse"][0], theirs["logits"].shape[2:])[None]
             coarse = {"logits": whole, "labels": whole.argmax(axis=1).astype(np.uint8)}
             answers["coarse"] = _labels_at(coarse, item.fitted, logits)

@@ -121,7 +121,7 @@ def collect(
         DeployError: a picture or label map cannot be read.
     """
     manifest = candidate.bundle.manifest
-    classes = manifest.recipe.classes
+    classes = manifest.semantic.classes
     items = []
     for pair in pictures[:limit]:
         rgb = read_picture(pair.picture).rgb
@@ -129,7 +129,7 @@ def collect(
         inputs = batch_of([fitted], manifest)
         ours = candidate.infer(inputs)
         stages = {name: np.asarray(v)[:1] for name, v in reference.canvas_stages(inputs).items()}
-        refined = manifest.recipe.point_head is not None
+        refined = manifest.semantic.point_head is not None
         labels: dict[str, Array] = {}
         if refined and "coarse" in stages:
             whole = bilinear(stages["coarse"][0], stages["logits"].shape[2:])

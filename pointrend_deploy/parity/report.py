@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from pointrend_deploy.bundle import GALLERY, MARKDOWN, PARITY, REPORT, Bundle, Manifest
+from pointrend_deploy.bundle import GALLERY, MARKDOWN, PARITY, REPORT, Bundle
+from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.parity import figures, results
 from pointrend_deploy.parity.gallery import GalleryItem
 from pointrend_deploy.parity.results import MetricRow, Parity, Run

@@ -199,7 +199,7 @@ class _Job:
             yield waiting
 
     def _write(self, item: _Item, prediction: Prediction, clock: _Clock) -> PictureResult:
-        classes = self.runner.bundle.manifest.recipe.classes
+        classes = self.runner.bundle.manifest.semantic.classes
         colours = class_colours(classes)
         labels, name = prediction["labels"], self.names[item.picture.path]
         label_file, overlay_file = f"{LABELS}/{name}.png", None

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pointrend_deploy.bundle import Bundle, TensorSpec
+from pointrend_deploy.bundle import Bundle
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.manifest import TensorSpec
 from pointrend_deploy.run.runner import BundleRunner
 
 _DTYPES = {

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pointrend_deploy.bundle import Manifest, Preprocess
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.manifest import Manifest, Preprocess
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]

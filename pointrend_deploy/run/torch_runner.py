@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from pointrend_deploy.bundle import Bundle, Manifest, sha256_of
+from pointrend_deploy.bundle import Bundle, sha256_of
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.run.runner import BundleRunner
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class TorchRunner(BundleRunner):
             ) from error
         from pointrend_deploy.model.architectures import load_model
 
-        self.model = load_model(bundle.manifest.recipe, checked_weights(bundle, weights))
+        self.model = load_model(bundle.manifest.semantic, checked_weights(bundle, weights))
 
     def canvas_stages(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, Tensor]:
         """Every stage of ``SemanticModel.canvas_stages``, and ``labels`` (N, Hp, Wp) uint8.

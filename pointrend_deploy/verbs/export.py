@@ -13,22 +13,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pointrend_deploy import __version__, atomic
-from pointrend_deploy.bundle import (
+from pointrend_deploy.bundle import MODEL, PARITY, REPORT, WEIGHTS, Bundle, sha256_of
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.manifest import (
     MANIFEST,
-    MODEL,
-    PARITY,
-    REPORT,
     SCHEMA,
-    WEIGHTS,
-    Bundle,
     Canvas,
     Manifest,
     Preprocess,
     WeightsRecord,
     encode_manifest,
-    sha256_of,
 )
-from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress, Silent
 from pointrend_deploy.recipe import Recipe
 from pointrend_deploy.recipes import AnyRecipe, load_any_recipe

@@ -7,17 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from pointrend_deploy.bundle import (
-    GALLERY,
-    MANIFEST,
-    MARKDOWN,
-    MODEL,
-    PARITY,
-    REPORT,
-    WEIGHTS,
-    is_bundle,
-)
+from pointrend_deploy.bundle import GALLERY, MARKDOWN, MODEL, PARITY, REPORT, WEIGHTS, is_bundle
 from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.manifest import MANIFEST
 from pointrend_deploy.run.source import list_pictures, read_picture
 
 Output = Literal["labels", "logits", "stages"]

@@ -14,8 +14,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from pointrend_deploy.bundle import Manifest, TensorSpec
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.manifest import Manifest, TensorSpec
 from pointrend_deploy.model.architectures import SemanticModel
 from pointrend_deploy.parity.results import Run
 from pointrend_deploy.parity.verify import verify_stages

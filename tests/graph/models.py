@@ -23,7 +23,6 @@ def small_model(point_head: PointHeadSpec | None, classes: int = 7) -> SemanticM
     model = SemanticModel(
         Recipe(
             name="small",
-            task="semantic",
             input=InputSpec(
                 channel_order="BGR",
                 pixel_mean=(103.53, 116.28, 123.675),

@@ -26,7 +26,6 @@ from pointrend_deploy.recipe import (
 
 BASE = Recipe(
     name="small",
-    task="semantic",
     input=InputSpec(
         channel_order="BGR", pixel_mean=(103.53, 116.28, 123.675), pixel_std=(1.0, 1.0, 1.0)
     ),

@@ -24,7 +24,6 @@ from pointrend_deploy.recipe import EfficientNetLiteSpec, FPNSpec, InputSpec
 
 POINTREND = InstanceRecipe(
     name="tiny",
-    task="instance",
     input=InputSpec(
         channel_order="RGB", pixel_mean=(120.0, 120.0, 120.0), pixel_std=(60.0, 60.0, 60.0)
     ),

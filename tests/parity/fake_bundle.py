@@ -8,14 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.bundle import (
-    Bundle,
-    Canvas,
-    Manifest,
-    Preprocess,
-    TensorSpec,
-    WeightsRecord,
-)
+from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.manifest import Canvas, Manifest, Preprocess, TensorSpec, WeightsRecord
 from pointrend_deploy.recipe import ClassesSpec, Recipe
 from tests.parity import tiny_pointrend as tiny
 

@@ -37,7 +37,6 @@ MISTAKES = (
 def recipe(classes: int = 6, points: int = 192, steps: int = 2) -> Recipe:
     return Recipe(
         name="tiny",
-        task="semantic",
         input=InputSpec(channel_order="RGB", pixel_mean=(0, 0, 0), pixel_std=(1, 1, 1)),
         classes=ClassesSpec(names=tuple(f"class {i}" for i in range(classes))),
         backbone=ResNetSpec(depth=50),

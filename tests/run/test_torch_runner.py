@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from pointrend_deploy.bundle import WEIGHTS, Bundle, WeightsRecord
+from pointrend_deploy.bundle import WEIGHTS, Bundle
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.manifest import WeightsRecord
 from pointrend_deploy.model.architectures import SemanticModel, build_model
 from pointrend_deploy.run.runner import open_runner
 from pointrend_deploy.run.torch_runner import TorchRunner

@@ -16,11 +16,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pointrend_deploy.bundle import (
+from pointrend_deploy.bundle import MODEL, WEIGHTS
+from pointrend_deploy.manifest import (
     MANIFEST,
-    MODEL,
     SCHEMA,
-    WEIGHTS,
     Canvas,
     Manifest,
     Preprocess,
@@ -49,7 +48,6 @@ def tiny_recipe(channel_order: Literal["BGR", "RGB"] = "BGR") -> Recipe:
     return check_recipe(
         Recipe(
             name="tiny",
-            task="semantic",
             input=InputSpec(channel_order=channel_order, pixel_mean=MEAN, pixel_std=STD),
             classes=ClassesSpec(
                 names=("blue", "green", "red"),

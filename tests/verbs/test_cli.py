@@ -161,7 +161,8 @@ def test_a_failed_gate_exits_3(exported: Exporter, pictures: Path, tmp_path: Pat
     """The bundle's graph is exchanged for one that flips its labels, with honest hashes."""
     import onnx
 
-    from pointrend_deploy.bundle import Bundle, encode_manifest, sha256_of
+    from pointrend_deploy.bundle import Bundle, sha256_of
+    from pointrend_deploy.manifest import encode_manifest
 
     out = tmp_path / "bundle"
     shutil.copytree(exported(), out)
@@ -180,7 +181,7 @@ def test_a_failed_gate_exits_3(exported: Exporter, pictures: Path, tmp_path: Pat
     table = json.loads((out / "manifest.json").read_text())
     del table["digest"], manifest
     table["files"]["model.onnx"] = sha256_of(out / "model.onnx")
-    from pointrend_deploy.bundle import Manifest
+    from pointrend_deploy.manifest import Manifest
 
     (out / "manifest.json").write_bytes(encode_manifest(msgspec.convert(table, Manifest)))
     done = cli("compare", out, "--images", pictures)
