@@ -29,7 +29,6 @@ def small_recipe(**changes: object) -> Recipe:
     """Six classes, coarse logits at stride 16, four steps of 200 points."""
     fields: dict[str, object] = {
         "name": "small",
-        "task": "semantic",
         "input": InputSpec(
             channel_order="RGB",
             pixel_mean=(120.0, 115.0, 105.0),
