@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +17,39 @@ from pointrend_deploy.errors import DeployError
 
 
 def partial_name(path: Path) -> Path:
-    """A fresh hidden name beside ``path``, on the same file system so that a move is atomic."""
-    return path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    """A fresh hidden name beside ``path``, on the same file system so that a move is atomic.
+
+    It tells the process that made it, so that what a killed one left can be cleared away.
+    """
+    return path.with_name(f".{path.name}.partial-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _machine() -> str:
+    """Names the set of process numbers this process is one of, across machines and containers."""
+    said = platform.node()
+    for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with suppress(OSError):
+            said += os.readlink(source) if source.endswith("pid") else Path(source).read_text()
+    return hashlib.sha256(said.encode()).hexdigest()[:8]
+
+
+def _clear_left_over(path: Path) -> None:
+    """Remove what processes of this machine that are no more left behind for ``path``."""
+    start = f".{path.name}.partial-{_machine()}-"
+    for other in path.parent.iterdir():
+        number = other.name.removeprefix(start).split("-")[0]
+        if other.name.startswith(start) and number.isdigit() and not _alive(int(number)):
+            remove(other)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextmanager
@@ -24,7 +57,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path, for a file or a folder, that replaces ``path`` at the end.
 
     A folder takes the place of an existing folder only once it is whole; the old one is kept until
-    then. On any error the temporary is removed and what stood at ``path`` stays as it was.
+    then. What a killed process left of that folder goes too. On any error the temporary is removed and what stood at ``path`` stays as it was.
 
     Raises:
         DeployError: an ``OSError`` inside the block or in the move (full disk, no permission).
@@ -38,6 +71,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
             _swap_folder(temporary, path)
         else:
             os.replace(temporary, path)
+        if path.is_dir():
+            with suppress(OSError):  # housekeeping: the folder is in place whatever becomes of it
+                _clear_left_over(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise DeployError(

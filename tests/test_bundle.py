@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -258,3 +261,21 @@ def test_a_manifest_that_is_nested_beyond_reason(bundle: Path) -> None:
     (bundle / "manifest.json").write_text("[" * 300_000)
     with pytest.raises(DeployError, match="not readable"):
         Bundle.open(bundle)
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    killed = (
+        "import os, signal, sys, pathlib; from pointrend_deploy import atomic\n"
+        "with atomic.replacing(sys.argv[1]) as folder:\n"
+        "    folder.mkdir(); (folder / 'file').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killed, str(target)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".folder.partial-*"))) == 1
+    running = atomic.partial_name(target)
+    running.mkdir()  # of this process, which lives: another writer may be at work
+    with atomic.replacing(target) as folder:
+        folder.mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([running.name, "folder"])
