@@ -27,9 +27,9 @@ def partial_name(path: Path) -> Path:
 def _machine() -> str:
     """Names the set of process numbers this process is one of, across machines and containers."""
     said = platform.node()
-    for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        with suppress(OSError):
-            said += os.readlink(source) if source.endswith("pid") else Path(source).read_text()
+    with suppress(OSError):
+        said += Path("/proc/sys/kernel/random/boot_id").read_text()
+        said += str(Path("/proc/self/ns/pid").readlink())
     return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
@@ -57,7 +57,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path, for a file or a folder, that replaces ``path`` at the end.
 
     A folder takes the place of an existing folder only once it is whole; the old one is kept until
-    then. What a killed process left of that folder goes too. On any error the temporary is removed and what stood at ``path`` stays as it was.
+    then, and what a killed process left of that folder goes too. On any error the temporary is
+    removed and what stood at ``path`` stays as it was.
 
     Raises:
         DeployError: an ``OSError`` inside the block or in the move (full disk, no permission).
