@@ -16,7 +16,7 @@ from pointrend_deploy.bundle import PARITY, Bundle
 from pointrend_deploy.errors import DeployError
 
 SCHEMA = 1
-Kind = Literal["tensor", "points", "labels"]
+Kind = Literal["tensor", "points", "labels", "proposals", "detections", "masks"]
 Against = Literal["truth", "reference"]
 
 
@@ -43,7 +43,8 @@ class StageRow(_Row, frozen=True):
     """A named stage of the candidate against the reference. Truthy when it passes.
 
     Attributes:
-        compared: values (tensor), points (points) or pixels (labels) that were held side by side.
+        compared: values (tensor), points (points), pixels (labels), boxes (proposals, detections) or
+            detections (masks) that were held side by side.
         max_abs, mean_abs, rms_difference: of candidate - reference.
         rms_reference: root mean square of the reference, which scales the limit.
         snr_db: 20 log10(rms_reference / rms_difference); None where nothing differs.
