@@ -11,6 +11,7 @@ of their own size, so it does not slip through a limit of 0.05 to 0.1 % of that 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -58,6 +59,28 @@ LABELS = Tolerance(
     0.9998, "label agreement: FP32 against float64 changes up to 20 of 524,288 pixels (0.004 %)"
 )
 
+BOXES = Tolerance(
+    0.05,
+    "pixels, boxes of one proposal or detection: detectron2 in FP32 is 0.0017 px from float64; a "
+    "twentieth of a pixel moves no mask",
+)
+SCORES = Tolerance(1e-3, "detection scores: fourteen times the difference of FP32 from float64")
+PROPOSALS = Tolerance(
+    0.01,
+    "proposals only one side has, each a near tie: FP32 against float64 exchanges 2 of 1000",
+)
+OBJECTNESS = Tolerance(
+    1e-3, "objectness logits this near one another may stand in either order: they round as scores"
+)
+OVERLAP = Tolerance(
+    1e-4, "IoUs this near the threshold of a suppression, beside what the boxes' rounding moves"
+)
+PASTED_MEAN = Tolerance(0.999, "mean IoU of the masks in the picture, detection by detection")
+PASTED_LEAST = Tolerance(0.99, "least IoU of a mask in the picture")
+STORED = Tolerance(
+    1e-6, "masks as the graph gives them, against what their form says of its mask logits"
+)
+
 
 def rms(values: Array) -> float:
     """Root mean square in float64, in pieces so that memory stays small; 0 for no values."""
@@ -76,10 +99,10 @@ def scaled(tolerance: Tolerance, reference: Array) -> float:
 
 
 def tensor_tolerance(stage: str) -> Tolerance:
-    """The tolerance of a stage by its name: p2.., coarse, step<t>.point_logits, logits."""
+    """The tolerance of a stage by its name: p2.., coarse, step<t>.point_logits, (mask_)logits."""
     if stage == "coarse":
         return COARSE
-    if stage == "logits":
+    if stage in ("logits", "mask_logits"):
         return LOGITS
     return POINT_LOGITS if stage.endswith(".point_logits") else FEATURES
 
@@ -92,6 +115,18 @@ small a share of it two are. On 10,000 pixels, or 400 points, the written shares
 def strays_limit(k: int) -> float:
     """Largest share of ``k`` points an image that may be strays: the written one, or FEW."""
     return max(STRAYS.limit, FEW / k) if k else STRAYS.limit
+
+
+def pasted_limits(unions: Sequence[int]) -> tuple[float, float]:
+    """Least mean and least single IoU of masks whose unions have so many pixels.
+
+    They are the written ones, or what FEW pixels of the smallest mask cost: a pixel on the edge of
+    a mask has a probability near one half, and in a mask of 100 pixels it weighs 0.01.
+    """
+    if not unions:
+        return PASTED_MEAN.limit, PASTED_LEAST.limit
+    cost = FEW / min(unions)
+    return min(PASTED_MEAN.limit, 1.0 - cost / len(unions)), min(PASTED_LEAST.limit, 1.0 - cost)
 
 
 def labels_limit(pixels: int) -> float:
