@@ -14,6 +14,12 @@ import msgspec
 from pointrend_deploy import atomic
 from pointrend_deploy.bundle import PARITY, Bundle
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.parity.instance_results import (
+    AccuracyRow,
+    DetectedPicture,
+    DetectionsRow,
+    Truth,
+)
 
 SCHEMA = 1
 Kind = Literal["tensor", "points", "labels", "proposals", "detections", "masks"]
@@ -43,8 +49,8 @@ class StageRow(_Row, frozen=True):
     """A named stage of the candidate against the reference. Truthy when it passes.
 
     Attributes:
-        compared: values (tensor), points (points), pixels (labels), boxes (proposals, detections) or
-            detections (masks) that were held side by side.
+        compared: values (tensor), points (points), pixels (labels), boxes (proposals and
+            detections) or masks that were held side by side.
         max_abs, mean_abs, rms_difference: of candidate - reference.
         rms_reference: root mean square of the reference, which scales the limit.
         snr_db: 20 log10(rms_reference / rms_difference); None where nothing differs.
@@ -159,6 +165,10 @@ class Run(_Row, frozen=True):
     gates: tuple[Gate, ...] = ()
     metrics: tuple[MetricRow, ...] = ()
     per_picture: tuple[PictureRow, ...] = ()
+    detections: DetectionsRow | None = None
+    detected_pictures: tuple[DetectedPicture, ...] = ()
+    accuracy: tuple[AccuracyRow, ...] = ()
+    truth: Truth | None = None
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = {}
