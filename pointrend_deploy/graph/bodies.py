@@ -7,7 +7,7 @@ that has a plugin puts it in the body's place.
 # mypy: disable-error-code="no-untyped-def,type-arg,operator"
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import onnx
 from onnxscript import opset18 as op
@@ -16,9 +16,7 @@ from onnxscript.values import Opset
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN, VERSION
-
-TOPK_LIMIT: Final = 3840
-"""Largest k of TopK in TensorRT (its headers; RTX 1.7 refuses more when it builds)."""
+from pointrend_deploy.graph.options import TOPK_LIMIT
 
 _domain = Opset(DOMAIN, VERSION)
 

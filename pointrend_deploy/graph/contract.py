@@ -10,11 +10,11 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.bodies import TOPK_LIMIT
 from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN
+from pointrend_deploy.graph.options import TOPK_LIMIT
 
-TensorSpecs = Mapping[str, tuple[str, tuple[int, ...]]]
-"""Name -> (dtype as numpy spells it, shape)."""
+TensorSpecs = Mapping[str, tuple[str, tuple[int | str, ...]]]
+"""Name -> (dtype as numpy spells it, shape); a size that is left open is its name."""
 
 _ALLOWED = """
 Add And ArgMax Cast Clip Concat Constant Conv Div Equal Expand Gather Greater GridSample Identity

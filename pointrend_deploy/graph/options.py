@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from pointrend_deploy.errors import DeployError
 
 Output = Literal["labels", "logits", "stages"]
+
+TOPK_LIMIT: Final = 3840
+"""Largest k of TopK in TensorRT (its headers; RTX 1.7 refuses more when it builds)."""
 
 
 class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,26 +44,44 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             DeployError: naming the option and values that would do.
         """
-        if self.opset not in (18, 19):
-            raise DeployError(
-                f"opset {self.opset} is not 18 or 19",
-                "at opset 20 TensorRT silently samples the nearest cell; use 18",
-            )
-        if self.batch < 1:
-            raise DeployError(f"batch must be at least 1, not {self.batch}")
-        if min(self.padded_hw) < 1 or any(side % size_divisibility for side in self.padded_hw):
-            raise DeployError(
-                f"the network grid {self.padded_hw[0]}x{self.padded_hw[1]} is not a multiple of "
-                f"{size_divisibility}",
-                f"pad both sides to a multiple of {size_divisibility}",
-            )
+        check_graph(
+            self.padded_hw, self.batch, self.ops, self.preprocess, self.opset, size_divisibility
+        )
         known = {"labels", "logits", "stages"}
         if not self.outputs or not set(self.outputs) <= known:
             raise DeployError(
                 f"outputs {list(self.outputs)} are not of labels, logits, stages",
                 "ask for at least one of them",
             )
-        if self.ops not in ("plugin", "native"):
-            raise DeployError(f"ops is plugin or native, not {self.ops}")
-        if self.preprocess not in ("outside", "in-graph"):
-            raise DeployError(f"preprocess is outside or in-graph, not {self.preprocess}")
+
+
+def check_graph(
+    padded_hw: tuple[int, int],
+    batch: int,
+    ops: str,
+    preprocess: str,
+    opset: int,
+    size_divisibility: int,
+) -> None:
+    """Refuse what no graph can be, semantic or instance.
+
+    Raises:
+        DeployError: naming the option and values that would do.
+    """
+    if opset not in (18, 19):
+        raise DeployError(
+            f"opset {opset} is not 18 or 19",
+            "at opset 20 TensorRT silently samples the nearest cell; use 18",
+        )
+    if batch < 1:
+        raise DeployError(f"batch must be at least 1, not {batch}")
+    if min(padded_hw) < 1 or any(side % size_divisibility for side in padded_hw):
+        raise DeployError(
+            f"the network grid {padded_hw[0]}x{padded_hw[1]} is not a multiple of "
+            f"{size_divisibility}",
+            f"pad both sides to a multiple of {size_divisibility}",
+        )
+    if ops not in ("plugin", "native"):
+        raise DeployError(f"ops is plugin or native, not {ops}")
+    if preprocess not in ("outside", "in-graph"):
+        raise DeployError(f"preprocess is outside or in-graph, not {preprocess}")
