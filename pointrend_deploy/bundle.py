@@ -15,7 +15,13 @@ import msgspec
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.manifest import MANIFEST, Manifest, encode_manifest, read_manifest
+from pointrend_deploy.manifest import (
+    MANIFEST,
+    EngineRecord,
+    Manifest,
+    encode_manifest,
+    read_manifest,
+)
 
 MODEL = "model.onnx"
 DETECTOR = "detector.onnx"
@@ -25,6 +31,7 @@ PARITY = "parity.json"
 REPORT = "report.html"
 MARKDOWN = "report.md"
 GALLERY = "gallery.json"
+ENGINES = "engines"
 
 
 class Bundle:
@@ -105,6 +112,41 @@ class Bundle:
             atomic.replace_together(
                 {self.path / name: raw for name, raw in data.items()}, vouch_for_both
             )
+            self._write(manifest)
+        return Bundle(self.path, manifest)
+
+    def add_engine(self, name: str, record: EngineRecord, folder: Path) -> Bundle:
+        """Move a folder of an engine and its papers to ``engines/<name>`` and list it.
+
+        What stood there is replaced. Before the folder takes its place the manifest vouches for
+        its files beside the old ones, so the bundle is sound at every moment.
+
+        Args:
+            name: of the folder, such as rtx-sm86-fp32-plugin.
+            record: what the manifest says of it.
+            folder: files only, on the bundle's own file system; moved away.
+
+        Returns:
+            The bundle with its new manifest.
+
+        Raises:
+            DeployError: the disk refuses; the bundle is as it was.
+        """
+        prefix = f"{ENGINES}/{name}/"
+        new = {prefix + path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+        with atomic.locked(self.path):
+            now = read_manifest(self.path)
+            kept = {key: value for key, value in now.files.items() if not key.startswith(prefix)}
+            manifest = msgspec.structs.replace(
+                now,
+                files=dict(sorted({**kept, **new}.items())),
+                previous={},
+                engines=dict(sorted({**now.engines, name: record}.items())),
+            )
+            old = Bundle(self.path, now)._accepted(new)
+            with atomic.replacing(self.path / ENGINES / name) as place:
+                folder.rename(place)
+                self._write(msgspec.structs.replace(manifest, previous=old))
             self._write(manifest)
         return Bundle(self.path, manifest)
 

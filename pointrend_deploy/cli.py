@@ -158,6 +158,38 @@ def report(
 
 
 @app.command()
+def build(
+    bundle: BundlePath,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Which of the bundle's graphs.")
+    ] = "fp32",
+    ops: Annotated[
+        Literal["plugin", "native"] | None,
+        typer.Option(help="Custom nodes by plugins, or by standard layers; as exported otherwise."),
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="this, or rtx:86,89,120 (TensorRT-RTX, no GPU needed).")
+    ] = "this",
+    workspace_mib: Annotated[
+        int, typer.Option(min=1, help="Most scratch memory of a layer.")
+    ] = 1024,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Only print the trtexec command line.")
+    ] = False,
+) -> None:
+    """Build TensorRT engines of a bundle, each checked layer by layer."""
+    from pointrend_deploy.progress import Bars
+    from pointrend_deploy.verbs.build import BuildOptions, build_bundle
+    from pointrend_deploy.verbs.build import explain as explained
+
+    options = BuildOptions(precision, ops, target, workspace_mib)
+    if explain:
+        print(explained(bundle, options))
+    else:
+        print(build_bundle(bundle, options, Bars()).summary())
+
+
+@app.command()
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:

@@ -1,0 +1,71 @@
+"""What an engine is built for: the GPU at hand, or one that TensorRT-RTX knows of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pointrend_deploy.engine.flavour import RTX_CAPABILITIES, Flavour, flavour_of, installed
+from pointrend_deploy.engine.gpu import Gpu, first_gpu
+from pointrend_deploy.errors import DeployError, UsageError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A builder and the GPU it builds for.
+
+    Attributes:
+        flavour: the builder.
+        capability: compute capability, 86 for 8.6.
+        gpu: the GPU, where it is the one of this machine.
+    """
+
+    flavour: Flavour
+    capability: int
+    gpu: Gpu | None = None
+
+    def folder(self, precision: str, ops: str) -> str:
+        """Name of the engine's folder: rtx-sm86-fp32-plugin."""
+        return f"{self.flavour.short}-sm{self.capability}-{precision}-{ops}"
+
+
+def parse_targets(text: str) -> tuple[Target, ...]:
+    """``this`` or ``rtx:86,89,120`` -> the targets, each of them possible here.
+
+    Raises:
+        UsageError: neither of the two forms, or a capability TensorRT-RTX does not build for.
+        DeployError: no GPU here for ``this``, or the builder is not installed.
+    """
+    text = text.strip().lower()
+    if text == "this":
+        return (_this_machine(),)
+    match = re.fullmatch(r"rtx:(\d{2,3}(?:,\d{2,3})*)", text)
+    if not match:
+        raise UsageError(f"--target {text} is not a target", "use this, or rtx:86,89,120")
+    capabilities = [int(part) for part in match[1].split(",")]
+    for capability in capabilities:
+        if capability not in RTX_CAPABILITIES:
+            raise UsageError(
+                f"TensorRT-RTX does not build for compute capability {capability}",
+                f"it builds for {', '.join(map(str, RTX_CAPABILITIES))}; on a Jetson, build with "
+                "--target this on the Jetson",
+            )
+    flavour = flavour_of("tensorrt_rtx")
+    return tuple(Target(flavour, capability) for capability in dict.fromkeys(capabilities))
+
+
+def _this_machine() -> Target:
+    found = installed()
+    if not found:
+        raise DeployError(
+            "neither TensorRT nor TensorRT-RTX is installed",
+            "on a Jetson: sudo apt install python3-libnvinfer; elsewhere: pip install tensorrt, or "
+            "tensorrt-rtx-cu13==1.7.1.* and --target rtx:86",
+        )
+    gpu = first_gpu()
+    if gpu is None:
+        raise DeployError(
+            "this machine has no NVIDIA GPU that its driver shows",
+            "build on the device, or for a GPU that need not be here: --target rtx:86",
+        )
+    return Target(flavour_of(found[0].module), gpu.capability, gpu)

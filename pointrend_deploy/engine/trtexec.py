@@ -1,0 +1,67 @@
+"""The command lines that build the same engine with NVIDIA's own tool."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from pointrend_deploy.engine.graph_forms import Ops, in_form, input_shapes, read_graph
+from pointrend_deploy.engine.targets import Target
+
+_PLUGIN_FORM = "import onnx; m = onnx.load({graph}); del m.functions[:]; onnx.save(m, {out})"
+_NATIVE_FORM = (
+    "import onnx, onnx.inliner as i; onnx.save(i.inline_local_functions(onnx.load({graph})), {out})"
+)
+
+
+def command_lines(
+    graph: Path,
+    target: Target,
+    ops: Ops,
+    workspace_mib: int,
+    sizes: Mapping[str, tuple[int, int, int]],
+    library: Path | None,
+) -> tuple[str, ...]:
+    """What to type in place of `build`, one command a line: make the graph's form, then build.
+
+    Args:
+        graph: the bundle's ONNX file.
+        target: builder and GPU.
+        ops: plugin or native.
+        workspace_mib: bound on a layer's scratch memory.
+        sizes: smallest, usual and largest value of each dynamic dimension, by name.
+        library: the plugin library, for ``ops`` plugin.
+
+    Raises:
+        DeployError: the graph cannot be read, or is not to be had in that form.
+    """
+    model = read_graph(graph)
+    form = in_form(model, ops)
+    lines, source = [], str(graph)
+    if model.functions:
+        source = f"{graph.stem}.{ops}.onnx"
+        program = _PLUGIN_FORM if ops == "plugin" else _NATIVE_FORM
+        program = program.format(graph=json.dumps(str(graph)), out=json.dumps(source))
+        lines.append(f"python -c {shlex.quote(program)}")
+    words = ["trtexec" if target.flavour.module == "tensorrt" else "tensorrt_rtx"]
+    words += [f"--onnx={source}", f"--saveEngine={graph.stem}.engine"]
+    words += ["--noTF32", f"--memPoolSize=workspace:{workspace_mib}"]
+    words += ["--profilingVerbosity=detailed", "--skipInference"]
+    if target.flavour.module == "tensorrt":
+        words += ["--stronglyTyped", "--timingCacheFile=timing.cache"]
+    elif target.gpu is None:
+        words += [f"--computeCapabilities={target.capability // 10}.{target.capability % 10}"]
+    if library is not None:
+        words += [f"--staticPlugins={library}"]
+    for option, row in (("min", 0), ("opt", 1), ("max", 2)):
+        shapes = [
+            f"{name}:{'x'.join(str(s if isinstance(s, int) else sizes[s][row]) for s in shape)}"
+            for name, shape in input_shapes(form).items()
+            if any(isinstance(size, str) for size in shape)
+        ]
+        if shapes:
+            words.append(f"--{option}Shapes={','.join(shapes)}")
+    lines.append(shlex.join(words))
+    return tuple(lines)

@@ -1,0 +1,248 @@
+"""`build`: engines of a bundle's graphs, each checked and in a folder of its own."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from pointrend_deploy import atomic
+from pointrend_deploy.bundle import ENGINES, Bundle, sha256_of
+from pointrend_deploy.engine.build import Engine, Request, build_engine
+from pointrend_deploy.engine.layers import LayerTable
+from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library, note_on
+from pointrend_deploy.engine.targets import Target, parse_targets
+from pointrend_deploy.engine.trtexec import command_lines
+from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.manifest import EngineFile, EngineRecord, Manifest
+from pointrend_deploy.progress import Progress, Silent
+
+Precision = Literal["fp32", "fp16", "int8"]
+Ops = Literal["plugin", "native"]
+LAYERS = "layers.json"
+LOG = "build.log"
+TIMINGS = "timing.cache"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What the user chose.
+
+    Attributes:
+        precision: which of the bundle's graphs.
+        ops: ``plugin`` or ``native``; None for that of the bundle.
+        target: ``this`` or ``rtx:86,89,120``.
+        workspace_mib: bound on a layer's scratch memory.
+    """
+
+    precision: Precision = "fp32"
+    ops: Ops | None = None
+    target: str = "this"
+    workspace_mib: int = 1024
+
+
+@dataclass(frozen=True)
+class BuiltTarget:
+    """A target whose engines are built and listed."""
+
+    name: str
+    record: EngineRecord
+    engines: tuple[Engine, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The bundle with its new engines."""
+
+    bundle: Bundle
+    built: tuple[BuiltTarget, ...]
+    notes: tuple[str, ...]
+
+    def summary(self) -> str:
+        """Some lines for the terminal, a paragraph a target."""
+        lines = []
+        for one in self.built:
+            record = one.record
+            title = "TensorRT" if record.builder == "tensorrt" else "TensorRT-RTX"
+            lines.append(f"engine      {self.bundle.path / ENGINES / one.name}")
+            lines.append(
+                f"builder     {title} {record.version}, for {record.gpu or 'a GPU not here'} "
+                f"(compute capability {record.capability / 10:.1f}), {one.seconds:.1f} s"
+            )
+            for engine in one.engines:
+                file = self.bundle.path / ENGINES / one.name / engine.path.name
+                mib = file.stat().st_size / 2**20
+                lines.append(f"  {file.name}  {mib:.1f} MiB, {_said(engine)}")
+        lines += [f"note        {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def _said(engine: Engine) -> str:
+    types: dict[str, int] = {}
+    for found in engine.table.weighted.values():
+        types[found] = types.get(found, 0) + 1
+    weighted = ", ".join(f"{count} in {name}" for name, count in sorted(types.items()))
+    layers = len(engine.table.layers)
+    return f"{layers} layers, {engine.plugins} plugins; nodes with weights: {weighted}"
+
+
+def build_bundle(
+    path: str | Path, options: BuildOptions, progress: Progress | None = None
+) -> BuildResult:
+    """Build a bundle's engines, one target after another.
+
+    Args:
+        path: the bundle.
+        options: see :class:`BuildOptions`.
+        progress: told of each step.
+
+    Returns:
+        The bundle; its manifest lists every engine. A target that fails leaves those before it.
+
+    Raises:
+        UsageError: a choice that makes no sense.
+        DeployError: a graph, a builder or a library is missing or refuses; see engine.build.
+    """
+    bundle, targets, ops, library = _prepared(path, options)
+    sources = graphs_of(bundle.manifest, options.precision)
+    sizes = dynamic_sizes(bundle.manifest)
+    built = []
+    for target in targets:
+        requests = [
+            Request(
+                bundle.file(source),
+                source.split(".")[0],
+                target,
+                options.precision,
+                ops,
+                options.workspace_mib,
+                sizes,
+                library,
+            )
+            for source in sources
+        ]
+        bundle, one = _build_target(bundle, requests, progress or Silent())
+        built.append(one)
+    notes = {note_on(library, t.flavour.module, t.flavour.version) for t in targets if library}
+    return BuildResult(bundle, tuple(built), tuple(sorted(notes - {""})))
+
+
+def explain(path: str | Path, options: BuildOptions) -> str:
+    """The command lines of NVIDIA's own tool that build the same engines; nothing is built."""
+    bundle, targets, ops, library = _prepared(path, options)
+    sizes = dynamic_sizes(bundle.manifest)
+    lines = []
+    for target in targets:
+        for source in graphs_of(bundle.manifest, options.precision):
+            graph = bundle.file(source)
+            place = library.path if library else None
+            lines += command_lines(graph, target, ops, options.workspace_mib, sizes, place)
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _prepared(
+    path: str | Path, options: BuildOptions
+) -> tuple[Bundle, tuple[Target, ...], Ops, PluginLibrary | None]:
+    if options.workspace_mib < 1:
+        raise UsageError(f"--workspace-mib {options.workspace_mib} is out of range", "use 1024")
+    bundle = Bundle.open(path)
+    ops = options.ops or bundle.manifest.ops
+    if ops == "plugin" and bundle.manifest.ops == "native":
+        raise DeployError(
+            f"{bundle.path} was exported with --ops native: it has no custom node for a plugin",
+            "build with --ops native, or export again with --ops plugin",
+        )
+    graphs_of(bundle.manifest, options.precision)
+    targets = parse_targets(options.target)
+    return bundle, targets, ops, find_library() if ops == "plugin" else None
+
+
+def graphs_of(manifest: Manifest, precision: Precision) -> tuple[str, ...]:
+    """Files of a bundle's graphs of one precision, in the order they run.
+
+    Raises:
+        DeployError: the bundle has none.
+    """
+    tables = [manifest.graphs]
+    if manifest.instance is not None and manifest.instance.mask_graphs:
+        tables.append(manifest.instance.mask_graphs)
+    if any(precision not in table for table in tables):
+        raise DeployError(
+            f"the bundle {manifest.name} has no {precision} graph, only "
+            f"{', '.join(sorted(manifest.graphs))}",
+            f"make it first: pointrend-deploy quantize BUNDLE --precision {precision}",
+        )
+    return tuple(table[precision] for table in tables)
+
+
+def dynamic_sizes(manifest: Manifest) -> dict[str, tuple[int, int, int]]:
+    """Smallest, usual and largest value of each dynamic dimension of a bundle's graphs.
+
+    R, the RoIs of ``masks.onnx``, goes from one to the most that are detected.
+    """
+    if manifest.instance is None:
+        return {}
+    most = manifest.instance.detections
+    return {"R": (1, most, most)}
+
+
+def _build_target(
+    bundle: Bundle, requests: list[Request], progress: Progress
+) -> tuple[Bundle, BuiltTarget]:
+    started = time.perf_counter()
+    request = requests[0]
+    target, library = request.target, request.library
+    name = target.folder(request.precision, request.ops)
+    place = bundle.path / ENGINES / name
+    failed_log = place.with_name(f"{name}.failed.log")
+    folder = atomic.partial_name(place)
+    try:
+        folder.mkdir(parents=True)
+        earlier = place / TIMINGS
+        if earlier.is_file():
+            (folder / TIMINGS).write_bytes(earlier.read_bytes())
+        try:
+            engines = tuple(build_engine(one, folder, progress) for one in requests)
+        except DeployError:
+            if (folder / LOG).is_file():
+                (folder / LOG).replace(failed_log)
+            raise
+        atomic.remove(folder / ".scratch")
+        tables: dict[str, LayerTable] = {e.path.name: e.table for e in engines}
+        (folder / LAYERS).write_bytes(
+            msgspec.json.format(msgspec.json.encode(tables), indent=1) + b"\n"
+        )
+        keeps_timings = (folder / TIMINGS).is_file()
+        reused = any(engine.timings_reused for engine in engines)
+        record = EngineRecord(
+            builder=target.flavour.module,
+            version=engines[0].version,
+            platform=f"{platform.system()} {platform.machine()}",
+            capability=target.capability,
+            gpu=target.gpu.name if target.gpu else None,
+            precision=request.precision,
+            ops=request.ops,
+            workspace_mib=request.workspace_mib,
+            plugin_sha256=library.sha256 if library else None,
+            plugin_tensorrt=library.tensorrt if library else None,
+            timing_cache=("reused" if reused else "new") if keeps_timings else None,
+            engines=tuple(
+                EngineFile(
+                    file=f"{ENGINES}/{name}/{engine.path.name}",
+                    sha256=sha256_of(engine.path),
+                    source=one.graph.name,
+                    source_sha256=sha256_of(one.graph),
+                )
+                for one, engine in zip(requests, engines, strict=True)
+            ),
+        )
+        bundle = bundle.add_engine(name, record, folder)
+    finally:
+        atomic.remove(folder)
+    failed_log.unlink(missing_ok=True)
+    return bundle, BuiltTarget(name, record, engines, time.perf_counter() - started)
