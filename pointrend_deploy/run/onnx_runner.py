@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
-
 from pointrend_deploy.bundle import Bundle
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.manifest import TensorSpec
-from pointrend_deploy.run.runner import BundleRunner
+from pointrend_deploy.run.runner import Array, BundleRunner
+from pointrend_deploy.run.split import with_masks
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -20,9 +19,10 @@ _DTYPES = {
 
 
 class OnnxRunner(BundleRunner):
-    """``model.onnx`` in ONNX Runtime with its default threads and optimisations.
+    """The bundle's graph in ONNX Runtime with its default threads and optimisations.
 
-    Custom nodes run by their function bodies, so no plugin library is needed.
+    Custom nodes run by their function bodies, so no plugin library is needed. Of a split layout
+    the detector runs first, then the mask graph for each picture, on just what was found in it.
 
     Raises:
         DeployError: ONNX Runtime is not installed, the graph does not load, or its inputs and
@@ -33,43 +33,72 @@ class OnnxRunner(BundleRunner):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise DeployError(
-                f"ONNX Runtime cannot be imported: {error}",
-                "pip install onnxruntime, or use --runner torch",
-            ) from error
-        graph = bundle.file(bundle.manifest.graphs["fp32"])
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; they come back as exceptions as well
-        try:
-            self._session = onnxruntime.InferenceSession(
-                graph, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its errors share no base class below this one
-            raise DeployError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {graph}: {_first_line(error)}",
-                "a newer ONNX Runtime may; otherwise export the bundle again",
-            ) from error
         manifest = bundle.manifest
-        _check("inputs", self._session.get_inputs(), manifest.inputs, str(graph))
-        _check("outputs", self._session.get_outputs(), manifest.outputs, str(graph))
+        self._session = _open(bundle, manifest.graphs["fp32"], manifest.inputs, manifest.outputs)
+        self._mask_session: Any = None
+        export = manifest.instance
+        if export is not None and export.layout == "split":
+            self._mask_session = _open(
+                bundle, export.mask_graphs["fp32"], export.mask_inputs, export.mask_outputs
+            )
 
-    def _infer(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        names = list(self.bundle.manifest.output_names)
-        try:
-            outputs = self._session.run(names, batch)
-        except Exception as error:
-            raise DeployError(
-                f"ONNX Runtime failed while running the bundle: {_first_line(error)}",
-                "if memory ran out, use a bundle with a smaller --size or --batch",
-            ) from error
-        return dict(zip(names, outputs, strict=True))
+    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        manifest = self.bundle.manifest
+        outputs = _run(self._session, manifest.output_names, batch)
+        if self._mask_session is None:
+            return outputs
+        return with_masks(manifest, outputs, self._masks)
+
+    def _masks(self, inputs: dict[str, Array]) -> Array:
+        return _run(self._mask_session, ("masks",), inputs)["masks"]
+
+
+def _open(
+    bundle: Bundle, name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> Any:
+    """A session of one of the bundle's graphs whose inputs and outputs are the expected ones."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeployError(
+            f"ONNX Runtime cannot be imported: {error}",
+            "pip install onnxruntime, or use --runner torch",
+        ) from error
+    graph = bundle.file(name)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; they come back as exceptions as well
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no base class below this one
+        raise DeployError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {graph}: {_first_line(error)}",
+            "a newer ONNX Runtime may; otherwise export the bundle again",
+        ) from error
+    _check("inputs", session.get_inputs(), inputs, str(graph))
+    _check("outputs", session.get_outputs(), outputs, str(graph))
+    return session
+
+
+def _run(session: Any, names: tuple[str, ...], inputs: dict[str, Array]) -> dict[str, Array]:
+    try:
+        outputs = session.run(list(names), inputs)
+    except Exception as error:
+        raise DeployError(
+            f"ONNX Runtime failed while running the bundle: {_first_line(error)}",
+            "if memory ran out, use a bundle with a smaller --size or --batch",
+        ) from error
+    return dict(zip(names, outputs, strict=True))
 
 
 def _check(what: str, found: Any, expected: tuple[TensorSpec, ...], graph: str) -> None:
-    has = [(arg.name, _DTYPES.get(arg.type, arg.type), tuple(arg.shape)) for arg in found]
+    has = [
+        (
+            arg.name,
+            _DTYPES.get(arg.type, arg.type),
+            tuple(-1 if size == "R" else size for size in arg.shape),
+        )
+        for arg in found
+    ]
     wants = [(spec.name, spec.dtype, spec.shape) for spec in expected]
     if has != wants:
         raise DeployError(

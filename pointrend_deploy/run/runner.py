@@ -1,4 +1,4 @@
-"""One way to call a bundle, whatever runs it: pictures in, labels at each one's own size out."""
+"""One way to call a bundle, whatever runs it: pictures in, answers at each one's own size out."""
 
 from __future__ import annotations
 
@@ -6,39 +6,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypedDict, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.bundle import Bundle
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.postprocess import LabelsFrom, labels_at_picture_size
+from pointrend_deploy.run.prediction import (
+    InstancePrediction,
+    Prediction,
+    instance_prediction,
+    semantic_prediction,
+)
 from pointrend_deploy.run.preprocess import Fitted, batch_of, fit
 
 Array = npt.NDArray[Any]
 UInt8 = npt.NDArray[np.uint8]
+AnyPrediction = Prediction | InstancePrediction
 RunnerName = Literal["auto", "onnx", "torch"]
-
-
-class _Always(TypedDict):
-    labels: UInt8
-    labels_from: LabelsFrom
-
-
-class Prediction(_Always, total=False):
-    """What a bundle says of one picture.
-
-    Keys:
-        labels: (H, W) uint8 at the picture's own size.
-        labels_from: ``exact``, ``logits-bilinear`` or ``labels-nearest``; see
-            :func:`pointrend_deploy.run.postprocess.labels_at_picture_size`.
-        logits: (C, Hp, Wp) float32 on the padded canvas; only where the bundle exports them.
-        stages: every other output by name, without its batch axis; only where exported.
-    """
-
-    logits: npt.NDArray[np.float32]
-    stages: dict[str, Array]
 
 
 class Runner(Protocol):
@@ -50,8 +36,8 @@ class Runner(Protocol):
     def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
         """One call of the graph: exactly its inputs in, all its outputs out, by name."""
 
-    def predict(self, image: UInt8) -> Prediction:
-        """Labels (and logits and stages, where exported) of one picture."""
+    def predict(self, image: UInt8) -> AnyPrediction:
+        """Labels or instances (and logits and stages, where exported) of one picture."""
 
 
 class BundleRunner(ABC):
@@ -74,7 +60,9 @@ class BundleRunner(ABC):
                 :func:`pointrend_deploy.run.preprocess.batch_of`.
 
         Returns:
-            The manifest's outputs by name, in its order.
+            The manifest's outputs by name, in its order. Of an instance bundle always
+            ``num_detections``, ``boxes``, ``scores``, ``classes`` and ``masks`` first, whatever
+            its layout.
 
         Raises:
             DeployError: an input is missing, unknown, or of another shape or dtype.
@@ -91,34 +79,40 @@ class BundleRunner(ABC):
                     f"input {name} must be {spec.dtype} {list(spec.shape)}, "
                     f"not {array.dtype} {list(array.shape)}"
                 )
+        if "extent" in batch:
+            self._check_extent(batch["extent"])
         return self._infer(batch)
+
+    def _check_extent(self, extent: Array) -> None:
+        canvas = self.bundle.manifest.canvas.padded_hw
+        if not ((extent >= 1) & (extent <= canvas)).all():
+            raise DeployError(
+                f"extent is the height and width of each picture on the canvas, at least 1 and at "
+                f"most {list(canvas)}, not {extent.tolist()}"
+            )
 
     def prepare(self, image: UInt8) -> Fitted:
         """One picture on the bundle's canvas. Raises DeployError unless H x W x 3 uint8."""
         return fit(image, self.bundle.manifest)
 
-    def finish(self, outputs: dict[str, Array], row: int, picture: Fitted) -> Prediction:
-        """The prediction of the picture in one row of a batch's outputs."""
-        rows = {name: array[row] for name, array in outputs.items()}
-        labels, logits = rows.pop("labels", None), rows.pop("logits", None)
-        found, labels_from = labels_at_picture_size(
-            labels, logits, picture.fitted_hw, picture.picture_hw
-        )
-        prediction = Prediction(labels=found, labels_from=labels_from)
-        if logits is not None:
-            prediction["logits"] = logits
-        if rows:
-            prediction["stages"] = rows
-        return prediction
+    def finish(self, outputs: dict[str, Array], row: int, picture: Fitted) -> AnyPrediction:
+        """The prediction of the picture in one row of a batch's outputs.
 
-    def predict(self, image: UInt8) -> Prediction:
+        Raises:
+            DeployError: the outputs of an instance bundle cannot be right.
+        """
+        if self.bundle.manifest.recipe.task == "instance":
+            return instance_prediction(self.bundle.manifest, outputs, row, picture)
+        return semantic_prediction(outputs, row, picture)
+
+    def predict(self, image: UInt8) -> AnyPrediction:
         """The prediction for one H x W x 3 uint8 picture in the recipe's channel order."""
         return self.predict_all([image])[0]
 
-    def predict_all(self, images: Sequence[UInt8]) -> list[Prediction]:
+    def predict_all(self, images: Sequence[UInt8]) -> list[AnyPrediction]:
         """The predictions for any number of pictures, in order, in batches of the bundle's size."""
         manifest = self.bundle.manifest
-        predictions: list[Prediction] = []
+        predictions: list[AnyPrediction] = []
         for start in range(0, len(images), manifest.canvas.batch):
             fitted = [
                 self.prepare(image) for image in images[start : start + manifest.canvas.batch]
@@ -128,12 +122,12 @@ class BundleRunner(ABC):
         return predictions
 
     @overload
-    def __call__(self, images: UInt8) -> Prediction: ...
+    def __call__(self, images: UInt8) -> AnyPrediction: ...
     @overload
     def __call__(self, images: list[UInt8] | tuple[UInt8, ...]) -> dict[str, list[Any]]: ...
     def __call__(
         self, images: UInt8 | list[UInt8] | tuple[UInt8, ...]
-    ) -> Prediction | dict[str, list[Any]]:
+    ) -> AnyPrediction | dict[str, list[Any]]:
         """Run the bundle on one picture or on a list of them.
 
         Args:
@@ -142,16 +136,20 @@ class BundleRunner(ABC):
                 of any length. The last batch of a list is filled up and trimmed.
 
         Returns:
-            For one picture a :class:`Prediction`; for a list the same keys, each holding a list in
-            the order of the pictures.
+            For one picture a :class:`Prediction`, of an instance bundle an
+            :class:`InstancePrediction`; for a list the same keys, each holding a list in the order
+            of the pictures.
 
         Raises:
-            DeployError: a picture has another shape or dtype.
+            DeployError: a picture has another shape or dtype, or what an instance bundle gave
+                cannot be right.
         """
         if not isinstance(images, (list, tuple)):
             return self.predict(images)
         predictions = self.predict_all(images)
-        columns: dict[str, list[Any]] = {"labels": [], "labels_from": []}
+        instance = self.bundle.manifest.recipe.task == "instance"
+        always = ("instances",) if instance else ("labels", "labels_from")
+        columns: dict[str, list[Any]] = {name: [] for name in always}
         for prediction in predictions:
             for key, value in prediction.items():
                 columns.setdefault(key, []).append(value)
@@ -182,12 +180,17 @@ def open_runner(
     if runner == "onnx":
         if weights is not None:
             raise DeployError(
-                "the onnx runner takes its weights from model.onnx", "leave --weights out"
+                f"the onnx runner takes its weights from {bundle.manifest.graphs['fp32']}",
+                "leave --weights out",
             )
         from pointrend_deploy.run.onnx_runner import OnnxRunner
 
         return OnnxRunner(bundle)
     if runner == "torch":
+        if bundle.manifest.recipe.task == "instance":
+            from pointrend_deploy.run.torch_instance_runner import TorchInstanceRunner
+
+            return TorchInstanceRunner(bundle, weights)
         from pointrend_deploy.run.torch_runner import TorchRunner
 
         return TorchRunner(bundle, weights)

@@ -1,4 +1,4 @@
-"""A bundle in PyTorch: the reference model on the bundle's canvas."""
+"""A semantic bundle in PyTorch: the reference model on the bundle's canvas."""
 
 from __future__ import annotations
 
@@ -32,12 +32,7 @@ class TorchRunner(BundleRunner):
 
     def __init__(self, bundle: Bundle, weights: str | Path | None = None) -> None:
         super().__init__(bundle)
-        try:
-            import torch  # noqa: F401  (asked for here so that its absence is said plainly)
-        except ImportError as error:
-            raise DeployError(
-                f"PyTorch cannot be imported: {error}", "pip install torch, or use --runner onnx"
-            ) from error
+        require_torch()
         from pointrend_deploy.model.architectures import load_model
 
         self.model = load_model(bundle.manifest.semantic, checked_weights(bundle, weights))
@@ -64,6 +59,16 @@ class TorchRunner(BundleRunner):
                 "export the bundle again with this version",
             )
         return {name: stages[name].numpy() for name in names}
+
+
+def require_torch() -> None:
+    """Raise DeployError, saying so plainly, where PyTorch is not installed."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise DeployError(
+            f"PyTorch cannot be imported: {error}", "pip install torch, or use --runner onnx"
+        ) from error
 
 
 def network_input(manifest: Manifest, batch: dict[str, npt.NDArray[Any]]) -> Tensor:

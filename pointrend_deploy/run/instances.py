@@ -1,0 +1,145 @@
+"""From an instance bundle's outputs to the things found in a picture, at the picture's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.run.paste import Patch, paste_mask
+from pointrend_deploy.run.rle import RLE, encode
+
+Array = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
+HW = tuple[int, int]
+MaskForm = Literal["prob", "prob-u8", "logits"]
+
+OUTPUTS = ("num_detections", "boxes", "scores", "classes", "masks")
+"""What every instance bundle gives, whatever its layout, each with the batch axis first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """The things found in one picture, R of them, by falling score. R may be 0.
+
+    Attributes:
+        boxes: (R, 4) float32, (x1, y1, x2, y2) in pixels of the picture, inside it, not empty.
+        scores: (R,) float32.
+        classes: (R,) int64 in 0..C-1.
+        hw: height and width of the picture.
+        patches: of each, row and column of its window's upper left pixel and the window's pixels,
+            (h, w) bool. A window is hardly larger than its box, so many things in a large picture
+            stay small where R whole masks would not.
+    """
+
+    boxes: Float32
+    scores: Float32
+    classes: npt.NDArray[np.int64]
+    hw: HW
+    patches: tuple[Patch, ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def mask(self, index: int) -> npt.NDArray[np.bool_]:
+        """The mask of one of them, (H, W) bool."""
+        mask = np.zeros(self.hw, np.bool_)
+        self._put(mask, index)
+        return mask
+
+    @property
+    def masks(self) -> npt.NDArray[np.bool_]:
+        """All masks, (R, H, W) bool; R times the picture, so mind large ones."""
+        masks = np.zeros((len(self), *self.hw), np.bool_)
+        for index, mask in enumerate(masks):
+            self._put(mask, index)
+        return masks
+
+    def rle(self, index: int) -> RLE:
+        """The mask of one of them in COCO's run-length encoding."""
+        return encode(self.patches[index], self.hw)
+
+    def _put(self, mask: npt.NDArray[np.bool_], index: int) -> None:
+        top, left, covered = self.patches[index]
+        height, width = covered.shape
+        mask[top : top + height, left : left + width] = covered
+
+
+def instances_at_picture_size(
+    outputs: Mapping[str, Array], masks: MaskForm, fitted_hw: HW, picture_hw: HW, num_classes: int
+) -> Instances:
+    """What one row of a batch's outputs says of its picture.
+
+    Boxes go from the canvas to the picture and are clipped to it; what is empty there is left out,
+    as in the reference's ``output_stages``; each mask is pasted once, at the picture's own size.
+
+    Args:
+        outputs: ``num_detections`` () int64, ``boxes`` (D, 4) in pixels of the canvas, ``scores``
+            (D,), ``classes`` (D,) int64, ``masks`` (D, S, S).
+        masks: what the masks hold: probabilities, those times 255 in uint8, or logits.
+        fitted_hw: height and width of the picture on the canvas.
+        picture_hw: its own height and width.
+        num_classes: C.
+
+    Raises:
+        DeployError: the outputs cannot be right: a count outside 0..D, a box or score that is not
+            finite, a class or a probability out of range, a logit that is NaN.
+    """
+    count = detection_count(outputs["num_detections"], len(outputs["boxes"]))
+    boxes, scores, classes = (outputs[name][:count] for name in ("boxes", "scores", "classes"))
+    cells = outputs["masks"][:count]
+    _need(bool(np.isfinite(boxes).all()), "boxes that are not finite")
+    _need(bool(np.isfinite(scores).all()), "scores that are not finite")
+    _need(bool(((classes >= 0) & (classes < num_classes)).all()), "classes out of range")
+    down, across = picture_hw[0] / fitted_hw[0], picture_hw[1] / fitted_hw[1]
+    boxes = boxes.astype(np.float32) * np.array([across, down, across, down], np.float32)
+    height, width = picture_hw
+    boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+    solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes = boxes[solid]
+    return Instances(
+        boxes=boxes,
+        scores=scores[solid].astype(np.float32),
+        classes=classes[solid].astype(np.int64),
+        hw=picture_hw,
+        patches=tuple(
+            paste_mask(probabilities(cell, masks), box, picture_hw)
+            for cell, box in zip(cells[solid], boxes, strict=True)
+        ),
+    )
+
+
+def detection_count(count: Array, rows: int) -> int:
+    """``num_detections`` of one picture. Raises DeployError unless it is in 0..rows."""
+    found = int(count)
+    _need(0 <= found <= rows, f"{found} detections in {rows} rows")
+    return found
+
+
+def probabilities(cells: Array, masks: MaskForm) -> Float32:
+    """Probabilities float32 of masks in the form the bundle exports.
+
+    Raises:
+        DeployError: a probability outside [0, 1], or a value that is no number.
+    """
+    if masks == "prob-u8":
+        return cells.astype(np.float32) / np.float32(255)
+    values: Float32 = cells.astype(np.float32)
+    if masks == "logits":
+        _need(not np.isnan(values).any(), "mask logits that are no numbers")
+        with np.errstate(over="ignore"):  # exp of a large number is inf, and 1 / inf is right
+            return np.float32(1) / (np.float32(1) + np.exp(-values))
+    _need(bool(((values >= 0) & (values <= 1)).all()), "mask probabilities outside [0, 1]")
+    return values
+
+
+def _need(good: bool, what: str) -> None:
+    if not good:
+        raise DeployError(
+            f"the bundle gave {what}",
+            "compare it with PyTorch (pointrend-deploy compare), and export it again",
+        )
