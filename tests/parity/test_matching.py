@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointrend_deploy.errors import DeployError
@@ -20,6 +20,7 @@ def lists(found: Matching) -> tuple[list[list[int]], list[int], list[int]]:
     return found.pairs.tolist(), found.only_a.tolist(), found.only_b.tolist()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 30))
 def test_a_shuffled_copy_matches_itself(seed: int, count: int) -> None:
     boxes, classes, scores = some(seed, count)
@@ -29,6 +30,7 @@ def test_a_shuffled_copy_matches_itself(seed: int, count: int) -> None:
     np.testing.assert_array_equal(order[found.pairs[:, 1]], found.pairs[:, 0])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 30), st.integers(0, 30))
 def test_every_row_stands_in_one_place_and_pairs_are_lawful(seed: int, a: int, b: int) -> None:
     one, two = some(seed, a), some(seed + 1, b)

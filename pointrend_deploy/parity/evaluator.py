@@ -1,0 +1,234 @@
+"""COCO-style average precision of boxes, masks and boundaries, by faster-coco-eval.
+
+Boundary AP (Cheng et al., CVPR 2021, section 4): a pair's overlap is the smaller of its mask IoU
+and its boundary IoU, the band being 2 % of the picture's diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.instance_recipe import InstanceRecipe
+from pointrend_deploy.parity.annotations import HW, InstanceTruth, Segmentation, TruthObject
+from pointrend_deploy.parity.instance_results import AccuracyRow, ClassAP, Measure, Truth
+
+Array = npt.NDArray[Any]
+MEASURES: Final[dict[Measure, str]] = {"box": "bbox", "mask": "segm", "boundary": "boundary"}
+"""What the evaluator calls each of the overlaps."""
+
+
+class Detected(Protocol):
+    """Detections of one picture, as a runner gives them."""
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int64]
+
+    def rle(self, index: int) -> dict[str, Any]:
+        """The mask of one detection as COCO's run-length encoding."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    image_id: int
+    label: int
+    score: float
+    box: tuple[float, float, float, float]
+    mask: dict[str, Any]
+
+
+def need_evaluator() -> str:
+    """Name and version of the evaluator.
+
+    Raises:
+        DeployError: it is not installed.
+    """
+    try:
+        import faster_coco_eval  # noqa: F401  (asked for before hours of work, not after)
+    except ImportError as error:
+        raise DeployError(
+            f"average precision needs faster-coco-eval, which cannot be imported: {error}",
+            "pip install 'faster-coco-eval>=1.8'",
+        ) from error
+    return f"faster-coco-eval {version('faster-coco-eval')}"
+
+
+def area_of(segmentation: Segmentation, hw: HW) -> float:
+    """Pixels of a mask."""
+    from faster_coco_eval.core import mask
+
+    return float(mask.area(_run_lengths(segmentation, hw)))
+
+
+def box_of(segmentation: Segmentation, hw: HW) -> tuple[float, float, float, float]:
+    """The box around a mask: x, y, width, height."""
+    from faster_coco_eval.core import mask
+
+    x, y, width, height = (float(v) for v in mask.toBbox(_run_lengths(segmentation, hw)))
+    return x, y, width, height
+
+
+def _run_lengths(segmentation: Segmentation, hw: HW) -> dict[str, Any]:
+    from faster_coco_eval.core import mask
+
+    if isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list):
+        return segmentation
+    found = mask.frPyObjects(segmentation, *hw)
+    return dict(found if isinstance(segmentation, dict) else mask.merge(found))
+
+
+class Scorer:
+    """Collects the detections of both sides; scores them when all pictures are done.
+
+    Args:
+        truth: pictures and objects.
+        recipe: names of the classes.
+
+    Raises:
+        DeployError: the evaluator is not installed.
+    """
+
+    def __init__(self, truth: InstanceTruth, recipe: InstanceRecipe) -> None:
+        self.evaluator = need_evaluator()
+        self.truth = truth
+        self.names = recipe.classes.names
+        self._pictures: set[int] = set()
+        self._found: dict[str, list[_Found]] = {}
+
+    def add(self, image_id: int, sides: Mapping[str, Detected]) -> None:
+        """Take one picture's detections by side (``bundle``, ``reference``)."""
+        self._pictures.add(image_id)
+        for who, detected in sides.items():
+            mine = self._found.setdefault(who, [])
+            for index, label in enumerate(detected.classes.tolist()):
+                x1, y1, x2, y2 = (float(v) for v in detected.boxes[index])
+                mine.append(
+                    _Found(
+                        image_id,
+                        label,
+                        float(detected.scores[index]),
+                        (x1, y1, x2 - x1, y2 - y1),
+                        detected.rle(index),
+                    )
+                )
+
+    def rows(self) -> tuple[AccuracyRow, ...]:
+        """Average precision of every side by every measure, over the pictures added."""
+        known = [
+            label
+            for label, name in enumerate(self.names)
+            if name not in self.truth.classes_left_out
+        ]
+        return tuple(
+            self._row(who, measure, known)
+            for measure in MEASURES
+            for who in sorted(self._found, reverse=True)
+        )
+
+    def summary(self) -> Truth:
+        """What the scores are of."""
+        objects = self._objects(self._pictures)
+        crowds = sum(each.crowd for each in objects)
+        return Truth(
+            source=self.truth.source,
+            pictures=len(self._pictures),
+            objects=len(objects) - crowds,
+            crowds=crowds,
+            evaluator=self.evaluator,
+            classes_left_out=self.truth.classes_left_out,
+        )
+
+    def _objects(self, pictures: Collection[int]) -> list[TruthObject]:
+        return [each for each in self.truth.objects if each.image_id in pictures]
+
+    def _row(self, who: str, measure: Measure, known: Sequence[int]) -> AccuracyRow:
+        precision = self._precision(self._found[who], measure, known)
+        every = precision[..., 0]
+        return AccuracyRow(
+            prediction=who,
+            measure=measure,
+            ap=_mean(every),
+            ap50=_mean(every[0]),
+            ap75=_mean(every[5]),
+            small=_mean(precision[..., 1]),
+            medium=_mean(precision[..., 2]),
+            large=_mean(precision[..., 3]),
+            classes=tuple(
+                ClassAP(name=self.names[label], ap=_mean(every[:, :, place]))
+                for place, label in enumerate(known)
+            ),
+        )
+
+    def _precision(self, found: Sequence[_Found], measure: Measure, known: Sequence[int]) -> Array:
+        """(10 overlaps, 101 recalls, classes, all/small/medium/large); -1 where there is none."""
+        from faster_coco_eval import COCO, COCOeval_faster
+
+        truth = COCO(self._table(known))
+        results = [_result(one, measure) for one in found if one.label in set(known)]
+        evaluation = COCOeval_faster(
+            truth,
+            truth.loadRes(results),
+            MEASURES[measure],
+            print_function=_silent,
+            boundary_cpu_count=1,
+            rle_iou_max_workers=1,
+        )
+        evaluation.evaluate()
+        evaluation.accumulate()
+        return np.asarray(evaluation.eval["precision"])[..., -1]
+
+    def _table(self, known: Sequence[int]) -> dict[str, Any]:
+        """The truth as a COCO file would hold it; new at every call, as the evaluator writes in it.
+
+        Categories are classes counted from 1 and objects are numbered from 1: the evaluator takes
+        an id of 0 for "not matched".
+        """
+        return {
+            "images": [
+                {"id": each.image_id, "height": each.hw[0], "width": each.hw[1]}
+                for each in self.truth.pictures
+                if each.image_id in self._pictures
+            ],
+            "categories": [{"id": label + 1, "name": self.names[label]} for label in known],
+            "annotations": [
+                {
+                    "id": number,
+                    "image_id": each.image_id,
+                    "category_id": each.label + 1,
+                    "bbox": list(each.box),
+                    "area": each.area,
+                    "iscrowd": int(each.crowd),
+                    "segmentation": each.segmentation,
+                }
+                for number, each in enumerate(self._objects(self._pictures), 1)
+            ],
+        }
+
+
+def _result(found: _Found, measure: Measure) -> dict[str, Any]:
+    """As the evaluator reads a result: with a box its area is the box's, else the mask's."""
+    own: dict[str, Any] = {"bbox": list(found.box)}
+    if measure != "box":
+        own = {"segmentation": found.mask}
+    return {
+        "image_id": found.image_id,
+        "category_id": found.label + 1,
+        "score": found.score,
+        **own,
+    }
+
+
+def _mean(precision: Array) -> float | None:
+    present = precision[precision > -1]
+    return float(present.mean()) if present.size else None
+
+
+def _silent(*_: object) -> None:
+    """The evaluator prints its tables; the figures are returned instead."""
