@@ -8,7 +8,6 @@ bindings of 10.3.0, 10.16.1 and 11.4.0 document, not against a GPU.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -115,10 +114,8 @@ def network_flags(trt: Any) -> int:
 
 
 def register_standard_plugins(trt: Any, logger: Any) -> None:
-    """TensorRT's own plugins, which serve some standard ops; TensorRT-RTX has no such call."""
-    register: Callable[[Any, str], bool] | None = getattr(trt, "init_libnvinfer_plugins", None)
-    if register is not None:
-        register(logger, "")
+    """TensorRT's own plugins, which serve some standard ops, RoiAlign among them."""
+    trt.init_libnvinfer_plugins(logger, "")
 
 
 def configure(trt: Any, config: Any, workspace_mib: int, capability: int | None) -> None:

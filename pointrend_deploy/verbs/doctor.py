@@ -14,6 +14,9 @@ from pathlib import Path
 import msgspec
 
 from pointrend_deploy import __version__
+from pointrend_deploy.engine.flavour import RTX_CAPABILITIES, check_version, installed
+from pointrend_deploy.engine.plugin_library import find_library, note_on
+from pointrend_deploy.errors import DeployError
 
 PACKAGES = {
     "numpy": "numpy",
@@ -51,8 +54,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     ),
     "compare": ("torch", "safetensors", "onnxruntime", "polygraphy", "jinja2"),
     "report": ("jinja2",),
+    "build": ("onnx",),
 }
-"""Packages each verb imports."""
+"""Packages each verb imports; `build` needs a builder besides."""
 
 
 class Ability(msgspec.Struct, frozen=True):
@@ -71,11 +75,16 @@ class Findings(msgspec.Struct, frozen=True):
         packages: version by name; None where it is not installed; "?" where it does not say;
             "broken: ..." where it is installed and cannot be imported.
         abilities: one a verb.
+        builders: TensorRT and TensorRT-RTX, those that are there, with what they build for.
+        plugins: the plugin library, where it is and what it was compiled for; or what is wrong
+            with it, and what to do.
     """
 
     machine: dict[str, str]
     packages: dict[str, str | None]
     abilities: tuple[Ability, ...]
+    builders: tuple[str, ...]
+    plugins: tuple[str, ...]
 
     def to_json(self) -> str:
         """The findings as indented JSON."""
@@ -87,6 +96,10 @@ class Findings(msgspec.Struct, frozen=True):
         rows += [f"  {name:18} {value}" for name, value in self.machine.items()]
         rows += ["", "packages"]
         rows += [f"  {name:18} {found or '-'}" for name, found in self.packages.items()]
+        rows += ["", "engine builders"]
+        rows += [f"  {line}" for line in self.builders or ("none",)]
+        rows += ["", "plugin library"]
+        rows += [f"  {line}" for line in self.plugins]
         rows += ["", "what that allows"]
         for ability in self.abilities:
             state = "yes" if ability.able else "no: install " + ", ".join(ability.missing)
@@ -100,8 +113,35 @@ def examine() -> Findings:
     abilities = []
     for verb, needed in NEEDS.items():
         missing = tuple(name for name in needed if not _usable(packages[name]))
+        if verb == "build" and not installed():
+            missing += ("tensorrt or tensorrt-rtx-cu13",)
         abilities.append(Ability(verb, not missing, missing))
-    return Findings(_machine(), packages, tuple(abilities))
+    return Findings(_machine(), packages, tuple(abilities), _builders(), _plugins())
+
+
+def _builders() -> tuple[str, ...]:
+    lines = []
+    for flavour in installed():
+        try:
+            check_version(flavour)
+            where = "the GPU of this machine"
+            if flavour.module == "tensorrt_rtx":
+                where += f", or rtx:{','.join(map(str, RTX_CAPABILITIES))} without one"
+            lines.append(f"{flavour.title} {flavour.version}, builds for {where}")
+        except DeployError as error:
+            lines.append(error.message)
+    return tuple(lines)
+
+
+def _plugins() -> tuple[str, ...]:
+    try:
+        library = find_library()
+    except DeployError as error:
+        return error.message, error.hint
+    lines = [f"{library.path}, compiled with TensorRT {library.tensorrt}; it loads"]
+    notes = {note_on(library, f.module, f.version): f.title for f in installed()}
+    lines += [f"under {title}: {note}" for note, title in notes.items() if note]
+    return tuple(lines)
 
 
 def _usable(found: str | None) -> bool:
