@@ -100,16 +100,20 @@ def export(
 def run(
     bundle: BundlePath,
     images: Annotated[Path, typer.Argument(help="A picture or a folder of pictures.")],
-    out: Annotated[Path, typer.Option(help="Folder for label maps and overlays.")],
+    out: Annotated[Path, typer.Option(help="Folder for label maps or detections, and overlays.")],
     runner: Annotated[
         Literal["auto", "onnx", "torch"], typer.Option(help="What runs the model.")
     ] = "auto",
     weights: WeightsFile = None,
+    draw_above: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Instances: score from which a thing is drawn (0.5)."),
+    ] = None,
 ) -> None:
-    """Write label maps and overlays for pictures of any size."""
+    """Write label maps or COCO detections, and overlays, for pictures of any size."""
     from pointrend_deploy.verbs.run import run_bundle, summary
 
-    result = run_bundle(bundle, images, out, runner=runner, weights=weights)
+    result = run_bundle(bundle, images, out, runner=runner, weights=weights, draw_above=draw_above)
     print(summary(result, out))
     if result.skipped:
         raise typer.Exit(1)

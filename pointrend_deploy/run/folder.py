@@ -1,39 +1,35 @@
-"""A picture or a folder of them through a bundle: label maps, overlays and ``results.json``."""
+"""A picture or a folder of them through a bundle: result files and ``results.json``."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from pointrend_deploy import atomic
-from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.overlay import (
-    class_colours,
-    label_png,
-    overlay,
-    overlay_suffix,
-    picture_bytes,
-)
-from pointrend_deploy.run.preprocess import Fitted, batch_of, from_rgb
+from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.manifest import Manifest
+from pointrend_deploy.run.detection_files import DetectionWriter, image_ids
+from pointrend_deploy.run.instance_overlay import DRAW_ABOVE
+from pointrend_deploy.run.label_files import LabelWriter
+from pointrend_deploy.run.picture_writer import Clock, Item, PictureWriter
+from pointrend_deploy.run.preprocess import batch_of, from_rgb
 from pointrend_deploy.run.results import (
     LABELS,
     OVERLAYS,
     RESULTS,
     SCHEMA,
-    PictureResult,
+    AnyResult,
     RunResults,
     Skipped,
-    class_shares,
     printable,
     result_names,
+    written_by,
 )
-from pointrend_deploy.run.runner import BundleRunner, Prediction
-from pointrend_deploy.run.source import Picture, list_pictures, read_picture, sub_folders
+from pointrend_deploy.run.runner import BundleRunner
+from pointrend_deploy.run.source import list_pictures, read_picture, sub_folders
 
 Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
@@ -50,14 +46,16 @@ def run_pictures(
     *,
     overlays: bool = True,
     recursive: bool = False,
+    draw_above: float | None = None,
     progress: Progress = _silent,
 ) -> RunResults:
     """Run a bundle on a picture or on every picture of a folder.
 
-    Writes ``labels/NAME.png``, ``overlays/NAME.jpg`` and ``results.json`` (marked incomplete until
-    the end) under ``out``, each file whole or not at all; those of an earlier run are replaced
-    where the names are the same. NAME is the picture's stem, or its whole file name where two
-    pictures share a stem.
+    Writes ``overlays/NAME.jpg`` and ``results.json`` (marked incomplete until the end) under
+    ``out``, with a semantic bundle ``labels/NAME.png``, with an instance bundle
+    ``detections.json`` in COCO's results format. Each file is whole or not there; those of an
+    earlier run are replaced where the names are the same. NAME is the picture's stem, or its whole
+    file name where two pictures share a stem.
 
     Args:
         runner: from :func:`pointrend_deploy.run.runner.open_runner`.
@@ -65,6 +63,8 @@ def run_pictures(
         out: the folder for the results; made if need be.
         overlays: whether to write overlays as well.
         recursive: whether to look into sub-folders; NAME then keeps them.
+        draw_above: with an instance bundle, the score from which a thing is drawn, 0.5 when
+            absent; it changes overlays only, never what is found.
         progress: called with how many pictures are done, of how many.
 
     Returns:
@@ -73,11 +73,15 @@ def run_pictures(
     Raises:
         DeployError: there is no picture, results would replace files no run wrote (see
             :func:`keep_pictures_safe`), the disk refuses, or the bundle fails to run.
+        UsageError: ``draw_above`` is not in [0, 1], or the bundle is semantic.
     """
     source, out = Path(source), Path(out)
+    manifest = runner.bundle.manifest
+    _check_draw_above(manifest, draw_above)
     root = source if source.is_dir() else source.parent
     files = list_pictures(source, recursive=recursive)
-    keep_pictures_safe(root, out)
+    writer_class = DetectionWriter if manifest.recipe.task == "instance" else LabelWriter
+    keep_pictures_safe(root, out, writer_class)
     files = [file for file in files if not _is_result(file, out)]
     if not files:
         raise DeployError(f"the only pictures below {source} are results of earlier runs")
@@ -85,8 +89,9 @@ def run_pictures(
     left = 0 if recursive else sum(f.resolve() != out.resolve() for f in sub_folders(source))
     results = RunResults(
         schema=SCHEMA,
+        task=manifest.recipe.task,
         complete=False,
-        bundle=runner.bundle.manifest.name,
+        bundle=manifest.name,
         runner=runner.name,
         source=printable(str(source)),
         sub_folders_left=left,
@@ -95,11 +100,15 @@ def run_pictures(
     )
     if not (out / RESULTS).is_file():  # else the last run's stays until there is a better one
         results.write(out)
-    job = _Job(runner, root, out, overlays, dict(zip(files, names, strict=True)), progress)
+    writer = _writer(manifest, out, overlays, files, draw_above)
+    job = _Job(runner, root, writer, dict(zip(files, names, strict=True)), progress)
     try:
         job.run()
+        writer.close()
     except BaseException as error:
         stopped = msgspec.structs.replace(results, pictures=job.done, skipped=job.skipped)
+        with suppress(DeployError):
+            writer.close()
         with suppress(DeployError):
             stopped.write(out)
         if isinstance(error, DeployError):
@@ -113,17 +122,41 @@ def run_pictures(
     return results
 
 
-def keep_pictures_safe(root: Path, out: Path) -> None:
+def _check_draw_above(manifest: Manifest, draw_above: float | None) -> None:
+    if draw_above is None:
+        return
+    if manifest.recipe.task != "instance":
+        raise UsageError(
+            f"{manifest.name} is a semantic bundle: its labels have no scores to draw by",
+            "leave --draw-above out",
+        )
+    if not 0 <= draw_above <= 1:
+        raise UsageError(f"scores run from 0 to 1; --draw-above is {draw_above}")
+
+
+def _writer(
+    manifest: Manifest, out: Path, overlays: bool, files: Sequence[Path], draw_above: float | None
+) -> PictureWriter:
+    if manifest.recipe.task != "instance":
+        return LabelWriter(manifest, out, overlays)
+    above = DRAW_ABOVE if draw_above is None else draw_above
+    ids = dict(zip(files, image_ids(files), strict=True))
+    return DetectionWriter(manifest, out, overlays, ids, above)
+
+
+def keep_pictures_safe(root: Path, out: Path, writer: type[PictureWriter]) -> None:
     """Refuse a folder for results in which files that no run wrote would be replaced.
 
     Args:
         root: the folder of the pictures.
         out: the folder for the results.
+        writer: what will write there.
 
     Raises:
         DeployError: ``out`` is a file; the pictures lie in it or in its ``labels`` or
-            ``overlays``; or these are there without the ``results.json`` of an earlier run
-            (ground truth, perhaps).
+            ``overlays``; or what would be written is there without the ``results.json`` of an
+            earlier run of the same task (ground truth, perhaps), or ``results.json`` is there and
+            not of a run.
     """
     if out.exists() and not out.is_dir():
         raise DeployError(f"{out} is a file, not a folder for the results", "choose another --out")
@@ -131,21 +164,15 @@ def keep_pictures_safe(root: Path, out: Path) -> None:
         raise DeployError(
             f"the results would be mixed with the pictures in {root}", "choose another --out"
         )
-    for folder in (out / LABELS, out / OVERLAYS):
-        if folder.exists() and not is_run(out):
+    earlier = written_by(out)
+    for name in (*writer.owned, RESULTS):
+        known = earlier is not None if name in (OVERLAYS, RESULTS) else earlier == writer.task
+        if (out / name).exists() and not known:
             raise DeployError(
-                f"{folder} is there already and was not written by a run; its files might be lost",
-                "choose another --out, or move that folder away",
+                f"{out / name} is there already and was not written by a run of such a bundle; "
+                "what it holds might be lost",
+                "choose another --out, or move it away",
             )
-
-
-def is_run(out: Path) -> bool:
-    """Whether a folder holds the ``results.json`` of a run, and not another file of that name."""
-    try:
-        msgspec.json.decode((out / RESULTS).read_bytes(), type=RunResults)
-    except (OSError, ValueError, RecursionError):
-        return False
-    return True
 
 
 def _is_result(path: Path, out: Path) -> bool:
@@ -159,91 +186,44 @@ class _Job:
 
     runner: BundleRunner
     root: Path
-    out: Path
-    overlays: bool
+    writer: PictureWriter
     names: dict[Path, str]
     progress: Progress
-    done: list[PictureResult] = field(default_factory=list)
+    done: list[AnyResult] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
     def run(self) -> None:
         manifest = self.runner.bundle.manifest
         self._tell()
         for batch in self._batches(manifest.canvas.batch):
-            clock = _Clock()
+            clock = Clock()
             outputs = self.runner.infer(batch_of([item.fitted for item in batch], manifest))
             infer_ms = clock.lap() / len(batch)
             for row, item in enumerate(batch):
-                prediction = self.runner.finish(outputs, row, item.fitted)
-                item.ms |= {"infer": infer_ms, "labels": clock.lap()}
-                self.done.append(self._write(item, prediction, clock))
+                item.ms["infer"] = infer_ms
+                self.done.append(self.writer.write(outputs, row, item, clock))
                 self._tell()
 
-    def _batches(self, count: int) -> Iterator[list[_Item]]:
-        waiting: list[_Item] = []
-        for path in self.names:
-            clock = _Clock()
+    def _batches(self, count: int) -> Iterator[list[Item]]:
+        waiting: list[Item] = []
+        for path, name in self.names.items():
+            clock = Clock()
+            file = printable(path.relative_to(self.root).as_posix())
             try:
                 picture = read_picture(path)
             except DeployError as error:
-                self.skipped.append(Skipped(self._relative(path), printable(error.message)))
+                self.skipped.append(Skipped(file, printable(error.message)))
                 self._tell()
                 continue
-            read_ms = clock.lap()
+            ms = {"read": clock.lap()}
             fitted = self.runner.prepare(from_rgb(picture.rgb, self.runner.bundle.manifest))
-            waiting.append(_Item(picture, fitted, {"read": read_ms, "prepare": clock.lap()}))
+            ms["prepare"] = clock.lap()
+            waiting.append(Item(picture, fitted, file, name, ms))
             if len(waiting) == count:
                 yield waiting
                 waiting = []
         if waiting:
             yield waiting
 
-    def _write(self, item: _Item, prediction: Prediction, clock: _Clock) -> PictureResult:
-        classes = self.runner.bundle.manifest.semantic.classes
-        colours = class_colours(classes)
-        labels, name = prediction["labels"], self.names[item.picture.path]
-        label_file, overlay_file = f"{LABELS}/{name}.png", None
-        atomic.write_bytes(self.out / label_file, label_png(labels, colours))
-        if self.overlays:
-            suffix = overlay_suffix(item.fitted.picture_hw)
-            overlay_file = f"{OVERLAYS}/{name}{suffix}"
-            mixed = overlay(item.picture.rgb, labels, colours)
-            atomic.write_bytes(self.out / overlay_file, picture_bytes(mixed, suffix))
-        item.ms["write"] = clock.lap()
-        return PictureResult(
-            file=self._relative(item.picture.path),
-            labels=printable(label_file),
-            overlay=printable(overlay_file) if overlay_file else None,
-            picture_hw=item.fitted.picture_hw,
-            fitted_hw=item.fitted.fitted_hw,
-            labels_from=prediction["labels_from"],
-            class_shares=class_shares(labels, classes.names),
-            ms={key: round(value, 3) for key, value in item.ms.items()},
-        )
-
-    def _relative(self, path: Path) -> str:
-        return printable(path.relative_to(self.root).as_posix())
-
     def _tell(self) -> None:
         self.progress(len(self.done) + len(self.skipped), len(self.names))
-
-
-@dataclass
-class _Item:
-    """A picture on its way: as read, on the canvas, and its times so far."""
-
-    picture: Picture
-    fitted: Fitted
-    ms: dict[str, float]
-
-
-class _Clock:
-    """Milliseconds since it was made or last asked."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        lap_ms, self._since = 1000 * (now - self._since), now
-        return lap_ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -16,11 +17,13 @@ from pointrend_deploy.run.postprocess import LabelsFrom
 RESULTS = "results.json"
 LABELS = "labels"
 OVERLAYS = "overlays"
+DETECTIONS = "detections.json"
 SCHEMA = 1
+Task = Literal["semantic", "instance"]
 
 
 class PictureResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one picture.
+    """What a semantic bundle made of one picture.
 
     Attributes:
         file: the picture, relative to the folder it was found in.
@@ -44,6 +47,31 @@ class PictureResult(msgspec.Struct, frozen=True, kw_only=True):
     ms: dict[str, float]
 
 
+class InstanceResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance bundle made of one picture; the things themselves are in DETECTIONS.
+
+    Attributes:
+        file: the picture, relative to the folder it was found in.
+        image_id: the picture's id in ``detections.json``.
+        overlay: its overlay, relative to the results, or null where none was asked for.
+        picture_hw: its own height and width, which are the masks'.
+        fitted_hw: its height and width on the canvas.
+        detections: how many things were found.
+        class_counts: how many by class name, in the classes' order, zeros left out.
+        ms: milliseconds to ``read``, ``prepare``, ``infer`` (of a batch: its part), find the
+            ``instances`` at the picture's size, and ``write``.
+    """
+
+    file: str
+    image_id: int
+    overlay: str | None
+    picture_hw: tuple[int, int]
+    fitted_hw: tuple[int, int]
+    detections: int
+    class_counts: dict[str, int]
+    ms: dict[str, float]
+
+
 class Skipped(msgspec.Struct, frozen=True):
     """A picture that could not be read, and why."""
 
@@ -51,10 +79,14 @@ class Skipped(msgspec.Struct, frozen=True):
     reason: str
 
 
+AnyResult = PictureResult | InstanceResult
+
+
 class RunResults(msgspec.Struct, frozen=True, kw_only=True):
     """Contents of ``results.json``. True when no picture was skipped.
 
     Attributes:
+        task: the bundle's; ``pictures`` are of the form that goes with it.
         complete: False while the run goes on, and for ever where it was stopped.
         bundle: the bundle's name.
         runner: the runner's name.
@@ -63,12 +95,13 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     schema: int
+    task: Task
     complete: bool
     bundle: str
     runner: str
     source: str
     sub_folders_left: int
-    pictures: list[PictureResult]
+    pictures: list[AnyResult]
     skipped: list[Skipped]
 
     def __bool__(self) -> bool:
@@ -78,6 +111,26 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True):
         """Write ``results.json`` into a folder, whole or not at all."""
         text = msgspec.json.format(msgspec.json.encode(self), indent=2)
         atomic.write_bytes(out / RESULTS, text + b"\n")
+
+
+class _Written(msgspec.Struct, frozen=True):
+    """What tells the ``results.json`` of a run from another file of that name."""
+
+    schema: int
+    complete: bool
+    bundle: str
+    runner: str
+    pictures: list[msgspec.Raw]
+    skipped: list[Skipped]
+    task: Task = "semantic"
+
+
+def written_by(out: Path) -> Task | None:
+    """The task of the run whose ``results.json`` a folder holds; None where it holds none."""
+    try:
+        return msgspec.json.decode((out / RESULTS).read_bytes(), type=_Written).task
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def printable(text: str) -> str:

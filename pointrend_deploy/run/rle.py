@@ -55,7 +55,8 @@ def _counts(patch: Patch, picture_hw: tuple[int, int]) -> Int64:
     places = (left + column) * height + top + row
     total = height * width
     end = [total] if not len(places) or places[-1] < total else []
-    return np.diff(np.concatenate([[0], places, end]).astype(np.int64))
+    bounds: Int64 = np.concatenate([[0], places, end]).astype(np.int64)
+    return bounds[1:] - bounds[:-1]
 
 
 def _ascii(counts: Int64) -> bytes:

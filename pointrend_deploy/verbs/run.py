@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from pointrend_deploy.progress import Bars, progress_bar
 from pointrend_deploy.run.folder import run_pictures
-from pointrend_deploy.run.results import RunResults
+from pointrend_deploy.run.results import (
+    DETECTIONS,
+    LABELS,
+    OVERLAYS,
+    RESULTS,
+    InstanceResult,
+    PictureResult,
+    RunResults,
+)
 from pointrend_deploy.run.runner import RunnerName, open_runner
+
+_CLASSES_SHOWN = 5
 
 
 def run_bundle(
@@ -17,8 +28,9 @@ def run_bundle(
     *,
     runner: RunnerName = "auto",
     weights: str | Path | None = None,
+    draw_above: float | None = None,
 ) -> RunResults:
-    """Write label maps, overlays and results.json; see ``run.folder.run_pictures``.
+    """Write label maps or detections, overlays and results.json; see ``run.folder.run_pictures``.
 
     Raises:
         DeployError: the bundle, the runner, or all of the input cannot be used.
@@ -26,7 +38,7 @@ def run_bundle(
     with Bars().step("opening the bundle"):
         opened = open_runner(bundle, runner, weights)
     with progress_bar("pictures") as progress:
-        return run_pictures(opened, images, out, progress=progress)
+        return run_pictures(opened, images, out, draw_above=draw_above, progress=progress)
 
 
 def summary(results: RunResults, out: str | Path) -> str:
@@ -36,15 +48,42 @@ def summary(results: RunResults, out: str | Path) -> str:
     if not count:
         lines = ["no picture could be read"]
         return "\n".join(lines + [f"skipped {i.file}: {i.reason}" for i in results.skipped])
-    lines = [
-        f"{count} {'picture' if count == 1 else 'pictures'} with runner {results.runner}: "
-        f"label maps in {shown / 'labels'}, overlays in {shown / 'overlays'}, "
-        f"{shown / 'results.json'}"
-    ]
-    ways = sorted({picture.labels_from for picture in results.pictures})
+    lines = [f"{_number(count, 'picture')} with runner {results.runner}: {_files(results, shown)}"]
+    ways = {row.labels_from for row in results.pictures if isinstance(row, PictureResult)}
     if ways:
-        lines.append(f"labels at the pictures' own size: {', '.join(ways)}")
+        lines.append(f"labels at the pictures' own size: {', '.join(sorted(ways))}")
+    found = [row for row in results.pictures if isinstance(row, InstanceResult)]
+    if found:
+        total, none = sum(row.detections for row in found), sum(not row.detections for row in found)
+        empty = f", none in {_number(none, 'picture')}" if none else ""
+        lines.append(f"{_number(total, 'detection')}{empty}{_by_class(found)}")
     if results.sub_folders_left:
         lines.append(f"{results.sub_folders_left} sub-folders were not looked into")
     lines += [f"skipped {item.file}: {item.reason}" for item in results.skipped]
     return "\n".join(lines)
+
+
+def _files(results: RunResults, out: Path) -> str:
+    answers = (
+        f"label maps in {out / LABELS}"
+        if results.task == "semantic"
+        else f"detections in {out / DETECTIONS}"
+    )
+    overlays = any(row.overlay for row in results.pictures)
+    drawn = f", overlays in {out / OVERLAYS}" if overlays else ""
+    return f"{answers}{drawn}, {out / RESULTS}"
+
+
+def _by_class(found: list[InstanceResult]) -> str:
+    counts: Counter[str] = Counter()
+    for row in found:
+        counts.update(row.class_counts)
+    best = counts.most_common(_CLASSES_SHOWN)
+    named = ", ".join(f"{count} {name}" for name, count in best)
+    more = len(counts) - len(best)
+    others = f" and {_number(more, 'other class', 'other classes')}" if more else ""
+    return f": {named}{others}" if named else ""
+
+
+def _number(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
