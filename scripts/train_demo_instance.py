@@ -42,8 +42,9 @@ from scripts.demo_training.training import learning_rate_factor, parameter_group
 VALIDATION_SEEDS = range(2_000_000, 2_000_048)
 """Training scenes have the seeds 0.. and the shipped evaluation scenes 1,000,000.."""
 
-_FROZEN_BLOCKS: Final = 2
-"""The stem and these blocks keep their weights, which saves a third of each step."""
+_FROZEN_BLOCKS: Final = 5
+"""The stem and these blocks (res2 and res3) keep their weights: their backward pass would take
+half of each step."""
 
 _PREDICTORS: Final = {
     "objectness_logits": 0.01,
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--evaluate", action="store_true", help="score what is shipped, and stop")
     parser.add_argument("--scenes", type=int, default=4000, help="scenes composed for training")
     parser.add_argument("--iterations", type=int, default=5000)
+    parser.add_argument("--minutes", type=float, default=90.0, help="the schedule ends by then")
     parser.add_argument("--look", type=int, default=500, help="iterations between validations")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -94,12 +96,15 @@ def train(args: argparse.Namespace) -> None:
     held_out = load_material(args.photos, args.objects, "val")
     validation = [make_instance_scene(seed, held_out) for seed in VALIDATION_SEEDS]
     optimiser = torch.optim.AdamW(parameter_groups(joint, args.lr), betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: learning_rate_factor(step, args.iterations)
-    )
+    rates = [group["lr"] for group in optimiser.param_groups]
     print(f"{sum(p.numel() for p in joint.parameters())} parameters", flush=True)
     started, best, logged = time.monotonic(), 0.0, list[dict[str, float]]()
     for iteration in range(1, args.iterations + 1):
+        minutes = (time.monotonic() - started) / 60
+        done = max(iteration - 1, int(args.iterations * minutes / args.minutes))
+        factor = learning_rate_factor(min(done, args.iterations), args.iterations)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * (factor if iteration > 200 else iteration / 200)
         joint.train()
         joint.model.backbone.bottom_up.eval()  # its statistics stay; its scales and shifts learn
         x, targets = random_batch(rng, pool, args.batch, spec)
@@ -108,23 +113,27 @@ def train(args: argparse.Namespace) -> None:
         torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(joint.parameters(), 5.0)
         optimiser.step()
-        schedule.step()
         logged.append({name: float(value.detach()) for name, value in found.items()})
         if iteration % 50 == 0:
-            minutes = (time.monotonic() - started) / 60
             means = {n: float(np.mean([row[n] for row in logged[-50:]])) for n in found}
             text = " ".join(f"{name} {value:.3f}" for name, value in means.items())
             print(f"{iteration} {text} {minutes:.1f} min", flush=True)
-        if iteration % args.look == 0 or iteration == args.iterations:
+        last = iteration == args.iterations or done >= args.iterations
+        if iteration % args.look == 0 or last:
             reached = look(joint, validation)
             write_both(joint, args.out, "")
             if reached > best:
                 best = reached
                 write_both(joint, args.out, "best_")
+        if last:
+            break
 
 
 def started_model(start: Path) -> JointModel:
     """Both heads freshly initialised on the backbone and pyramid of another demonstration model.
+
+    Where ``start`` is a demo_instance.safetensors, all of it is taken, and the standard head from
+    the file beside it: an interrupted training goes on.
 
     Raises:
         DeployError: the classes are not those of the scenes, or ``start`` has no such backbone.
@@ -152,6 +161,9 @@ def started_model(start: Path) -> JointModel:
         for part in (bottom_up.stem, *bottom_up.blocks[:_FROZEN_BLOCKS]):
             part.requires_grad_(False)
     tensors = read_checkpoint(start)
+    if "proposal_generator.rpn_head.conv.weight" in tensors:
+        joint.take(tensors, read_checkpoint(start.with_name(f"{recipes[1].name}.safetensors")))
+        return joint
     backbone = {name: value for name, value in tensors.items() if name.startswith("backbone.")}
     missing, unexpected = joint.model.load_state_dict(backbone, strict=False)
     absent = [

@@ -34,7 +34,7 @@ from scripts.demo_training.instance_targets import (
     sample,
 )
 from scripts.demo_training.shipped import DEMO
-from scripts.train_demo_instance import started_model
+from scripts.train_demo_instance import started_model, write_both
 
 
 def two_squares() -> InstanceScene:
@@ -255,12 +255,23 @@ def test_training_starts_from_the_semantic_models_backbone(tmp_path: Path) -> No
     assert float(boxes.weight.detach().std()) == pytest.approx(0.001, rel=0.1)
     frozen = {name for name, p in joint.named_parameters() if not p.requires_grad}
     parts = {".".join(name.split(".")[3:5]) for name in frozen}
-    assert {part for part in parts if part.startswith("blocks")} == {"blocks.0", "blocks.1"}
-    assert len(parts) == 4  # and the stem's convolution and norm
+    assert parts == {"stem.0", "stem.1", *(f"blocks.{number}" for number in range(5))}
     del start["backbone.fpn_output2.weight"]
     write_bytes(tmp_path / "other.safetensors", save(start))
     with pytest.raises(DeployError, match=r"another backbone: backbone\.fpn_output2\.weight"):
         started_model(tmp_path / "other.safetensors")
+
+
+def test_an_interrupted_training_goes_on_with_both_heads(tmp_path: Path) -> None:
+    before = joint_model()
+    write_both(before, tmp_path, "")
+    after = started_model(tmp_path / "demo_instance.safetensors")
+    for name, value in before.named_parameters():
+        assert torch.equal(after.get_parameter(name), value.half().float()), name
+    assert after.standard.predictor.weight.requires_grad
+    (tmp_path / "demo_instance_standard.safetensors").unlink()
+    with pytest.raises(DeployError, match="demo_instance_standard"):
+        started_model(tmp_path / "demo_instance.safetensors")
 
 
 def test_a_batch_mirrors_picture_boxes_and_masks_together() -> None:

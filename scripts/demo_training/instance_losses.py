@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.instance_recipe import InstanceRecipe, StandardMaskHeadSpec
-from pointrend_deploy.model.instance import build_instance_model
+from pointrend_deploy.model.instance import build_instance_model, instance_model_from_tensors
 from pointrend_deploy.model.instance_subdivision import regular_grid, sample_in_boxes
 from pointrend_deploy.model.mask_head import PointRendMaskHead, StandardMaskHead, of_class
 from pointrend_deploy.model.point_ops import point_sample
@@ -63,6 +63,19 @@ class JointModel(nn.Module):
         trunk = {name: value for name, value in ours.items() if not name.startswith(prefix)}
         other = {prefix + name: value for name, value in self.standard.state_dict().items()}
         return ours, {**trunk, **other}
+
+    def take(self, pointrend: dict[str, Tensor], standard: dict[str, Tensor]) -> None:
+        """Take the tensors of two files that :meth:`tensors` was written to.
+
+        Raises:
+            DeployError: they do not fit the recipes.
+        """
+        models = (
+            instance_model_from_tensors(self.model.recipe, pointrend),
+            instance_model_from_tensors(self.standard_recipe, standard),
+        )
+        self.model.load_state_dict(models[0].state_dict())
+        self.standard.load_state_dict(models[1].roi_heads.mask_head.state_dict())
 
 
 class Samples(NamedTuple):
