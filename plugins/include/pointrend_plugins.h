@@ -37,6 +37,30 @@ POINTREND_API size_t pointrend_uncertain_workspace(int32_t n, int32_t l);
 POINTREND_API int pointrend_uncertain(float const* uncertainty, int64_t* indices, int32_t n, int32_t l,
                                       int32_t k, void* workspace, size_t workspace_bytes, void* stream);
 
+/* RoIAlign, aligned and with an adaptive number of samples, of boxes (n, r, 4) float32, (x1, y1, x2, y2) in
+ * pixels of the network input -> out (n * r, c, side, side) of the features' type. features, heights and widths
+ * are host arrays of `levels` entries, 1 to 4: maps (n, c, heights[i], widths[i]) of stride 2^(first_level + i).
+ * A box is pooled from level floor(4 + log2(sqrt(area) / 224 + 1e-8)) or the nearest there is; one without area,
+ * or with a corner that is NaN or infinite, gives zeros. Sums are float32. first_level + levels <= 12,
+ * side <= 64, heights[i] + widths[i] <= 11000, n * r < 2^31. */
+POINTREND_API int pointrend_roi_align(float const* boxes, void const* const* features, int feature_type, void* out,
+                                      int32_t n, int32_t r, int32_t c, int32_t const* heights,
+                                      int32_t const* widths, int32_t first_level, int32_t levels, int32_t side,
+                                      void* stream);
+
+/* Bytes of workspace of pointrend_nms, whatever k is; 0 for arguments outside their range. */
+POINTREND_API size_t pointrend_nms_workspace(int32_t n, int32_t groups, int32_t l);
+
+/* Greedy suppression of boxes (n, groups, l, 4) by scores (n, groups, l), float32, within each group -> the best k
+ * of all groups: indices (n, k) int64 into groups * l by falling score, 0 in places past the count, and count
+ * (n,) int64. A candidate's score is strictly above score_threshold (no NaN is); a candidate is dropped where its
+ * IoU with a kept one of its group is strictly above iou_threshold. Exact and deterministic: ties go to the lower
+ * index. 1 <= k <= 3840, 0 <= iou_threshold <= 1, groups * l < 2^31, n and groups <= 65535. The workspace is
+ * 256-byte aligned and need not be cleared. */
+POINTREND_API int pointrend_nms(float const* boxes, float const* scores, int64_t* indices, int64_t* count, int32_t n,
+                                int32_t groups, int32_t l, int32_t k, float iou_threshold, float score_threshold,
+                                void* workspace, size_t workspace_bytes, void* stream);
+
 /* The text of an error that one of these returned. */
 POINTREND_API char const* pointrend_error_string(int error);
 

@@ -1,10 +1,26 @@
 #include "pointrend_plugins.h"
 
+#include "nms.h"
+#include "roi_align.h"
 #include "sample.h"
 #include "uncertain.h"
 
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
+
+namespace {
+
+template <class T>
+cudaError_t roi_align(float const* boxes, void const* const* features, void* out,
+                      pointrend::RoiAlignShape const& shape, cudaStream_t stream) {
+    T const* typed[pointrend::kMaxRoiLevels] = {};
+    for (int32_t i = 0; i < shape.levels; ++i) {
+        typed[i] = static_cast<T const*>(features[i]);
+    }
+    return pointrend::roi_align(boxes, typed, static_cast<T*>(out), shape, stream);
+}
+
+} // namespace
 
 extern "C" {
 
@@ -28,6 +44,40 @@ int pointrend_uncertain(float const* uncertainty, int64_t* indices, int32_t n, i
                         size_t workspace_bytes, void* stream) {
     return pointrend::uncertain(uncertainty, indices, n, l, k, workspace, workspace_bytes,
                                 static_cast<cudaStream_t>(stream));
+}
+
+int pointrend_roi_align(float const* boxes, void const* const* features, int feature_type, void* out, int32_t n,
+                        int32_t r, int32_t c, int32_t const* heights, int32_t const* widths, int32_t first_level,
+                        int32_t levels, int32_t side, void* stream) {
+    pointrend::RoiAlignShape shape{n, r, c, {}, {}, first_level, levels, side};
+    if (levels < 1 || levels > pointrend::kMaxRoiLevels || features == nullptr || heights == nullptr ||
+        widths == nullptr) {
+        return cudaErrorInvalidValue;
+    }
+    for (int32_t i = 0; i < levels; ++i) {
+        shape.h[i] = heights[i];
+        shape.w[i] = widths[i];
+    }
+    auto const on = static_cast<cudaStream_t>(stream);
+    switch (feature_type) {
+    case POINTREND_FLOAT32:
+        return roi_align<float>(boxes, features, out, shape, on);
+    case POINTREND_FLOAT16:
+        return roi_align<__half>(boxes, features, out, shape, on);
+    default:
+        return cudaErrorInvalidValue;
+    }
+}
+
+size_t pointrend_nms_workspace(int32_t n, int32_t groups, int32_t l) {
+    return pointrend::nms_workspace(n, groups, l);
+}
+
+int pointrend_nms(float const* boxes, float const* scores, int64_t* indices, int64_t* count, int32_t n,
+                  int32_t groups, int32_t l, int32_t k, float iou_threshold, float score_threshold, void* workspace,
+                  size_t workspace_bytes, void* stream) {
+    return pointrend::nms(boxes, scores, indices, count, {n, groups, l, k}, {iou_threshold, score_threshold},
+                          workspace, workspace_bytes, static_cast<cudaStream_t>(stream));
 }
 
 char const* pointrend_error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }

@@ -1,6 +1,8 @@
 // What TensorRT looks for in a plugin library.
 #include "log.h"
+#include "nms_plugin.h"
 #include "pointrend_plugins.h"
+#include "roi_align_plugin.h"
 #include "sample_plugin.h"
 #include "uncertain_plugin.h"
 
@@ -10,10 +12,12 @@
 extern "C" {
 
 POINTREND_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
+    static pointrend::NmsCreator nms;
+    static pointrend::RoiAlignCreator roi_align;
     static pointrend::SampleCreator sample;
     static pointrend::UncertainCreator uncertain;
-    static nvinfer1::IPluginCreatorInterface* const creators[] = {&sample, &uncertain};
-    count = 2;
+    static nvinfer1::IPluginCreatorInterface* const creators[] = {&nms, &roi_align, &sample, &uncertain};
+    count = 4;
     return creators;
 }
 

@@ -53,6 +53,12 @@ inline bool linear(nvinfer1::PluginTensorDesc const& tensor) noexcept {
     return tensor.format == nvinfer1::TensorFormat::kLINEAR;
 }
 
+// A dimension as the kernels take it: one that is too large stays too large.
+inline int32_t extent(int64_t size) noexcept { return size > INT32_MAX ? INT32_MAX : static_cast<int32_t>(size); }
+
+// Whether two dimensions may be one; a dimension not known yet is -1.
+inline bool same_extent(int64_t a, int64_t b) noexcept { return a == b || a == -1 || b == -1; }
+
 // A plugin may return any number but 0 for an error.
 constexpr int32_t kFailed = -1;
 

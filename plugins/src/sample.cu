@@ -4,6 +4,7 @@
 #include "sample.h"
 
 #include "bilinear.h"
+#include "float_type.h"
 
 namespace pointrend {
 namespace {
@@ -11,11 +12,6 @@ namespace {
 constexpr uint32_t kThreads = 128;
 constexpr int32_t kChannels = 16;
 constexpr int32_t kMaxGrid = 65535; // of the grid's y and z
-
-__device__ __forceinline__ float read(float const* at) { return *at; }
-__device__ __forceinline__ float read(__half const* at) { return __half2float(*at); }
-__device__ __forceinline__ void write(float* at, float value) { *at = value; }
-__device__ __forceinline__ void write(__half* at, float value) { *at = __float2half_rn(value); }
 
 // Grid: points, channels by kChannels, images.
 template <class T>

@@ -3,8 +3,6 @@
 #include "log.h"
 #include "uncertain.h"
 
-#include <cstring>
-
 namespace pointrend {
 
 using nvinfer1::DataType;
@@ -18,17 +16,10 @@ int32_t refuse(char const* why) noexcept {
     return kFailed;
 }
 
-nvinfer1::PluginFieldCollection collection_of(nvinfer1::PluginField const* field) noexcept {
-    nvinfer1::PluginFieldCollection fields{}; // 10.3 has no initialisers for it
-    fields.nbFields = 1;
-    fields.fields = field;
-    return fields;
-}
-
 } // namespace
 
 UncertainPlugin::UncertainPlugin(int32_t k) noexcept
-    : k_(k), field_(kField, &k_, nvinfer1::PluginFieldType::kINT32, 1), fields_(collection_of(&field_)) {}
+    : k_(k), field_(field_of(kField, &k_)), fields_(collection_of(&field_, 1)) {}
 
 UncertainPlugin::UncertainPlugin(UncertainPlugin const& other) noexcept : UncertainPlugin(other.k_) {}
 
@@ -95,20 +86,13 @@ int32_t UncertainPlugin::enqueue(nvinfer1::PluginTensorDesc const* input_descrip
 nvinfer1::PluginFieldCollection const* UncertainPlugin::getFieldsToSerialize() noexcept { return &fields_; }
 
 UncertainCreator::UncertainCreator() noexcept
-    : field_(kField, nullptr, nvinfer1::PluginFieldType::kINT32, 1), fields_(collection_of(&field_)) {}
+    : field_(field_of<int32_t>(kField, nullptr)), fields_(collection_of(&field_, 1)) {}
 
 nvinfer1::IPluginV3* UncertainCreator::createPlugin(nvinfer1::AsciiChar const*,
                                                     nvinfer1::PluginFieldCollection const* fields,
                                                     nvinfer1::TensorRTPhase) noexcept {
     int32_t k = 0;
-    for (int32_t i = 0; fields != nullptr && i < fields->nbFields; ++i) {
-        nvinfer1::PluginField const& field = fields->fields[i];
-        bool const number = field.type == nvinfer1::PluginFieldType::kINT32 && field.length == 1;
-        if (std::strcmp(field.name, kField) == 0 && number && field.data != nullptr) {
-            std::memcpy(&k, field.data, sizeof k);
-        }
-    }
-    if (k < 1) {
+    if (!read_field(fields, kField, k) || k < 1) {
         log_error(UncertainPlugin::kName, "needs its attribute k, an integer of at least 1");
         return nullptr;
     }

@@ -1,6 +1,7 @@
 // PointRendUncertain for TensorRT.
 #pragma once
 
+#include "fields.h"
 #include "plugin.h"
 
 namespace pointrend {

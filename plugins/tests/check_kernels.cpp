@@ -3,31 +3,22 @@
 //
 //   check_kernels           ends with 0 when everything agrees
 //   check_kernels beyond    one cell short of what the sampler writes: the sanitizer has to stop it
+#include "buffers.h"
+#include "check_instance_kernels.h"
 #include "pointrend_plugins.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <limits>
-#include <memory>
 #include <numeric>
-#include <random>
 #include <string>
 #include <vector>
 
 namespace {
 
-std::mt19937 generator(1);
-
-float random(float low, float high) { return std::uniform_real_distribution<float>(low, high)(generator); }
-
-// A buffer of exactly `count` elements on the heap.
-template <class T>
-std::unique_ptr<T[]> buffer(size_t count) {
-    return std::unique_ptr<T[]>(new T[count]);
-}
+using namespace checks;
 
 double reference(float const* plane, int h, int w, float x, float y) {
     double const px = static_cast<double>(x) * w - 0.5;
@@ -87,7 +78,7 @@ bool selection_agrees(int n, int l, int k, int different) {
     values[cells / 2] = std::numeric_limits<float>::infinity();
     auto const out = buffer<int64_t>(static_cast<size_t>(n) * k);
     size_t const bytes = pointrend_uncertain_workspace(n, l);
-    std::unique_ptr<void, void (*)(void*)> const workspace(std::aligned_alloc(256, bytes), std::free);
+    Workspace const workspace = workspace_of(bytes);
     if (pointrend_uncertain(values.get(), out.get(), n, l, k, workspace.get(), bytes, nullptr) != 0) {
         return false;
     }
@@ -123,6 +114,8 @@ int main(int count, char** arguments) {
             good = selection_agrees(1, l, k, 1 << 20) && good;
         }
     }
+    good = pooling_agrees() && good;
+    good = suppression_agrees() && good;
     std::puts(good ? "all agree" : "some differ");
     return good ? 0 : 1;
 }

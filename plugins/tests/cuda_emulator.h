@@ -4,7 +4,8 @@
 // Reported as a failed launch, where a device would hang or give some result: lanes of a warp that meet
 // different operations or leave while others wait, and a block barrier that some threads never reach.
 // `machine.backwards` turns round the order of blocks, warps and lanes: a result that depends on
-// it has a race. Static storage stands for shared memory, so it holds what the block before left there.
+// it has a race. Static storage stands for shared memory, so it holds what the block before left there; dynamic
+// shared memory is a heap block of exactly the size that the launch asked for.
 #pragma once
 #define PR_CUDA_EMULATOR 1
 
@@ -13,6 +14,7 @@
 #include <stdint.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -56,6 +58,7 @@ struct Machine {
     size_t current = 0;
     std::function<void()> kernel;
     dim3 block_index, block_size, grid_size;
+    std::unique_ptr<unsigned char[]> shared;
     bool failed = false;
     bool backwards = false;
 };
@@ -165,8 +168,10 @@ inline bool run_block() {
     }
 }
 
-inline void launch(dim3 grid, dim3 block, std::function<void()> kernel) {
+inline void launch(dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel) {
     size_t const threads = static_cast<size_t>(block.x) * block.y * block.z;
+    machine.shared.reset(new unsigned char[shared_bytes]);
+    std::fill_n(machine.shared.get(), shared_bytes, uint8_t{0xFF}); // NaN, where it is read as it was
     if (machine.fibers.size() != threads) {
         make_fibers(threads);
     }
@@ -203,8 +208,10 @@ inline uint32_t exchange(uint32_t offered, uint32_t (*of_warp)(Fiber const* lane
 #define blockIdx (emulator::machine.block_index)
 #define blockDim (emulator::machine.block_size)
 #define gridDim (emulator::machine.grid_size)
-#define PR_LAUNCH(kernel, grid, block, stream, ...) \
-    (static_cast<void>(stream), emulator::launch(grid, block, [=] { kernel(__VA_ARGS__); }))
+#define PR_LAUNCH(kernel, grid, block, stream, ...) PR_LAUNCH_SHARED(kernel, grid, block, 0, stream, __VA_ARGS__)
+#define PR_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...) \
+    (static_cast<void>(stream), emulator::launch(grid, block, bytes, [=] { kernel(__VA_ARGS__); }))
+#define PR_DYNAMIC_SHARED(type, name) type* const name = reinterpret_cast<type*>(emulator::machine.shared.get())
 
 inline void __syncthreads() { emulator::wait(emulator::State::at_block); }
 
@@ -234,6 +241,8 @@ inline uint32_t atomicAdd(uint32_t* to, uint32_t value) {
 }
 
 inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
+inline int __popcll(unsigned long long bits) { return __builtin_popcountll(bits); }
+inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 
 inline cudaError_t cudaPeekAtLastError() {
     return emulator::machine.failed ? cudaErrorLaunchFailure : cudaSuccess;

@@ -29,8 +29,9 @@ public:
     Extents() { mImpl = this; }
     ~Extents() override = default;
     IDimensionExpr const* constant(int64_t value) override { return &made_.emplace_back(value); }
-    IDimensionExpr const* operation(DimensionOperation, IDimensionExpr const&, IDimensionExpr const&) override {
-        return nullptr;
+    IDimensionExpr const* operation(DimensionOperation what, IDimensionExpr const& a,
+                                    IDimensionExpr const& b) override {
+        return what == DimensionOperation::kPROD ? constant(a.getConstantValue() * b.getConstantValue()) : nullptr;
     }
     IDimensionExpr const* declareSizeTensor(int32_t, IDimensionExpr const&, IDimensionExpr const&) override {
         return nullptr;

@@ -1,18 +1,17 @@
 // The plugin classes on a CPU: TensorRT's headers, a builder played by this file, and kernels under the
 // emulator. `check_plugins` walks through what TensorRT calls and returns the number of wrong answers.
+#include "held_plugin.h"
+#include "instance_plugins.h"
 #include "log.h"
-#include "played_builder.h"
 #include "pointrend_plugins.h"
 
 #include "NvInferRuntime.h"
 #include "NvInferVersion.h"
 
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 
-extern "C" nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count);
 extern "C" void setLoggerFinder(nvinfer1::ILoggerFinder* finder);
 
 namespace {
@@ -20,62 +19,7 @@ namespace {
 using namespace nvinfer1;
 using namespace played;
 
-int wrong_answers = 0;
-
-#define EXPECT(condition)                                                                                            \
-    do {                                                                                                             \
-        if (!(condition)) {                                                                                          \
-            ++wrong_answers;                                                                                         \
-            std::fprintf(stderr, "%d: %s\n", __LINE__, #condition);                                                  \
-        }                                                                                                            \
-    } while (false)
-
-Finder finder;
 int32_t host_version = NV_TENSORRT_MAJOR * 10000;
-
-IPluginCreatorV3One* creator(char const* name) {
-    int32_t count = 0;
-    IPluginCreatorInterface* const* const all = getCreators(count);
-    for (int32_t i = 0; i < count; ++i) {
-        auto* const one = static_cast<IPluginCreatorV3One*>(all[i]);
-        if (std::strcmp(one->getPluginName(), name) == 0) {
-            EXPECT(std::strcmp(one->getPluginNamespace(), "pointrend") == 0);
-            EXPECT(std::strcmp(one->getPluginVersion(), "1") == 0);
-            return one;
-        }
-    }
-    return nullptr;
-}
-
-// A plugin as an engine gets it: a clone of what the creator made, then one of its context.
-struct Held {
-    std::unique_ptr<IPluginV3> plugin;
-    IPluginV3OneCore* core;
-    IPluginV3OneBuild* build;
-    IPluginV3OneRuntime* runtime;
-};
-
-template <class Capability>
-Capability* capability(IPluginV3& plugin, PluginCapabilityType type) {
-    return static_cast<Capability*>(plugin.getCapabilityInterface(type));
-}
-
-Held hold(IPluginV3* made) {
-    std::unique_ptr<IPluginV3> const first(made);
-    std::unique_ptr<IPluginV3> const clone(first->clone());
-    auto* const runtime = capability<IPluginV3OneRuntime>(*clone, PluginCapabilityType::kRUNTIME);
-    Held held{std::unique_ptr<IPluginV3>(runtime->attachToContext(nullptr)), nullptr, nullptr, nullptr};
-    held.core = capability<IPluginV3OneCore>(*held.plugin, PluginCapabilityType::kCORE);
-    held.build = capability<IPluginV3OneBuild>(*held.plugin, PluginCapabilityType::kBUILD);
-    held.runtime = capability<IPluginV3OneRuntime>(*held.plugin, PluginCapabilityType::kRUNTIME);
-    return held;
-}
-
-bool supports(Held const& held, std::initializer_list<DynamicPluginTensorDesc> tensors, int32_t position,
-              int32_t inputs) {
-    auto const count = static_cast<int32_t>(tensors.size());
-    return held.build->supportsFormatCombination(position, tensors.begin(), inputs, count - inputs);
-}
 
 void check_sample() {
     IPluginCreatorV3One* const made_by = creator("PointRendSample");
@@ -235,6 +179,8 @@ POINTREND_API int check_plugins(int plant) {
     setLoggerFinder(&finder);
     check_sample();
     check_uncertain();
+    check_roi_align();
+    check_nms();
     EXPECT(pointrend_tensorrt_version() / 10000 == NV_TENSORRT_MAJOR);
     EXPECT(plant == 0);
     return wrong_answers;

@@ -18,12 +18,13 @@ ARCHITECTURES = ("sm_87", "sm_90", "sm_110")
 EXPORTED = {
     *("getCreators", "setLoggerFinder"),
     *("pointrend_sample", "pointrend_uncertain", "pointrend_uncertain_workspace"),
+    *("pointrend_nms", "pointrend_nms_workspace", "pointrend_roi_align"),
     *("pointrend_error_string", "pointrend_tensorrt_version"),
 }
 
 
 class Budget(NamedTuple):
-    """Registers of a thread and shared bytes of a block; none may spill or use a stack."""
+    """Registers of a thread and static shared bytes of a block; none may spill or use a stack."""
 
     registers: int
     shared: int
@@ -32,6 +33,9 @@ class Budget(NamedTuple):
 # 40 registers keep 1536 threads on a multiprocessor of 65536, all that an Orin's holds.
 BUDGETS = {
     "sample_kernel": Budget(64, 0),  # its loads are independent: registers are worth more there
+    "roi_align_kernel": Budget(64, 1536),  # so are these
+    "group_kernel": Budget(40, 18464),
+    "rank_kernel": Budget(40, 0),
     "start_kernel": Budget(40, 0),
     "histogram_kernel": Budget(40, 8192),
     "choose_bin_kernel": Budget(40, 1024),

@@ -1,10 +1,9 @@
-"""The kernels under a CPU emulator of CUDA threads, against torch."""
+"""Sampling and selection under a CPU emulator of CUDA threads, against torch."""
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor
 
 from pointrend_deploy.model.point_ops import point_sample
-from tests.plugins.compilers import compile_for_emulator
 from tests.plugins.emulated import EmulatedKernels
 
 CLOSE = 1e-5
@@ -24,20 +22,6 @@ POSITION = 2.0**-23
 multiplies and adds in one instruction. Values of about 1 change by up to 4 of them a cell."""
 
 INF, NAN = math.inf, math.nan
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> EmulatedKernels:
-    path = tmp_path_factory.mktemp("emulated") / "libemulated.so"
-    options = ("-O2", "-shared", "-fPIC")
-    return EmulatedKernels(compile_for_emulator(path, "emulated_library.cpp", *options))
-
-
-@pytest.fixture(params=["forwards", "backwards"])
-def kernels(library: EmulatedKernels, request: pytest.FixtureRequest) -> Iterator[EmulatedKernels]:
-    library.backwards(request.param == "backwards")
-    yield library
-    library.backwards(False)
 
 
 def highest(uncertainty: Tensor, k: int) -> Tensor:

@@ -15,7 +15,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     options = ("-O1", "-g", "-fno-omit-frame-pointer", *sanitizers)
     path = tmp_path_factory.mktemp("sanitized") / "check_kernels"
-    return compile_for_emulator(path, "check_kernels.cpp", *options)
+    more = ["tests/check_instance_kernels.cpp"]
+    return compile_for_emulator(path, "check_kernels.cpp", *options, more=more)
 
 
 def test_kernels_touch_nothing_beside_their_buffers(program: Path) -> None:
