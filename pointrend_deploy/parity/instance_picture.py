@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.manifest import Manifest
+from pointrend_deploy.parity import gates
 from pointrend_deploy.parity.instance_boxes import Detections, Outcome, detections_outcome
 from pointrend_deploy.parity.instance_pasted import overlap, pasted_gates
 from pointrend_deploy.parity.instance_results import DetectedPicture, DetectionsRow
@@ -113,7 +114,13 @@ def compare_picture(
 def _other_proposals(
     outcome: Outcome, reference: PictureReference, theirs: Detections, found: Detections, count: int
 ) -> Outcome:
-    """The same outcome without its problems, where nearly tied proposals explain them all."""
+    """The same outcome without its problems, where nearly tied proposals explain them all.
+
+    Rounding exchanges a few proposals in a thousand. More differences than that are no ties of
+    proposals, however many there are to choose from.
+    """
+    if outcome.strays > max(gates.FEW, gates.PROPOSALS.limit * len(theirs.boxes)):
+        return outcome
     rows, partners = outcome.pairs.T
     boxes = np.abs(found.boxes[rows] - theirs.boxes[partners])
     scores = np.abs(found.scores[rows] - theirs.scores[partners])

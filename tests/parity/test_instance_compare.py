@@ -42,12 +42,13 @@ def run(
 
 @pytest.mark.parametrize("masks", ["prob", "prob-u8", "logits"])
 def test_another_rounding_passes_on_pictures_of_every_size(tmp_path: Path, masks: str) -> None:
-    found = run(tmp_path, sizes=SIZES, masks=masks)
+    sizes = SIZES if masks == "prob" else SIZES[:2]
+    found = run(tmp_path, sizes=sizes, masks=masks)
     assert found, [gate for gate in found.gates if not gate]
-    assert found.pictures == len(SIZES) == len(found.detected_pictures)
+    assert found.pictures == len(sizes) == len(found.detected_pictures)
     total = found.detections
     assert total is not None and total
-    assert total.matched > 100
+    assert total.matched > 15 * len(sizes)
     assert total.only_bundle + total.only_reference == total.explained
     assert total.box_canvas_px is not None and total.box_canvas_px < 0.01
     assert total.box_picture_px is not None
@@ -57,7 +58,7 @@ def test_another_rounding_passes_on_pictures_of_every_size(tmp_path: Path, masks
     names = {(gate.stage, gate.name) for gate in found.gates}
     assert ("detections", "largest difference of a box, pixels") in names
     assert ("masks", "least IoU") in names
-    assert {row.size_hw for row in found.detected_pictures} == set(SIZES)
+    assert {row.size_hw for row in found.detected_pictures} == set(sizes)
 
 
 def test_the_standard_mask_head_and_batches(tmp_path: Path) -> None:
