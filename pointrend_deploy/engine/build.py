@@ -13,17 +13,20 @@ from typing import Final
 
 import msgspec
 
+from pointrend_deploy.engine.graph_facts import (
+    check_plugin_inputs,
+    input_shapes,
+    refuse_ops,
+    topk_sizes,
+    weighted_nodes,
+)
 from pointrend_deploy.engine.graph_forms import (
     Ops,
     creators_of,
     custom_nodes,
     in_form,
-    input_shapes,
     nodes_of,
     read_graph,
-    refuse_ops,
-    topk_sizes,
-    weighted_nodes,
 )
 from pointrend_deploy.engine.job import Built, Failed, Job, Plugin, Profile, decode
 from pointrend_deploy.engine.layers import LayerTable, check_precision, read_layers, table_of
@@ -103,6 +106,7 @@ def build_engine(
     flavour = request.target.flavour
     form = in_form(model, request.ops)
     refuse_ops(form, flavour.unsupported_ops, flavour.title)
+    check_plugin_inputs(form)
     weighted = weighted_nodes(form)
     scratch = folder / ".scratch"
     scratch.mkdir(exist_ok=True)

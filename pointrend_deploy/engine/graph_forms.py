@@ -7,7 +7,7 @@ Needs onnx, not torch: engines are built on the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -15,15 +15,12 @@ from typing import Final, Literal
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto
 
 from pointrend_deploy.errors import DeployError
 
 DOMAIN: Final = "pointrend"
-TOPK_LIMIT: Final = 3840
 Ops = Literal["plugin", "native"]
-WEIGHTED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Ops whose precision is the engine's precision."""
 
 
 def read_graph(path: Path) -> ModelProto:
@@ -111,86 +108,3 @@ def creators_of(model: ModelProto) -> tuple[Creator, ...]:
             )
         found.append(Creator(node.op_type, values["plugin_version"], values["plugin_namespace"]))
     return tuple(dict.fromkeys(found))
-
-
-def topk_sizes(model: ModelProto) -> dict[str, int]:
-    """Value of k of every TopK where it is a constant, by node name.
-
-    Raises:
-        DeployError: a k beyond what any TensorRT takes.
-    """
-    constants: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
-    for node in nodes_of(model):
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    constants[node.output[0]] = attribute.t
-    sizes = {}
-    for node in nodes_of(model):
-        if node.op_type == "TopK" and node.domain in ("", "ai.onnx"):
-            tensor = constants.get(node.input[1])
-            if tensor is None:
-                continue
-            size = int(numpy_helper.to_array(tensor).reshape(-1)[0])
-            if size > TOPK_LIMIT:
-                raise DeployError(
-                    f"node {node.name}: TopK with k = {size}; TensorRT takes {TOPK_LIMIT} at most",
-                    "export with this project's ops, which select in rounds, or with --ops plugin",
-                )
-            sizes[node.name] = size
-    return sizes
-
-
-def refuse_ops(model: ModelProto, unsupported: Sequence[str], builder: str) -> None:
-    """Raise DeployError for the first node whose op this builder cannot build."""
-    for node in nodes_of(model):
-        if node.domain in ("", "ai.onnx") and node.op_type in unsupported:
-            raise DeployError(
-                f"{builder} has no {node.op_type} (node {node.name})",
-                "build with --ops plugin, which has its own, or with full TensorRT",
-            )
-
-
-def weighted_nodes(model: ModelProto) -> dict[str, str]:
-    """Name -> type it computes in, of every node with weights: float32, float16 or int8.
-
-    A node computes in int8 where its first input comes from a DequantizeLinear.
-
-    Raises:
-        DeployError: a value whose type is not recorded.
-    """
-    types = {value.name: value.type.tensor_type.elem_type for value in _typed_values(model)}
-    types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    makers = {output: node for node in nodes_of(model) for output in node.output}
-    found = {}
-    for node in nodes_of(model):
-        if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
-            continue
-        maker = makers.get(node.input[0])
-        if maker is not None and maker.op_type == "DequantizeLinear":
-            found[node.name] = "int8"
-            continue
-        code = types.get(node.input[0]) or types.get(node.input[1]) or types.get(node.output[0])
-        if code is None:
-            raise DeployError(f"node {node.name}: the types of its values are not in the file")
-        found[node.name] = str(helper.tensor_dtype_to_np_dtype(code))
-    return found
-
-
-def _typed_values(model: ModelProto) -> Iterator[onnx.ValueInfoProto]:
-    yield from model.graph.input
-    yield from model.graph.output
-    yield from model.graph.value_info
-
-
-def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
-    """Shape of every input that is not a constant; a string stands for a dynamic dimension."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return {
-        value.name: tuple(
-            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
-            for dim in value.type.tensor_type.shape.dim
-        )
-        for value in model.graph.input
-        if value.name not in constants
-    }

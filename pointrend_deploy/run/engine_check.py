@@ -9,7 +9,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.bundle import Bundle, sha256_of
 from pointrend_deploy.engine.flavour import Module
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.manifest import EngineRecord
@@ -65,7 +65,7 @@ def check_engine(bundle: Bundle, name: str, host: Host) -> tuple[Path, ...]:
                 _BUILD,
             )
         path = bundle.file(engine.file)
-        if bundle.manifest.files[engine.file] != engine.sha256:
+        if sha256_of(path) != engine.sha256:  # a writer stopped half-way leaves the old one
             raise DeployError(f"{path} is not the engine that was built as {name}", _BUILD)
         paths.append(path)
     return tuple(paths)
