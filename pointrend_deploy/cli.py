@@ -124,20 +124,30 @@ def compare(
     bundle: BundlePath,
     images: Annotated[Path, typer.Option(help="A picture or a folder of pictures.")],
     labels: Annotated[
-        Path | None, typer.Option(help="Folder of ground-truth label maps, same stems.")
+        Path | None,
+        typer.Option(help="Ground truth: label maps of the same stems, or a Cityscapes gtFine."),
+    ] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option(help="Instances: COCO annotations; adds box, mask and boundary AP."),
     ] = None,
     runner: Annotated[
         Literal["onnx"], typer.Option(help="The side compared with PyTorch.")
     ] = "onnx",
     weights: WeightsFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the record and the report, not the bundle.")
+    ] = None,
 ) -> None:
     """Compare a bundle with its PyTorch reference; exit 3 when a gate fails."""
     from pointrend_deploy.verbs.compare import compare_bundle, record
 
-    result = compare_bundle(bundle, images, labels=labels, runner=runner, weights=weights)
-    print(result.summary())
+    result = compare_bundle(
+        bundle, images, labels=labels, coco=coco, runner=runner, weights=weights, out=out
+    )
+    print(result.summary(out))
     try:
-        record(result)
+        record(result, out)
     except DeployError as error:
         _say(error)
         raise typer.Exit(1 if result else 3) from None

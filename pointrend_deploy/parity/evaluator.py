@@ -75,6 +75,13 @@ def box_of(segmentation: Segmentation, hw: HW) -> tuple[float, float, float, flo
     return x, y, width, height
 
 
+def mask_of(segmentation: Segmentation, hw: HW) -> npt.NDArray[np.bool_]:
+    """The pixels of a mask: (H, W) bool."""
+    from faster_coco_eval.core import mask
+
+    return np.asarray(mask.decode(_run_lengths(segmentation, hw))).astype(np.bool_)
+
+
 def _run_lengths(segmentation: Segmentation, hw: HW) -> dict[str, Any]:
     from faster_coco_eval.core import mask
 

@@ -84,18 +84,18 @@ def make_item(
         caption: a sentence below the tiles.
     """
     picture_hw = (rgb.shape[0], rgb.shape[1])
-    small = _small_hw(picture_hw)
+    small = small_hw(picture_hw)
     base = np.asarray(Image.fromarray(rgb).resize(small[::-1], Image.Resampling.BILINEAR))
     colours = class_colours(classes)
-    tiles = [_tile("picture", base)]
+    tiles = [make_tile("picture", base)]
     seen: set[int] = set()
     for title, values in labels.items():
         seen |= set(np.unique(values).tolist())
-        tiles.append(_tile(title, _tinted(base, _nearest(values, small), colours)))
+        tiles.append(make_tile(title, _tinted(base, _nearest(values, small), colours)))
     for step, chosen in enumerate(points):
         title = f"points of step{step} ({len(chosen.indices):,})"
         where = _positions(chosen, canvas_hw or picture_hw, fitted_hw or picture_hw, small)
-        tiles.append(_tile(title, _dotted(base, where)))
+        tiles.append(make_tile(title, dotted(base, where)))
     legend = tuple(
         (classes.names[label], "#{:02x}{:02x}{:02x}".format(*colours[label].tolist()))
         for label in sorted(seen)
@@ -175,8 +175,9 @@ def _own_size(labels: UInt8 | None, logits: Array | None, fitted: Fitted) -> Arr
     return found
 
 
-def _small_hw(hw: HW) -> HW:
-    scale = min(1.0, TILE_SIDE / max(hw))
+def small_hw(hw: HW, grow: bool = False) -> HW:
+    """The size of a picture's tile; a picture smaller than that only grows where asked."""
+    scale = TILE_SIDE / max(hw) if grow else min(1.0, TILE_SIDE / max(hw))
     return max(1, round(hw[0] * scale)), max(1, round(hw[1] * scale))
 
 
@@ -202,7 +203,8 @@ def _positions(points: Points, canvas_hw: HW, fitted_hw: HW, small: HW) -> Array
     return np.stack((x[inside] * small[1], y[inside] * small[0]), axis=1)
 
 
-def _dotted(base: UInt8, where: Array) -> UInt8:
+def dotted(base: UInt8, where: Array) -> UInt8:
+    """A tile (H, W, 3), darkened, with dots at (M, 2) x, y in its pixels."""
     grey = (base.mean(axis=2, keepdims=True) * 0.45).astype(np.uint8)
     image = Image.fromarray(np.repeat(grey, 3, axis=2))
     draw = ImageDraw.Draw(image)
@@ -212,7 +214,8 @@ def _dotted(base: UInt8, where: Array) -> UInt8:
     return np.asarray(image)
 
 
-def _tile(label: str, rgb: UInt8) -> Tile:
+def make_tile(label: str, rgb: UInt8) -> Tile:
+    """A tile from its pixels, (H, W, 3) uint8 RGB."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=88, subsampling=0)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

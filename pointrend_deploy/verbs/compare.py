@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from pointrend_deploy import atomic
 from pointrend_deploy.bundle import GALLERY, MARKDOWN, PARITY, REPORT, Bundle
-from pointrend_deploy.errors import UsageError
+from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.parity import results
 from pointrend_deploy.parity.compare import compare
 from pointrend_deploy.parity.dataset import pairs
@@ -18,11 +20,10 @@ from pointrend_deploy.parity.results import Run
 from pointrend_deploy.progress import Bars, progress_bar
 from pointrend_deploy.run.runner import open_runner
 from pointrend_deploy.run.torch_runner import TorchRunner
+from pointrend_deploy.verbs.compare_instances import compare_instance_bundle
+from pointrend_deploy.verbs.compare_table import GALLERY_PICTURES, table
 from pointrend_deploy.verbs.export import installed_versions
 from pointrend_deploy.verbs.report import encode_gallery
-
-GALLERY_PICTURES = 6
-"""Pictures a comparison draws for its report."""
 
 
 @dataclass(frozen=True)
@@ -36,36 +37,9 @@ class CompareResult:
     def __bool__(self) -> bool:
         return self.run.passed
 
-    def summary(self) -> str:
-        """A table and a verdict for the terminal."""
-        run = self.run
-        lines = [f"{'':12}{'against':>11}{'agree':>10}{'mIoU':>8}{'bIoU 2px':>10}{'bIoU 2 %':>10}"]
-        for row in run.metrics:
-            bands = row.boundary_iou
-            cells = [_percent(row.agreement, 2), _percent(row.miou)]
-            cells += [_percent(bands.get("2 px")), _percent(bands.get("2 %"))]
-            widths = (10, 8, 10, 10)
-            shown = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-            lines.append(f"{row.prediction:12}{row.against:>11}{shown}")
-        lines.append("")
-        failed = [gate for gate in run.gates if not gate]
-        for gate in failed:
-            lines.append(
-                f"failed: {gate.name} at {gate.stage}: {gate.value} {gate.op} {gate.limit}"
-            )
-        if run.first_divergent:
-            lines.append(f"first stage that differs: {run.first_divergent}")
-        lines += [f"skipped {item.name}: {item.reason}" for item in run.skipped]
-        verdict = "passed" if run.passed else "FAILED"
-        lines.append(
-            f"{verdict}: {run.candidate} against {run.reference}, {run.pictures} pictures, "
-            f"{len(run.gates)} gates, {len(failed)} failed; see {self.bundle.path / REPORT}"
-        )
-        return "\n".join(lines)
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f}"
+    def summary(self, out: str | Path | None = None) -> str:
+        """A table and a verdict for the terminal; ``out`` is where the report will lie."""
+        return table(self.run, Path(out or self.bundle.path) / REPORT)
 
 
 def compare_bundle(
@@ -73,27 +47,47 @@ def compare_bundle(
     images: str | Path,
     *,
     labels: str | Path | None = None,
+    coco: str | Path | None = None,
     runner: str = "onnx",
     weights: str | Path | None = None,
+    out: str | Path | None = None,
 ) -> CompareResult:
     """Compare a bundle with PyTorch; :func:`record` keeps what was found.
 
     Args:
         bundle: the folder.
-        images: a picture or a folder of pictures.
-        labels: ground-truth label maps by the same stems, or a Cityscapes gtFine folder.
+        images: a picture or a folder of pictures; with ``coco`` the folder its file names start
+            from.
+        labels: of a semantic bundle ground-truth label maps by the same stems, or a Cityscapes
+            gtFine folder; of an instance bundle a gtFine folder with instance ids.
+        coco: of an instance bundle a COCO annotation file; only its pictures are compared.
         runner: the side compared with PyTorch.
         weights: for a bundle exported without them.
+        out: the folder :func:`record` will be given, so that one that cannot be written to is
+            refused before the work.
 
     Raises:
-        DeployError: the bundle, the pictures or the labels cannot be used.
+        DeployError: the bundle, the pictures or the truth cannot be used, or nothing can be
+            written where the record will go.
     """
     if runner != "onnx":
         raise UsageError(f"{runner} is not a side to compare with PyTorch", "use --runner onnx")
+    if labels is not None and coco is not None:
+        raise UsageError("--labels and --coco are two truths", "give one of them")
     bars = Bars()
     with bars.step("opening the bundle"):
         opened = Bundle.open(bundle)
         results.of_bundle(opened)  # a damaged record is said before the work, not after it
+        _refuse_unwritable(Path(bundle if out is None else out), out is None)
+    if opened.manifest.recipe.task == "instance":
+        run, gallery = compare_instance_bundle(opened, images, labels, coco, weights, bars)
+        return CompareResult(opened, run, tuple(gallery))
+    if coco is not None:
+        raise UsageError(
+            f"{opened.manifest.name} is a semantic bundle; --coco is for instance bundles",
+            "give label maps with --labels",
+        )
+    with bars.step("opening both runners"):
         found = pairs(images, labels)
         reference = TorchRunner(opened, weights)
         candidate = open_runner(opened, "onnx")
@@ -108,25 +102,46 @@ def compare_bundle(
     skipped = {item.name for item in run.skipped}
     readable = [pair for pair in found if pair.name not in skipped]
     with bars.step("drawing the pictures"):
-        gallery = collect(candidate, reference, readable, GALLERY_PICTURES)
-    return CompareResult(opened, run, tuple(gallery))
+        items = collect(candidate, reference, readable, GALLERY_PICTURES)
+    return CompareResult(opened, run, tuple(items))
 
 
-def record(result: CompareResult) -> None:
-    """Keep a comparison in its bundle: parity.json, gallery.json and both reports.
+def _refuse_unwritable(folder: Path, is_bundle: bool) -> None:
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise DeployError(f"{there} is a file, not a folder", "give another folder with --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise DeployError(
+            f"nothing can be written in {there}",
+            "keep the record and the report elsewhere with --out FOLDER"
+            if is_bundle
+            else "give a folder of your own with --out",
+        )
+
+
+def record(result: CompareResult, out: str | Path | None = None) -> None:
+    """Keep a comparison: parity.json, gallery.json and both reports.
+
+    Args:
+        result: what was found.
+        out: another folder for them; the bundle then stays as it is. The bundle otherwise.
 
     Raises:
         DeployError: the disk refuses; the bundle is as it was.
     """
     bundle = result.bundle
     parity = results.merged(results.of_bundle(bundle), "compare", result.run)
-    text = results.encode(parity).decode()
-    manifest, table = msgspec.to_builtins(bundle.manifest), msgspec.to_builtins(parity)
-    bundle.update(
-        {
-            PARITY: text,
-            GALLERY: encode_gallery(result.gallery),
-            REPORT: render_html(manifest, table, result.gallery),
-            MARKDOWN: render_markdown(manifest, table, result.gallery),
-        }
-    )
+    manifest, record = msgspec.to_builtins(bundle.manifest), msgspec.to_builtins(parity)
+    files = {
+        PARITY: results.encode(parity).decode(),
+        GALLERY: encode_gallery(result.gallery),
+        REPORT: render_html(manifest, record, result.gallery),
+        MARKDOWN: render_markdown(manifest, record, result.gallery),
+    }
+    if out is None:
+        bundle.update(files)
+        return
+    for name, text in files.items():
+        atomic.write_text(Path(out) / name, text)
