@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +14,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pointrend_deploy.instance_recipe import InstanceClassesSpec
 from pointrend_deploy.run.instances import Instances
-from pointrend_deploy.run.overlay import voc_palette
 
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
@@ -22,19 +23,22 @@ Rectangle = tuple[int, int, int, int]
 DRAW_ABOVE = 0.5
 """Score from which a thing is drawn, unless asked otherwise."""
 OPACITY = 0.45
+_READABLE = 400
+"""A picture whose longer side is below this is drawn enlarged."""
 _SMALLEST_FONT = 8
+_GOLDEN = 0.618034
+"""Steps of the golden ratio never come near a hue that was there before."""
 _SHADES = (0.0, 0.4, -0.3)
 """How far neighbours of the same class go to white (above 0) or black, so that each is seen."""
 
 
 def thing_colours(classes: InstanceClassesSpec) -> UInt8:
-    """RGB of each class, (C, 3) uint8: the recipe's, or the PASCAL VOC palette without its black.
-
-    (In that palette the first colour, black, is the background's.)
-    """
+    """RGB of each class, (C, 3) uint8: the recipe's, or bright hues far from their neighbours'."""
     if classes.colours:
         return np.array(classes.colours, np.uint8)
-    return voc_palette(len(classes.names) + 1)[1:]
+    hues = [(index * _GOLDEN) % 1 for index in range(len(classes.names))]
+    rgb = [colorsys.hsv_to_rgb(hue, 0.85, 1.0) for hue in hues]
+    return (255 * np.array(rgb)).round().astype(np.uint8)
 
 
 def instance_overlay(
@@ -46,8 +50,9 @@ def instance_overlay(
 ) -> UInt8:
     """The picture with each thing's mask tinted and outlined, its box, its class and its score.
 
-    Lines and letters grow with the picture. A label goes where it covers no other one, if there is
-    such a place beside its box; it is left out where the picture is too small for it.
+    Lines and letters grow with the picture, and a small picture is drawn enlarged by a whole
+    factor, so that they can be read. A label goes where it covers no other one, if there is such a
+    place beside its box; it is left out where the picture is too narrow for it.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -57,16 +62,16 @@ def instance_overlay(
         above: score from which a thing is drawn, in [0, 1]; the best are drawn last.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (k * H, k * W, 3) uint8 RGB; k is 1 unless both sides are below 400.
     """
+    rgb, instances = _enlarged(rgb, instances, math.ceil(_READABLE / max(rgb.shape[:2])))
     drawn = [int(index) for index in np.flatnonzero(instances.scores >= above)]
-    out = np.ascontiguousarray(rgb).copy()
+    image = Image.fromarray(np.ascontiguousarray(rgb))
     size = max(12, round(math.sqrt(rgb.shape[0] * rgb.shape[1]) / 36))
     line = max(1, round(size / 9))
     shades = _shades(instances, colours)
     for index in reversed(drawn):
-        _tint(out, instances, index, shades[index], line)
-    image = Image.fromarray(out)
+        _tint(image, instances, index, shades[index], line)
     canvas = ImageDraw.Draw(image)
     for index in reversed(drawn):
         x1, y1, x2, y2 = _pixels(instances.boxes[index])
@@ -93,13 +98,28 @@ def outline(covered: Bool, width: int) -> Bool:
     return covered & ~inner
 
 
-def _tint(out: UInt8, instances: Instances, index: int, colour: Colour, line: int) -> None:
+def _enlarged(rgb: UInt8, instances: Instances, factor: int) -> tuple[UInt8, Instances]:
+    """Picture and things, each pixel repeated ``factor`` times both ways."""
+    if factor == 1:
+        return rgb, instances
+    patches = (
+        (factor * top, factor * left, covered.repeat(factor, 0).repeat(factor, 1))
+        for top, left, covered in instances.patches
+    )
+    height, width = instances.hw
+    return rgb.repeat(factor, 0).repeat(factor, 1), replace(
+        instances,
+        boxes=instances.boxes * np.float32(factor),
+        hw=(factor * height, factor * width),
+        patches=tuple(patches),
+    )
+
+
+def _tint(image: Image.Image, instances: Instances, index: int, colour: Colour, line: int) -> None:
     top, left, covered = instances.patches[index]
-    window = out[top : top + covered.shape[0], left : left + covered.shape[1]]
-    alpha = round(256 * OPACITY)
-    tint = np.array(colour, np.uint16) * np.uint16(alpha) + np.uint16(128)
-    window[covered] = (window[covered] * np.uint16(256 - alpha) + tint) >> 8
-    window[outline(covered, line)] = colour
+    opacity = covered * np.uint8(round(255 * OPACITY))
+    opacity[outline(covered, line)] = 255
+    image.paste(colour, (left, top), Image.fromarray(opacity))
 
 
 def _shades(instances: Instances, colours: UInt8) -> list[Colour]:

@@ -24,12 +24,14 @@ from PIL import Image
 from pointrend_deploy.run.folder import run_pictures
 from pointrend_deploy.run.runner import open_runner
 from tests.run.tiny_bundle import colour_picture, write_tiny_bundle
+from tests.run.tiny_instances import bright_picture, write_things_bundle
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pointrend_deploy"
 DEVICE_SIDE = sorted(
     [
-        *(PACKAGE / f"{name}.py" for name in ("errors", "atomic", "recipe", "bundle")),
+        *(PACKAGE / f"{name}.py" for name in ("errors", "atomic", "manifest", "bundle")),
+        *PACKAGE.glob("*recipe*.py"),
         *(PACKAGE / "run").glob("*.py"),
     ]
 )
@@ -105,6 +107,19 @@ def test_the_syntax_check_sees_newer_syntax() -> None:
         ast.parse("try: pass\nexcept* ValueError: pass", feature_version=(3, 10))
 
 
+def run_there(python: Path, bundle: Path, pictures: Path, out: Path) -> object:
+    """Run a bundle in that interpreter, warnings being errors; what ``RUN`` printed."""
+    done = subprocess.run(
+        [python, "-W", "error", "-c", RUN, bundle, pictures, out],
+        capture_output=True,
+        text=True,
+        cwd=out.parent,
+        env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("wanted", sorted(PYTHONS))
 def test_a_bundle_runs_there_as_it_runs_here(tmp_path: Path, wanted: str) -> None:
@@ -117,17 +132,9 @@ def test_a_bundle_runs_there_as_it_runs_here(tmp_path: Path, wanted: str) -> Non
         Image.fromarray(colour_picture(height, width, seed)).save(pictures / f"{seed}.png")
     (pictures / "bad.png").write_bytes(b"no picture")
 
-    done = subprocess.run(
-        [python, "-W", "error", "-c", RUN, bundle, pictures, tmp_path / "there"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]},
-    )
-    assert done.returncode == 0, done.stderr
     major, minor = wanted.split(".")
     said = {"python": [int(major), int(minor)], "skipped": 1, "loaded": []}
-    assert json.loads(done.stdout) == said
+    assert run_there(python, bundle, pictures, tmp_path / "there") == said
 
     run_pictures(open_runner(bundle, "onnx"), pictures, tmp_path / "here")
     for seed in range(3):
@@ -136,6 +143,33 @@ def test_a_bundle_runs_there_as_it_runs_here(tmp_path: Path, wanted: str) -> Non
             for side in ("here", "there")
         )
         assert np.array_equal(here, there)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wanted", sorted(PYTHONS))
+def test_an_instance_bundle_runs_there_as_it_runs_here(tmp_path: Path, wanted: str) -> None:
+    python = device_python(wanted)
+    bundle = write_things_bundle(tmp_path / "bundle", batch=2, layout="split")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed, (height, width) in enumerate([(32, 64), (277, 550), (60, 120)]):
+        picture = bright_picture(height, width, range(3 * (seed % 2), 4), seed)
+        Image.fromarray(picture).save(pictures / f"{seed}.png")
+
+    major, minor = wanted.split(".")
+    said = {"python": [int(major), int(minor)], "skipped": 0, "loaded": []}
+    assert run_there(python, bundle, pictures, tmp_path / "there") == said
+
+    run_pictures(open_runner(bundle, "onnx"), pictures, tmp_path / "here")
+    here, there = (
+        json.loads((tmp_path / side / "detections.json").read_text()) for side in ("here", "there")
+    )
+    assert len(here) == len(there) > 3
+    for one, other in zip(here, there, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-6)
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=1e-4)
+        assert one["category_id"] == other["category_id"]
+        assert one["segmentation"] == other["segmentation"]
 
 
 def test_in_ci_a_skip_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.run.tiny_bundle import colour_picture, write_tiny_bundle
+from tests.run.tiny_instances import write_things_bundle
 
 HEAVY = ["torch", "onnx", "onnxscript", "onnx_graphsurgeon", "polygraphy", "matplotlib", "jinja2"]
 RUN_MODULES = sorted(
@@ -39,8 +41,9 @@ def test_run_modules_import_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-def test_a_whole_run_needs_no_torch(tmp_path: Path) -> None:
-    bundle = write_tiny_bundle(tmp_path / "bundle")
+@pytest.mark.parametrize("write", [write_tiny_bundle, write_things_bundle])
+def test_a_whole_run_needs_no_torch(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    bundle = write(tmp_path / "bundle")
     Image.fromarray(colour_picture(20, 30)).save(tmp_path / "a.png")
     code = (
         "from pointrend_deploy.run.folder import run_pictures\n"
@@ -48,4 +51,5 @@ def test_a_whole_run_needs_no_torch(tmp_path: Path) -> None:
         f"runner = open_runner({str(bundle)!r})\n"
         f"assert run_pictures(runner, {str(tmp_path / 'a.png')!r}, {str(tmp_path / 'out')!r})\n"
     )
-    assert imported_by(code, ["onnxruntime", *HEAVY]) == ["onnxruntime"]
+    heavy = [*HEAVY, "pycocotools", "faster_coco_eval"]
+    assert imported_by(code, ["onnxruntime", *heavy]) == ["onnxruntime"]
