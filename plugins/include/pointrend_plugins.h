@@ -20,11 +20,14 @@
 extern "C" {
 #endif
 
-enum { POINTREND_FLOAT32 = 0, POINTREND_FLOAT16 = 1 };
+/* Types of feature maps (n, c, h, w). The last is float16 with the channels last, (n, h, w, c rounded up to a
+ * multiple of 8), 16-byte aligned: of pointrend_sample's features only. */
+enum { POINTREND_FLOAT32 = 0, POINTREND_FLOAT16 = 1, POINTREND_FLOAT16_HWC8 = 2 };
 
 /* Bilinear samples of features (n, c, h, w) at points (n, p, 2), float32 (x, y) in [0, 1] of the map,
- * cell centres at (i + 0.5) / size, zeros outside -> out (n, c, p) of the features' type. Sums are
- * float32. h * w < 2^31, n <= 65535. Pointers need the alignment of their element only. */
+ * cell centres at (i + 0.5) / size, zeros outside -> out (n, c, p), float32 or float16 as the
+ * features. Sums are float32. h * w < 2^31, n <= 65535. Pointers need the alignment of their element only, but
+ * for those of POINTREND_FLOAT16_HWC8. */
 POINTREND_API int pointrend_sample(void const* features, int feature_type, float const* points, void* out,
                                    int32_t n, int32_t c, int32_t h, int32_t w, int32_t p, void* stream);
 

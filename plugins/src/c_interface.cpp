@@ -33,6 +33,9 @@ int pointrend_sample(void const* features, int feature_type, float const* points
         return pointrend::sample(static_cast<float const*>(features), points, static_cast<float*>(out), shape, on);
     case POINTREND_FLOAT16:
         return pointrend::sample(static_cast<__half const*>(features), points, static_cast<__half*>(out), shape, on);
+    case POINTREND_FLOAT16_HWC8:
+        return pointrend::sample_channels_last(static_cast<__half const*>(features), points, static_cast<__half*>(out),
+                                               shape, on);
     default:
         return cudaErrorInvalidValue;
     }

@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads)
     int32_t const thread = static_cast<int32_t>(threadIdx.x);
     int32_t const side = pyramid.side;
     int64_t const roi = blockIdx.x;
-    int64_t const image = roi / pyramid.r;
+    int64_t const image = blockIdx.x / static_cast<uint32_t>(pyramid.r);
     Box const box = read_box(boxes + roi * 4);
     float const size = canonical_size(box);
     Level<T> level = pyramid.level[0];

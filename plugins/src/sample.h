@@ -22,4 +22,9 @@ struct SampleShape {
 cudaError_t sample(float const* features, float const* points, float* out, SampleShape shape, cudaStream_t stream);
 cudaError_t sample(__half const* features, float const* points, __half* out, SampleShape shape, cudaStream_t stream);
 
+// The same of features with the channels last, (n, h, w, c rounded up to a multiple of 8), 16-byte aligned: what
+// TensorRT calls HWC8. What fills up the channels is not looked at.
+cudaError_t sample_channels_last(__half const* features, float const* points, __half* out, SampleShape shape,
+                                 cudaStream_t stream);
+
 } // namespace pointrend

@@ -18,6 +18,22 @@ int32_t refuse(char const* why) noexcept {
     return kFailed;
 }
 
+// Convolutions of an FP16 model give this layout, and a point's channels lie together in it.
+bool channels_last(nvinfer1::PluginTensorDesc const& tensor) noexcept {
+    return tensor.format == nvinfer1::TensorFormat::kHWC8 && tensor.type == DataType::kHALF;
+}
+
+cudaError_t sample_described(nvinfer1::PluginTensorDesc const& described, void const* features, float const* points,
+                             void* out, SampleShape shape, cudaStream_t stream) noexcept {
+    if (described.type == DataType::kFLOAT) {
+        return sample(static_cast<float const*>(features), points, static_cast<float*>(out), shape, stream);
+    }
+    auto const* const halves = static_cast<__half const*>(features);
+    auto* const to = static_cast<__half*>(out);
+    return channels_last(described) ? sample_channels_last(halves, points, to, shape, stream)
+                                    : sample(halves, points, to, shape, stream);
+}
+
 } // namespace
 
 int32_t SamplePlugin::getOutputDataTypes(DataType* outputs, int32_t output_count, DataType const* inputs,
@@ -47,17 +63,18 @@ int32_t SamplePlugin::getOutputShapes(nvinfer1::DimsExprs const* inputs, int32_t
 
 bool SamplePlugin::supportsFormatCombination(int32_t position, nvinfer1::DynamicPluginTensorDesc const* tensors,
                                              int32_t input_count, int32_t output_count) noexcept {
-    if (input_count != kInputs || output_count != 1 || !linear(tensors[position].desc)) {
+    if (input_count != kInputs || output_count != 1) {
         return false;
     }
-    DataType const type = tensors[position].desc.type;
+    nvinfer1::PluginTensorDesc const& tensor = tensors[position].desc;
     switch (position) {
     case kFeatures:
-        return type == DataType::kFLOAT || type == DataType::kHALF;
+        return channels_last(tensor) ||
+               (linear(tensor) && (tensor.type == DataType::kFLOAT || tensor.type == DataType::kHALF));
     case kPoints:
-        return type == DataType::kFLOAT;
+        return linear(tensor) && tensor.type == DataType::kFLOAT;
     default:
-        return type == tensors[kFeatures].desc.type;
+        return linear(tensor) && tensor.type == tensors[kFeatures].desc.type;
     }
 }
 
@@ -69,10 +86,10 @@ int32_t SamplePlugin::configurePlugin(nvinfer1::DynamicPluginTensorDesc const* i
     nvinfer1::Dims const& features = inputs[kFeatures].desc.dims;
     nvinfer1::Dims const& points = inputs[kPoints].desc.dims;
     // A dimension not known yet is -1.
-    if (points.nbDims == 3 && points.d[2] != 2 && points.d[2] != -1) {
+    if (points.nbDims == 3 && !same_extent(points.d[2], 2)) {
         return refuse("a point has two coordinates, (x, y)");
     }
-    if (points.nbDims == 3 && points.d[0] != features.d[0] && points.d[0] != -1 && features.d[0] != -1) {
+    if (points.nbDims == 3 && !same_extent(points.d[0], features.d[0])) {
         return refuse("features and points have one batch size");
     }
     return 0;
@@ -81,16 +98,10 @@ int32_t SamplePlugin::configurePlugin(nvinfer1::DynamicPluginTensorDesc const* i
 int32_t SamplePlugin::enqueue(nvinfer1::PluginTensorDesc const* input_descriptions, nvinfer1::PluginTensorDesc const*,
                               void const* const* inputs, void* const* outputs, void*, cudaStream_t stream) noexcept {
     nvinfer1::Dims const& features = input_descriptions[kFeatures].dims;
-    auto const size = [](int64_t extent) { return static_cast<int32_t>(extent); };
-    SampleShape const shape{size(features.d[0]), size(features.d[1]), size(features.d[2]), size(features.d[3]),
-                            size(input_descriptions[kPoints].dims.d[1])};
-    auto const* const points = static_cast<float const*>(inputs[kPoints]);
-    cudaError_t const error =
-        input_descriptions[kFeatures].type == DataType::kHALF
-            ? sample(static_cast<__half const*>(inputs[kFeatures]), points, static_cast<__half*>(outputs[0]), shape,
-                     stream)
-            : sample(static_cast<float const*>(inputs[kFeatures]), points, static_cast<float*>(outputs[0]), shape,
-                     stream);
+    SampleShape const shape{extent(features.d[0]), extent(features.d[1]), extent(features.d[2]), extent(features.d[3]),
+                            extent(input_descriptions[kPoints].dims.d[1])};
+    cudaError_t const error = sample_described(input_descriptions[kFeatures], inputs[kFeatures],
+                                               static_cast<float const*>(inputs[kPoints]), outputs[0], shape, stream);
     return error == cudaSuccess ? 0 : refuse(cudaGetErrorString(error));
 }
 

@@ -5,7 +5,8 @@
 
 namespace pointrend {
 
-// Features (N, C, H, W) FP32 or FP16 and points (N, P, 2) FP32 -> (N, C, P) of the features' type.
+// Features (N, C, H, W) FP32 or FP16, the latter with the channels last (HWC8) too, and points (N, P, 2) FP32 ->
+// (N, C, P) of the features' type.
 class SamplePlugin final : public Plugin<SamplePlugin> {
 public:
     static constexpr char const* kName = "PointRendSample";

@@ -20,6 +20,10 @@ std::unique_ptr<T[]> buffer(size_t count) {
 
 using Workspace = std::unique_ptr<void, void (*)(void*)>;
 
-inline Workspace workspace_of(size_t bytes) { return Workspace(std::aligned_alloc(256, bytes), std::free); }
+// As the device's memory is aligned.
+inline Workspace workspace_of(size_t bytes) {
+    void* memory = nullptr;
+    return Workspace(posix_memalign(&memory, 256, bytes) == 0 ? memory : nullptr, std::free);
+}
 
 } // namespace checks

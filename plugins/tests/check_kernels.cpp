@@ -60,14 +60,16 @@ bool sampling_agrees(int n, int c, int h, int w, int p, size_t room_missing) {
     return true;
 }
 
-bool half_sampling_runs(int c, int h, int w, int p) {
-    auto const features = buffer<uint16_t>(static_cast<size_t>(c) * h * w);
-    std::fill_n(features.get(), static_cast<size_t>(c) * h * w, uint16_t{0x3C00}); // 1.0
+// Maps of ones, sampled in their middle; with the channels last they are filled up to a multiple of 8.
+bool half_sampling_runs(int type, int c, int h, int w, int p) {
+    size_t const channels = type == POINTREND_FLOAT16_HWC8 ? (static_cast<size_t>(c) + 7) / 8 * 8 : c;
+    size_t const cells = channels * h * w;
+    Workspace const features = workspace_of(cells * 2);
+    std::fill_n(static_cast<uint16_t*>(features.get()), cells, uint16_t{0x3C00}); // 1.0
     auto const points = buffer<float>(static_cast<size_t>(p) * 2);
     std::fill_n(points.get(), static_cast<size_t>(p) * 2, 0.5F);
     auto const out = buffer<uint16_t>(static_cast<size_t>(c) * p);
-    int const error =
-        pointrend_sample(features.get(), POINTREND_FLOAT16, points.get(), out.get(), 1, c, h, w, p, nullptr);
+    int const error = pointrend_sample(features.get(), type, points.get(), out.get(), 1, c, h, w, p, nullptr);
     return error == 0 && std::all_of(out.get(), out.get() + c * p, [](uint16_t v) { return v == 0x3C00; });
 }
 
@@ -106,7 +108,8 @@ int main(int count, char** arguments) {
     for (int c : {1, 16, 17}) {
         good = sampling_agrees(2, c, 9, 14, 130, 0) && good;
         good = sampling_agrees(1, c, 1, 1, 3, 0) && good;
-        good = half_sampling_runs(c, 5, 3, 129) && good;
+        good = half_sampling_runs(POINTREND_FLOAT16, c, 5, 3, 129) && good;
+        good = half_sampling_runs(POINTREND_FLOAT16_HWC8, c, 5, 3, 129) && good;
     }
     for (int l : {1, 31, 1024, 1025, 9000}) {
         for (int k : {1, l / 2 + 1, l}) {

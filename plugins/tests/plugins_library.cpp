@@ -49,6 +49,9 @@ void check_sample() {
     auto const half = tensor({1, 1, 2, 2}, DataType::kHALF);
     auto const int8 = tensor({1, 1, 2, 2}, DataType::kINT8);
     auto const last = tensor({1, 1, 2, 2}, DataType::kHALF, TensorFormat::kHWC8);
+    auto const float_last = tensor({1, 1, 2, 2}, DataType::kFLOAT, TensorFormat::kHWC8);
+    auto const last_out = tensor({1, 1, 2}, DataType::kHALF, TensorFormat::kHWC8);
+    auto const half_out = tensor({1, 1, 2}, DataType::kHALF);
     auto const points = tensor({1, 2, 2}, DataType::kFLOAT);
     auto const half_points = tensor({1, 2, 2}, DataType::kHALF);
     auto const out = tensor({1, 1, 2}, DataType::kFLOAT);
@@ -56,7 +59,9 @@ void check_sample() {
         EXPECT(supports(held, {features, points, out}, position, 2));
     }
     EXPECT(supports(held, {half, points, out}, 0, 2) && !supports(held, {half, points, out}, 2, 2));
-    EXPECT(!supports(held, {int8, points, out}, 0, 2) && !supports(held, {last, points, out}, 0, 2));
+    EXPECT(!supports(held, {int8, points, out}, 0, 2) && !supports(held, {float_last, points, out}, 0, 2));
+    EXPECT(supports(held, {last, points, half_out}, 0, 2) && supports(held, {last, points, half_out}, 2, 2));
+    EXPECT(!supports(held, {last, points, last_out}, 2, 2) && !supports(held, {last, points, out}, 2, 2));
     EXPECT(!supports(held, {features, half_points, out}, 1, 2));
     EXPECT(!supports(held, {features, points, out}, 0, 1));
 
@@ -86,6 +91,12 @@ void check_sample() {
     void* const half_to[] = {half_sampled};
     PluginTensorDesc const half_described[] = {half.desc, points.desc};
     EXPECT(held.runtime->enqueue(half_described, &out.desc, half_from, half_to, nullptr, nullptr) == 0);
+    EXPECT(half_sampled[0] == 0x4100 && half_sampled[1] == 0x4200);
+    alignas(16) uint16_t const last_map[4][8] = {{0x3C00}, {0x4000}, {0x4200}, {0x4400}};
+    void const* const last_from[] = {last_map, at};
+    PluginTensorDesc const last_described[] = {last.desc, points.desc};
+    half_sampled[0] = half_sampled[1] = 0;
+    EXPECT(held.runtime->enqueue(last_described, &half_out.desc, last_from, half_to, nullptr, nullptr) == 0);
     EXPECT(half_sampled[0] == 0x4100 && half_sampled[1] == 0x4200);
     void const* const nothing[] = {nullptr, nullptr};
     EXPECT(held.runtime->enqueue(described, &out.desc, nothing, to, nullptr, nullptr) != 0);

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 FEATURE_TYPES = {torch.float32: 0, torch.float16: 1}
+CHANNELS_LAST = 2
 
 
 class EmulatedKernels:
@@ -58,6 +59,18 @@ class EmulatedKernels:
         out = torch.full((n, c, p), 77.0, dtype=features.dtype)
         kind = FEATURE_TYPES[features.dtype]
         pointers = (features.data_ptr(), kind, points.data_ptr(), out.data_ptr())
+        self.check(self.library.pointrend_sample(*pointers, n, c, h, w, p, None))
+        return out
+
+    def sample_channels_last(self, features: Tensor, points: Tensor) -> Tensor:
+        """The same of float16 features, given with the channels last and filled up with NaN."""
+        n, c, h, w = features.shape
+        p = points.shape[1]
+        last = torch.full((n, h, w, -(-c // 8) * 8), torch.nan, dtype=torch.float16)
+        last[..., :c] = features.permute(0, 2, 3, 1)
+        points = points.contiguous()
+        out = torch.full((n, c, p), 77.0, dtype=torch.float16)
+        pointers = (last.data_ptr(), CHANNELS_LAST, points.data_ptr(), out.data_ptr())
         self.check(self.library.pointrend_sample(*pointers, n, c, h, w, p, None))
         return out
 

@@ -33,6 +33,7 @@ class Budget(NamedTuple):
 # 40 registers keep 1536 threads on a multiprocessor of 65536, all that an Orin's holds.
 BUDGETS = {
     "sample_kernel": Budget(64, 0),  # its loads are independent: registers are worth more there
+    "sample_last_kernel": Budget(40, 4352),
     "roi_align_kernel": Budget(64, 1536),  # so are these
     "group_kernel": Budget(40, 18464),
     "rank_kernel": Budget(40, 0),
@@ -104,6 +105,21 @@ def test_kernels_keep_to_their_registers_and_shared_memory(built: Built) -> None
         (architecture, kernel) for architecture in ARCHITECTURES for kernel in BUDGETS
     }
     assert over_budget(found) == []
+
+
+def test_overlaps_are_rounded_as_in_the_reference(tmp_path: Path) -> None:
+    """A product merged with a sum is rounded once less: near a threshold another box would stay."""
+
+    def merged(source: str) -> bool:
+        ptx = tmp_path / "kernels.ptx"
+        options = ("-std=c++17", "-arch=sm_87", "-Iinclude", "-Isrc")
+        run([needed("nvcc"), *options, "-ptx", source, "-o", ptx])
+        instructions = ptx.read_text()
+        assert "mul.rn.f32" in instructions
+        return "fma.rn.f32" in instructions
+
+    assert not merged("src/nms.cu")
+    assert merged("src/roi_align.cu")  # its weighted sums, which are free to
 
 
 def test_a_spill_and_an_excess_are_noticed() -> None:

@@ -189,7 +189,7 @@ def test_sampling_refuses_what_it_cannot_do(library: EmulatedKernels) -> None:
     sample = library.library.pointrend_sample
     fine = (1, 1, 4, 4, 4, None)
     assert sample(at, 0, at + 128, at + 192, *fine) == 0
-    assert sample(at, 2, at, at, *fine) == 1  # no such type
+    assert sample(at, 3, at, at, *fine) == 1  # no such type
     for missing in range(3):
         pointers = [at, at, at]
         pointers[missing] = None  # type: ignore[call-overload]

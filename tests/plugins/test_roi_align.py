@@ -175,7 +175,7 @@ def test_pooling_refuses_what_it_cannot_do(library: EmulatedKernels) -> None:
     good = (at, maps, 0, at + 8192, 1, 1, 1, sizes, sizes, 2, 4, 7, None)
     assert call(*good) == 0
     wrong = [
-        *((0, None), (1, None), (3, None), (7, None), (8, None), (2, 2)),
+        *((0, None), (1, None), (3, None), (7, None), (8, None), (2, 2), (2, 3)),
         *((4, 0), (5, 0), (6, 0), (6, 65535 * 32 + 1)),
         *((9, -1), (9, 9), (9, 2**31 - 1), (10, 0), (10, 5), (11, 0), (11, 65)),
         *((1, (ctypes.c_void_p * 4)(at, None, at, at)), (7, numbers(4, 4, 4, 0))),
