@@ -55,7 +55,7 @@ def _take_last(left, k):
 
 def sample_body(opset: int = 18) -> onnx.FunctionProto:
     """The body of PointRendSample."""
-    return _finished(SAMPLE, _sample.to_function_proto(), opset)
+    return finished(SAMPLE, _sample.to_function_proto(), opset)
 
 
 def uncertain_body(k: int, opset: int = 18) -> onnx.FunctionProto:
@@ -89,7 +89,7 @@ def uncertain_body(k: int, opset: int = 18) -> onnx.FunctionProto:
     body.node.append(onnx.helper.make_node("Concat", parts, ["indices"], axis=1))
     body.output.append("indices")
     body.attribute.append("k")
-    return _finished(UNCERTAIN, body, opset)
+    return finished(UNCERTAIN, body, opset)
 
 
 def _append(body: onnx.FunctionProto, part: Any, inputs: list[str], prefix: str) -> list[str]:
@@ -108,7 +108,8 @@ def _append(body: onnx.FunctionProto, part: Any, inputs: list[str], prefix: str)
     return [renamed(name) for name in proto.output]
 
 
-def _finished(name: str, body: onnx.FunctionProto, opset: int) -> onnx.FunctionProto:
+def finished(name: str, body: onnx.FunctionProto, opset: int) -> onnx.FunctionProto:
+    """Name a body's nodes, declare its plugin attributes, and leave nothing of this machine."""
     body.name = name
     body.doc_string = ""
     for attribute in PLUGIN_ATTRIBUTES:

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.allowed_ops import ALLOWED_OPS, FIXED_ATTRIBUTES, default_of
+from pointrend_deploy.graph.instance_ops import MAX_LEVELS, NMS, ROI_ALIGN
 from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN
 from pointrend_deploy.graph.options import TOPK_LIMIT
 
 TensorSpecs = Mapping[str, tuple[str, tuple[int | str, ...]]]
 """Name -> (dtype as numpy spells it, shape); a size that is left open is its name."""
 
-_ALLOWED = """
-Add And ArgMax Cast Clip Concat Constant Conv Div Equal Expand Gather Greater GridSample Identity
-InstanceNormalization Less Max MaxPool Min Mul Pad Relu Reshape Resize ScatterElements Slice Split
-Squeeze Sub TopK Transpose Unsqueeze Where
-"""
-ALLOWED_OPS: Final = frozenset(_ALLOWED.split())
-"""Standard ops a graph may hold."""
-
-CUSTOM_ARITY: Final = {SAMPLE: (2, 1), UNCERTAIN: (1, 1)}
+CUSTOM_ARITY: Final = {
+    SAMPLE: (2, 1),
+    UNCERTAIN: (1, 1),
+    ROI_ALIGN: (1 + MAX_LEVELS, 1),
+    NMS: (2, 2),
+}
 """Inputs and outputs of each custom op."""
+
+_RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
+    SAMPLE: {},
+    UNCERTAIN: {"k": (1, math.inf)},
+    ROI_ALIGN: {"first_level": (0, 16), "levels": (1, MAX_LEVELS), "side": (1, math.inf)},
+    NMS: {
+        "k": (1, TOPK_LIMIT),
+        "iou_threshold": (0.0, 1.0),
+        "score_threshold": (-math.inf, math.inf),
+    },
+}
+"""Attributes of each custom op beside the plugin's, and their least and greatest values."""
 
 FP32_TYPES: Final = frozenset({"float32", "int64", "int32", "bool", "uint8"})
 """Types of values in an FP32 graph."""
@@ -36,7 +49,7 @@ class Expected:
     """What a graph must be.
 
     Attributes:
-        inputs: name -> (dtype, shape), in order.
+        inputs: name -> (dtype, shape), in order. Where one leaves a size open, values may too.
         outputs: the same for outputs.
         opset: 18 or 19.
         ops: ``plugin`` or ``native``.
@@ -121,10 +134,15 @@ def _dtype_name(code: int) -> str:
 
 def _check_values(model: onnx.ModelProto, expected: Expected) -> None:
     known = set()
+    open_sizes = any(
+        isinstance(size, str) for _, shape in expected.inputs.values() for size in shape
+    )
+    by_data = set() if open_sizes else _sized_by_data(model)
     for value in [*model.graph.value_info, *model.graph.output]:
         known.add(value.name)
         dtype, shape = _spec(value)
-        if not all(isinstance(side, int) and side > 0 for side in shape):
+        fixed = all(isinstance(side, int) and side > 0 for side in shape)
+        if not fixed and not open_sizes and value.name not in by_data:
             raise DeployError(
                 f"value {value.name} has the shape {list(shape)}; every size is fixed and positive"
             )
@@ -141,6 +159,23 @@ def _check_values(model: onnx.ModelProto, expected: Expected) -> None:
                 raise DeployError(f"value {output} of node {node.name} has no known shape")
 
 
+def _sized_by_data(model: onnx.ModelProto) -> set[str]:
+    """Values whose sizes depend on what NonMaxSuppression keeps; only a native graph has them.
+
+    They end where a node gives a value of a fixed shape again.
+    """
+    fixed = {
+        value.name
+        for value in [*model.graph.value_info, *model.graph.output]
+        if all(isinstance(side, int) and side > 0 for side in _spec(value)[1])
+    }
+    found: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == "NonMaxSuppression" or found.intersection(node.input):
+            found.update(name for name in node.output if name not in fixed)
+    return found
+
+
 def _check_custom(
     node: onnx.NodeProto, expected: Expected, functions: Mapping[str, onnx.FunctionProto]
 ) -> None:
@@ -150,13 +185,22 @@ def _check_custom(
         raise DeployError(f"node {node.name}: {DOMAIN} has no op {node.op_type}")
     if (len(node.input), len(node.output)) != CUSTOM_ARITY[node.op_type]:
         raise DeployError(f"node {node.name}: {node.op_type} has a fixed number of inputs")
-    attributes = {attribute.name for attribute in node.attribute}
-    needed = set(PLUGIN_ATTRIBUTES) | ({"k"} if node.op_type == UNCERTAIN else set())
-    if not needed <= attributes:
+    attributes = {
+        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
+    ranges = _RANGES[node.op_type]
+    needed = {*PLUGIN_ATTRIBUTES, *ranges}
+    if not needed <= set(attributes):
         raise DeployError(
-            f"node {node.name} lacks the attributes {sorted(needed - attributes)}",
+            f"node {node.name} lacks the attributes {sorted(needed - set(attributes))}",
             "TensorRT finds a plugin's creator by plugin_namespace and plugin_version",
         )
+    for name, (least, most) in ranges.items():
+        if not least <= attributes[name] <= most:
+            raise DeployError(
+                f"node {node.name}: {node.op_type} with {name} = {attributes[name]}; it is "
+                f"{least:g} to {most:g}"
+            )
     function = functions.get(node.op_type)
     if function is None or function.domain != DOMAIN:
         raise DeployError(
@@ -181,14 +225,27 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], constants: Mapping[str, Tensor
                 f"allowed are {', '.join(sorted(ALLOWED_OPS))}",
             )
         if node.op_type == "Constant":
-            constant = values.get("value_ints", values.get("value"))
-            if isinstance(constant, TensorProto):
-                constant = [int(v) for v in numpy_helper.to_array(constant).reshape(-1)]
-            if isinstance(constant, (list, tuple)):
-                sizes[node.output[0]] = [int(v) for v in constant]
+            sizes |= _whole_numbers(node, values)
+        elif node.op_type == "Unsqueeze" and sizes.get(node.input[0]) == _CHECKED_AT_THE_NODE:
+            sizes[node.output[0]] = _CHECKED_AT_THE_NODE
         _check_attributes(node, values)
         if node.op_type == "TopK":
             _check_topk(node, sizes)
+
+
+_CHECKED_AT_THE_NODE: Final = [1]
+"""What stands for a body's ``k`` that comes from the attribute of the node calling it."""
+
+
+def _whole_numbers(node: onnx.NodeProto, values: Mapping[str, object]) -> dict[str, list[int]]:
+    """Output name -> values of a Constant that holds whole numbers."""
+    if any(attribute.ref_attr_name == "k" for attribute in node.attribute):
+        return {node.output[0]: _CHECKED_AT_THE_NODE}
+    constant = values.get("value_ints", values.get("value"))
+    if isinstance(constant, TensorProto):
+        array = numpy_helper.to_array(constant)
+        constant = array.reshape(-1).tolist() if array.dtype == np.int64 else None
+    return {node.output[0]: list(constant)} if isinstance(constant, (list, tuple)) else {}
 
 
 def _attributes(node: onnx.NodeProto) -> Iterator[tuple[str, object]]:
@@ -199,31 +256,9 @@ def _attributes(node: onnx.NodeProto) -> Iterator[tuple[str, object]]:
         yield attribute.name, value.decode() if isinstance(value, bytes) else value
 
 
-_FIXED_ATTRIBUTES: Final[Mapping[str, Mapping[str, tuple[object, ...]]]] = {
-    "GridSample": {"mode": ("bilinear",), "padding_mode": ("zeros",), "align_corners": (0,)},
-    "ScatterElements": {"reduction": ("none",)},
-    "Resize": {
-        "mode": ("nearest", "linear"),
-        "coordinate_transformation_mode": ("half_pixel", "pytorch_half_pixel", "asymmetric"),
-        "antialias": (0,),
-    },
-    "TopK": {"largest": (1,), "sorted": (1,)},
-}
-_DEFAULTS: Final[Mapping[str, object]] = {
-    "padding_mode": "zeros",
-    "align_corners": 0,
-    "reduction": "none",
-    "antialias": 0,
-    "coordinate_transformation_mode": "half_pixel",
-    "largest": 1,
-    "sorted": 1,
-}
-
-
 def _check_attributes(node: onnx.NodeProto, values: Mapping[str, object]) -> None:
-    for name, allowed in _FIXED_ATTRIBUTES.get(node.op_type, {}).items():
-        default = _DEFAULTS.get(name, "bilinear" if node.op_type == "GridSample" else "nearest")
-        value = values.get(name, default)
+    for name, allowed in FIXED_ATTRIBUTES.get(node.op_type, {}).items():
+        value = values.get(name, default_of(node.op_type, name))
         if value not in allowed:
             raise DeployError(
                 f"node {node.name}: {node.op_type} has {name}={value}; it must be "

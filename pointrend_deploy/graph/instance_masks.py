@@ -35,7 +35,7 @@ ROIS_AT_ONCE: Final = 10
 
 
 class InstanceMasks(nn.Module):
-    """PointRend's mask head for a fixed number of detections.
+    """PointRend's mask head for a fixed number of detections, or any where all go together.
 
     Rows that stand for no detection (a box of zeros, class 0) are computed like any other: their
     masks are finite, mean nothing, and change no other row.
@@ -126,6 +126,8 @@ class InstanceMasks(nn.Module):
         coarse = self._coarse(boxes, maps)
         names = self.point_spec.in_features
         fine = self.point_head.prepare([maps[name] for name in names])
+        if self.at_once == self.rois:
+            return {"coarse": coarse, **self._refine(coarse, boxes, classes, fine)}
         parts = []
         for first in range(0, self.rois, self.at_once):
             some = slice(first, min(first + self.at_once, self.rois))
@@ -133,7 +135,7 @@ class InstanceMasks(nn.Module):
         stages = {"coarse": coarse}
         for name in parts[0]:
             found = [part[name] for part in parts]
-            stages[name] = torch.cat(found) if len(found) > 1 else found[0]
+            stages[name] = torch.cat(found)
         return stages
 
     def _coarse(self, boxes: Tensor, maps: dict[str, Tensor]) -> Tensor:

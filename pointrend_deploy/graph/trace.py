@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -49,10 +49,26 @@ def export_graph(model: SemanticModel, options: GraphOptions) -> onnx.ModelProto
         list(output_shapes(model, whole)),
         options.opset,
     )
-    proto = name_by_module(proto, _module_names(wrapper, model))
-    proto = keep_outputs(proto, promised.outputs)
+    return finish(proto, module_names(wrapper, model), promised)
+
+
+def finish(
+    proto: onnx.ModelProto, modules: Mapping[str, str], promised: Expected
+) -> onnx.ModelProto:
+    """The passes over a traced graph, and the check of what it promises.
+
+    Args:
+        proto: of :func:`trace`.
+        modules: paths in the traced wrapper -> paths in the reference.
+        promised: outputs to keep, ops and the like.
+
+    Raises:
+        DeployError: the graph breaks the contract.
+    """
+    proto = name_by_module(proto, modules)
+    proto = keep_outputs(proto, list(promised.outputs))
     proto = attach_bodies(proto)
-    if options.ops == "native":
+    if promised.ops == "native":
         proto = inline_bodies(proto)
     proto = tidy(proto, pointrend_deploy.__version__)
     check_contract(proto, promised)
@@ -117,11 +133,13 @@ def trace(
     input_names: Sequence[str],
     output_names: Sequence[str],
     opset: int = 18,
+    dynamic_shapes: Sequence[object] | None = None,
 ) -> onnx.ModelProto:
     """ONNX of a module as torch's dynamo exporter and optimizer give it.
 
-    The optimizer (onnxscript's) folds constants and batch normalisations into convolutions, and
-    drops what no output needs.
+    Sizes are those of ``inputs`` but for the ones named in ``dynamic_shapes``, as torch.export
+    takes it. The optimizer (onnxscript's) folds constants and batch normalisations into
+    convolutions, and drops what no output needs.
     """
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
@@ -133,6 +151,7 @@ def trace(
             dynamo=True,
             optimize=True,
             verbose=False,
+            dynamic_shapes=None if dynamic_shapes is None else tuple(dynamic_shapes),
         )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
@@ -155,15 +174,19 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _module_names(wrapper: DeployGraph, model: SemanticModel) -> dict[str, str]:
-    """Paths in the wrapper -> paths in the reference, for modules that are in both."""
+def module_names(wrapper: torch.nn.Module, model: torch.nn.Module) -> dict[str, str]:
+    """Paths in the wrapper -> paths in the reference, for modules that are in both.
+
+    The point head, which the wrapper holds in a form of its own, has the reference's path too.
+    """
     reference = {id(module): name for name, module in model.named_modules()}
     names = {
         path: reference[id(module)]
         for path, module in wrapper.named_modules(remove_duplicate=False)
         if id(module) in reference
     }
-    head = next((name for name, m in model.named_modules() if m is model.point_head), "")
+    point_head = getattr(model, "point_head", None)
+    head = "" if point_head is None else reference[id(point_head)]
     for path, _ in wrapper.named_modules(remove_duplicate=False):
         if head and path.startswith("subdivision") and path.endswith(".head"):
             names.setdefault(path, head)

@@ -7,7 +7,10 @@ import onnx.inliner
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.bodies import sample_body, uncertain_body
+from pointrend_deploy.graph.instance_bodies import nms_body, roi_align_body
+from pointrend_deploy.graph.instance_ops import NMS, ROI_ALIGN
 from pointrend_deploy.graph.ops import DOMAIN, SAMPLE, UNCERTAIN, VERSION
+from pointrend_deploy.graph.passes.fold import fold_constants
 
 
 def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -22,7 +25,7 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
-    for name in sorted(used - {SAMPLE, UNCERTAIN}):
+    for name in sorted(used - {SAMPLE, UNCERTAIN, ROI_ALIGN, NMS}):
         raise DeployError(f"there is no function body for {DOMAIN}::{name}")
     sizes = {
         attribute.i
@@ -37,6 +40,10 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
         model.functions.append(sample_body(opset))
     if UNCERTAIN in used:
         model.functions.append(uncertain_body(sizes.pop(), opset))
+    if ROI_ALIGN in used:
+        model.functions.append(roi_align_body(opset))
+    if NMS in used:
+        model.functions.append(nms_body(opset))
     if used and all(entry.domain != DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     return model
@@ -49,7 +56,8 @@ def inline_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     after:  y = Squeeze(GridSample(features, Unsqueeze(2 * points - 1))), and no functions
 
     Inner nodes are named ``<caller>.<inner>``, so a pattern on the caller's path still finds them.
-    Shapes of the inner values come from ONNX's shape inference.
+    What a body reads from attributes and shapes is constant by then, and folded. Shapes of the
+    inner values come from ONNX's shape inference.
     """
     callers = {
         output: node.name
@@ -69,11 +77,12 @@ def inline_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
             caller = ""
             continue
         written = [callers[output] for output in node.output if output in callers]
-        if written:
+        if written and written[0] != caller:
             caller, count = written[0], 0
         node.name = f"{caller}.{node.op_type.lower()}_{count}"
         count += 1
     kept = [entry for entry in inlined.opset_import if entry.domain != DOMAIN]
     del inlined.opset_import[:]
     inlined.opset_import.extend(kept)
+    fold_constants(inlined, before)
     return onnx.shape_inference.infer_shapes(inlined)

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 import onnx
 import onnx_graphsurgeon as gs
 
-_STEP = re.compile(r"^subdivision\.(step\d+)$")
+_TURN = re.compile(r"^(?:subdivision\.(?=step)|.*proposal_generator\.(?=p\d))(step\d+|p\d+)$")
+"""A wrapper's module that calls the same modules as others like it: a step, a pyramid level."""
+_TURN_END = re.compile(r"\.(step\d+|p\d+)$")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
@@ -22,7 +24,8 @@ def name_by_module(model: onnx.ModelProto, modules: Mapping[str, str]) -> onnx.M
 
     A module's convolution has the module's own name; its other nodes add their op
     (``....p2.0.norm.reshape``), a repeated one a number. A module that every step calls ends in
-    the step (``sem_seg_head.point_head.fc1.step0``). Metadata of the exporter, stack traces with
+    the step (``sem_seg_head.point_head.fc1.step0``), one that every pyramid level calls in the
+    level (``proposal_generator.rpn_head.conv.p2``). Metadata of the exporter, stack traces with
     paths of the exporting machine among it, goes.
 
     Args:
@@ -65,13 +68,13 @@ def _node_paths(model: onnx.ModelProto, modules: Mapping[str, str]) -> dict[str,
 
 
 def _module_path(scopes: list[str], modules: Mapping[str, str]) -> str:
-    step = next((found[1] for found in map(_STEP.match, scopes) if found), "")
+    turn = next((found[1] for found in map(_TURN.match, scopes) if found), "")
     inner = scopes[-1] if scopes else ""
     if not inner:
         return "graph"
     if inner in modules:
-        return modules[inner] + (f".{step}" if step else "")
-    return step or inner
+        return modules[inner] + (f".{turn}" if turn else "")
+    return turn or inner
 
 
 def _owner_of_weight(node: onnx.NodeProto, path: str, modules: Mapping[str, str]) -> str:
@@ -79,10 +82,10 @@ def _owner_of_weight(node: onnx.NodeProto, path: str, modules: Mapping[str, str]
     if node.op_type not in _WEIGHTED or len(node.input) < 2:
         return path
     module, _, leaf = node.input[1].rpartition(".")
-    step = re.search(r"\.step\d+$", path)
+    turn = _TURN_END.search(path)
     if leaf != "weight" or module not in modules:
         return path
-    return modules[module] + (step[0] if step else "")
+    return modules[module] + (turn[0] if turn else "")
 
 
 def _node_name(node: gs.Node, path: str, taken: Mapping[str, int]) -> str:
@@ -110,8 +113,10 @@ def _name_constants(graph: gs.Graph, modules: Mapping[str, str]) -> None:
             if module in modules and leaf in ("weight", "bias"):
                 name = f"{modules[module]}.{leaf}"
             elif node.op in _WEIGHTED and index in (1, 2):
-                owner = re.sub(r"\.step\d+$", "", node.name)
+                owner = _TURN_END.sub("", node.name)
                 name = f"{owner}.{('weight', 'bias')[index - 1]}"
+            elif module in modules:
+                name = f"{modules[module]}.{leaf}"
             else:
                 name = f"{node.name}.in{index}"
             tensor.name = _unique(name, taken)

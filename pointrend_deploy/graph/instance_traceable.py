@@ -1,0 +1,176 @@
+"""The modules an instance export traces: the whole graph, or its detector and its masks apart.
+
+The function of ``InstanceModel.canvas_stages`` with fixed shapes, up to rounding and to the order
+of detections whose scores are equal.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.detector import Detector
+from pointrend_deploy.graph.instance_masks import InstanceMasks
+from pointrend_deploy.graph.instance_options import InstanceGraphOptions, Layout, MaskOutput
+from pointrend_deploy.graph.instance_sizes import mask_levels, pyramid_hw
+from pointrend_deploy.graph.instance_specs import DETECTOR, MASKS, MODEL, instance_expected
+from pointrend_deploy.graph.proposals import rows_of
+from pointrend_deploy.graph.standard_masks import StandardMasks
+from pointrend_deploy.graph.traceable import Normalise
+from pointrend_deploy.instance_recipe import StandardMaskHeadSpec
+from pointrend_deploy.model.instance import InstanceModel
+from pointrend_deploy.model.mask_head import StandardMaskHead
+
+USUAL_ROIS = 10
+"""RoIs the mask graph's work is planned for where their number is open."""
+
+MaskPart = StandardMasks | InstanceMasks
+
+
+class DetectorGraph(nn.Module):
+    """From the picture to the detections, and what the mask part reads.
+
+    Args:
+        model: the reference.
+        options: of the export.
+    """
+
+    def __init__(self, model: InstanceModel, options: InstanceGraphOptions) -> None:
+        super().__init__()
+        spec = model.recipe.input
+        self.normalise = Normalise(spec) if options.preprocess == "in-graph" else None
+        self.detector = Detector(model, options.padded_hw, options.detections)
+        self.names = stage_names(model, options, DETECTOR)
+
+    def forward(self, image: Tensor, extent: Tensor) -> dict[str, Tensor]:
+        """Stages of the detector by name.
+
+        Args:
+            image: (N, 3, Hp, Wp) normalised float or (N, Hp, Wp, 3) uint8.
+            extent: (N, 2) int64, height and width of each picture.
+        """
+        stages = self.detected(image, extent)
+        return {name: stages[name] for name in self.names}
+
+    def detected(self, image: Tensor, extent: Tensor) -> dict[str, Tensor]:
+        """The stages of :class:`~pointrend_deploy.graph.detector.Detector`."""
+        if self.normalise is not None:
+            image = self.normalise(image, extent)
+        stages: dict[str, Tensor] = self.detector(image, extent)
+        return stages
+
+
+class MasksGraph(nn.Module):
+    """Masks of any number of detections of one picture.
+
+    Args:
+        model: the reference.
+        options: of the export.
+    """
+
+    def __init__(self, model: InstanceModel, options: InstanceGraphOptions) -> None:
+        super().__init__()
+        self.masks = mask_part(model, options, min(options.detections, USUAL_ROIS), together=True)
+        self.kind = options.masks
+        self.names = stage_names(model, options, MASKS)
+
+    def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
+        """``masks`` (R, S, S) and the mask part's stages.
+
+        Args:
+            boxes: (R, 4) in pixels of the network input.
+            classes: (R,) int64.
+            features: (1, C, h, w), the levels of ``mask_levels`` in order.
+        """
+        stages: dict[str, Tensor] = self.masks(boxes, classes, *features)
+        masks = answered(stages["mask_logits"], self.kind)
+        stages["masks"] = as_asked(masks, self.kind)
+        return {name: stages[name] for name in self.names}
+
+
+class InstanceGraph(DetectorGraph):
+    """From the picture to the masks of D detections.
+
+    Args:
+        model: the reference.
+        options: of the export.
+    """
+
+    def __init__(self, model: InstanceModel, options: InstanceGraphOptions) -> None:
+        super().__init__(model, options)
+        self.options = options
+        self.masks = mask_part(model, options, options.detections, together=False)
+        self.names = stage_names(model, options, MODEL)
+
+    def forward(self, image: Tensor, extent: Tensor) -> dict[str, Tensor]:
+        """Stages by name; those of the masks are (N, D, ...).
+
+        Args:
+            image: (N, 3, Hp, Wp) normalised float or (N, Hp, Wp, 3) uint8.
+            extent: (N, 2) int64, height and width of each picture.
+        """
+        stages = self.detected(image, extent)
+        boxes, classes = stages["boxes"], stages["classes"]
+        pictures = []
+        for n in range(self.options.batch):
+            features = [stages[name][n : n + 1] for name in self.masks.features]
+            pictures.append(self.masks(boxes[n], classes[n], *features))
+        for name in pictures[0]:
+            stages[name] = torch.stack([each[name] for each in pictures])
+        used = rows_of(stages["num_detections"], self.options.detections)
+        masks = answered(stages["mask_logits"], self.options.masks)
+        masks = torch.where(used[:, :, None, None], masks, 0.0)
+        stages["masks"] = as_asked(masks, self.options.masks)
+        return {name: stages[name] for name in self.names}
+
+
+def stage_names(model: InstanceModel, options: InstanceGraphOptions, graph: str) -> tuple[str, ...]:
+    """Every output and stage of a graph, in the order they are exported."""
+    layout: Layout = "single" if graph == MODEL else "split"
+    whole = msgspec.structs.replace(options, layout=layout, stages=True)
+    return tuple(instance_expected(model.recipe, whole)[graph].outputs)
+
+
+def answered(mask_logits: Tensor, kind: MaskOutput) -> Tensor:
+    """Logits as the export gives them, still of their own type: 255 p for ``prob-u8``."""
+    if kind == "logits":
+        return mask_logits
+    probabilities = mask_logits.sigmoid()
+    return probabilities if kind == "prob" else (probabilities * 255.0).round()
+
+
+def as_asked(masks: Tensor, kind: MaskOutput) -> Tensor:
+    """The type of the output: uint8 for ``prob-u8``."""
+    return masks.to(torch.uint8) if kind == "prob-u8" else masks
+
+
+def mask_part(
+    model: InstanceModel, options: InstanceGraphOptions, rois: int, *, together: bool
+) -> MaskPart:
+    """The mask part of a recipe.
+
+    Args:
+        model: the reference.
+        options: of the export.
+        rois: RoIs of one picture the work is planned for.
+        together: all RoIs at once, so that their number may be open.
+    """
+    recipe, head = model.recipe, model.roi_heads.mask_head
+    spec, points = recipe.mask_head, recipe.point_head
+    if isinstance(spec, StandardMaskHeadSpec) and isinstance(head, StandardMaskHead):
+        return StandardMasks(head, spec)
+    if isinstance(spec, StandardMaskHeadSpec) or isinstance(head, StandardMaskHead) or not points:
+        raise DeployError(f"recipe {recipe.name} and its mask head are of different kinds")
+    sizes = pyramid_hw(recipe, options.padded_hw)
+    changes = {"rois_at_once": rois} if together else {}
+    return InstanceMasks(
+        head,
+        spec,
+        points,
+        rois,
+        [sizes[name] for name in mask_levels(recipe)],
+        recipe.fpn.out_channels,
+        **changes,
+    )
