@@ -144,7 +144,7 @@ class InstanceMasks(nn.Module):
         found = torch.cat(
             sample_boxes([maps[name] for name in names], _strides(names), boxes, points), dim=1
         )
-        pooled = found.reshape(len(boxes), found.shape[1], side, side)
+        pooled = found.reshape(boxes.shape[0], found.shape[1], side, side)
         coarse: Tensor = self.coarse_head(pooled)
         return coarse
 
@@ -153,7 +153,7 @@ class InstanceMasks(nn.Module):
     ) -> dict[str, Tensor]:
         """Masks of some of the RoIs; ``fine`` are the prepared maps."""
         head, count = self.point_head, self.point_spec.subdivision_points
-        rois, strides = len(boxes), _strides(self.point_spec.in_features)
+        rois, strides = boxes.shape[0], _strides(self.point_spec.in_features)
         weights = head.weights(coarse, classes)
 
         def logits_at(points: Tensor) -> Tensor:

@@ -159,5 +159,5 @@ class InstancePointHead(nn.Module):
 def _rows(weight: Tensor, classes: Tensor) -> Tensor:
     """The row of every RoI's class, or the only one: (C or 1, K) -> (R, 1, K)."""
     if weight.shape[0] == 1:
-        return weight.expand(len(classes), 1, -1)
+        return weight.expand(classes.shape[0], 1, -1)
     return weight.index_select(0, classes).unsqueeze(1)

@@ -20,7 +20,7 @@ from pointrend_deploy.model.subdivision import double
 def regular_grid(boxes: Tensor, side: int) -> Tensor:
     """Cell centres of a side x side grid, the same for each of (R, 4) boxes: (R, side**2, 2)."""
     cells = torch.arange(side * side, device=boxes.device).unsqueeze(0)
-    return cell_centres(cells, side, side, boxes.dtype).expand(len(boxes), -1, -1)
+    return cell_centres(cells, side, side, boxes.dtype).expand(boxes.shape[0], -1, -1)
 
 
 def sample_in_boxes(

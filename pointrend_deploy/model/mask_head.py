@@ -70,7 +70,7 @@ class CoarseMaskHead(nn.Module):
         for number in range(1, self.num_fc + 1):
             x = F.relu(self.get_submodule(f"fc{number}")(x))
         logits: Tensor = self.prediction(x)
-        return logits.view(len(x), *self.output_shape)
+        return logits.view(x.shape[0], *self.output_shape)
 
 
 class PointRendMaskHead(nn.Module):
