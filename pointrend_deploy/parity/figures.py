@@ -26,6 +26,16 @@ def score(value: float | None) -> str:
     return NONE if value is None else f"{value:.3f}"
 
 
+def average(value: float | None) -> str:
+    """An average precision in percent, as papers give it."""
+    return NONE if value is None else f"{100 * value:.1f}"
+
+
+def overlap(value: float | None) -> str:
+    """An IoU near 1, rounded down so that only an exact 1 reads as one."""
+    return NONE if value is None else f"{math.floor(value * 1e5) / 1e5:.5f}"
+
+
 def small(value: float | None) -> str:
     """A difference: two significant digits, 0 as 0, powers of ten as a reader writes them."""
     if value is None:
@@ -54,8 +64,16 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def counted(value: int, what: str) -> str:
+    """So many of something: ``1 picture``, ``2 pictures``."""
+    return f"{value:,} {what}{'' if value == 1 else 's'}"
+
+
 def bar_chart(
-    groups: Sequence[str], series: Sequence[tuple[str, Sequence[float | None]]], title: str
+    groups: Sequence[str],
+    series: Sequence[tuple[str, Sequence[float | None]]],
+    title: str,
+    first_colour: int = 0,
 ) -> str:
     """Grouped bars from 0 to 1 as an inline SVG that follows the page's colours.
 
@@ -63,6 +81,7 @@ def bar_chart(
         groups: names below the axis.
         series: name and one value a group; the class ``bar<i>`` colours it.
         title: read out in place of the picture.
+        first_colour: i of the first series.
     """
     each = len(series) * (BAR + GAP) + GROUP
     width = LEFT + each * len(groups) + 10
@@ -84,7 +103,7 @@ def bar_chart(
             x, tall = start + index * (BAR + GAP), HEIGHT * min(max(value, 0.0), 1.0)
             y = TOP + HEIGHT - tall
             parts.append(
-                f'<rect class="bar{index}" x="{x:.1f}" y="{y:.1f}" width="{BAR}" '
+                f'<rect class="bar{first_colour + index}" x="{x:.1f}" y="{y:.1f}" width="{BAR}" '
                 f'height="{tall:.1f}"><title>{escape(name)}, {escape(group)}: {value:.3f}'
                 f"</title></rect>"
                 f'<text class="value" x="{x + BAR / 2:.1f}" y="{y - 3:.1f}" '

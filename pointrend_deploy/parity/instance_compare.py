@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -109,8 +110,11 @@ def compare_instances(
     stage, held = box_rows("detections", [each.outcome for each in found], export.detections)
     overlaps = [each for one in found for each in one.overlaps]
     masks, more = masks_rows([], export.masks, overlaps)
+    passed = all(held) and all(more) and bool(stage) and bool(masks)
+    together = _together(found, passed)
+    if not stage:  # by the pictures' names
+        stage = msgspec.structs.replace(stage, problem="; ".join(together.unexplained[:3]))
     stages, all_gates = (stage, masks), (*held, *more)
-    passed = all(all_gates) and all(stages)
     return Run(
         kind="compare",
         passed=passed,
@@ -123,7 +127,7 @@ def compare_instances(
         seconds=round(time.monotonic() - started, 3),
         stages=stages,
         gates=all_gates,
-        detections=_together(found, passed),
+        detections=together,
         detected_pictures=tuple(sorted((each.row for each in found), key=_badness, reverse=True)),
         accuracy=scorer.rows() if scorer is not None else (),
         truth=scorer.summary() if scorer is not None else None,

@@ -16,6 +16,7 @@ from pointrend_deploy.bundle import GALLERY, MARKDOWN, PARITY, REPORT, Bundle
 from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.parity import figures, results
 from pointrend_deploy.parity.gallery import GalleryItem
+from pointrend_deploy.parity.instance_results import AccuracyRow
 from pointrend_deploy.parity.results import MetricRow, Parity, Run
 from pointrend_deploy.parity.verdict import runner_name, verdict
 
@@ -32,6 +33,9 @@ PREDICTION_NAMES = {
     "reference": "PyTorch reference",
     "bundle": "this bundle",
 }
+MEASURE_NAMES = {"box": "boxes", "mask": "masks", "boundary": "boundaries"}
+MASK_FORMS = {"prob": "probabilities", "prob-u8": "probabilities in 8 bits", "logits": "logits"}
+LAYOUTS = {"single": "one graph", "split": "detector and masks in two graphs"}
 
 
 def render_html(
@@ -93,6 +97,9 @@ def _render(
         decibel=figures.decibel,
         shape=figures.shape,
         count=figures.count,
+        counted=figures.counted,
+        average=figures.average,
+        overlap=figures.overlap,
         cell=_markdown_cell,
         runner=runner_name,
     )
@@ -125,8 +132,18 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
             ],
             "mIoU and boundary IoU against the truth",
         )
+    accuracy = compare.accuracy if compare is not None else ()
+    if accuracy:
+        chart = _accuracy_chart(accuracy)
     return {
         "manifest": manifest,
+        "instance": manifest.instance,
+        "mask_forms": MASK_FORMS,
+        "layouts": LAYOUTS,
+        "accuracy": accuracy,
+        "measures": MEASURE_NAMES,
+        "known": compare.truth if compare is not None else None,
+        "detected": compare.detected_pictures[:MOST_PICTURES] if compare is not None else (),
         "recipe": manifest.recipe,
         "verdict": verdict(parity),
         "runs": [(RUN_NAMES.get(name, name), run) for name, run in parity.runs.items()],
@@ -139,7 +156,9 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         "names": PREDICTION_NAMES,
         "short": {"coarse": "coarse", "reference": "PyTorch", "bundle": "bundle"},
         "pictures": compare.per_picture[:MOST_PICTURES] if compare is not None else (),
-        "more_pictures": max(0, len(compare.per_picture) - MOST_PICTURES)
+        "more_pictures": max(
+            0, len(compare.per_picture or compare.detected_pictures) - MOST_PICTURES
+        )
         if compare is not None
         else 0,
         "gallery": gallery,
@@ -153,6 +172,19 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         },
         "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
     }
+
+
+def _accuracy_chart(rows: Sequence[AccuracyRow]) -> str:
+    sides = [
+        (who, [row for row in rows if row.prediction == who]) for who in ("reference", "bundle")
+    ]
+    groups = [f"{row.measure} AP" for row in rows if row.prediction == "bundle"]
+    return figures.bar_chart(
+        groups,
+        [(PREDICTION_NAMES[who], [row.ap for row in own]) for who, own in sides],
+        "average precision against the truth",
+        first_colour=1,
+    )
 
 
 def _against(run: Run | None, against: str) -> list[MetricRow]:

@@ -6,17 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pointrend_deploy.parity.facts import Fact, instance_facts
 from pointrend_deploy.parity.figures import percent, score, small
 from pointrend_deploy.parity.results import MetricRow, Parity, Run
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A figure to stand large: its value, what it is, and one line below."""
-
-    value: str
-    name: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -59,11 +51,17 @@ def _tell(name: str, run: Run) -> str:
     gate = next((gate for gate in run.gates if not gate), None)
     if gate is not None:
         return f"{when}, {candidate} fails the gate “{gate.name}” of {gate.stage}.{skipped}"
-    held = len(run.stages)
     return (
-        f"{when}, {candidate} agrees with {reference} in "
-        f"{'its labels' if held == 1 else f'all {held} stages'}, within every tolerance.{skipped}"
+        f"{when}, {candidate} agrees with {reference} in {_what(run)}, within every tolerance."
+        f"{skipped}"
     )
+
+
+def _what(run: Run) -> str:
+    if [stage.name for stage in run.stages] == ["detections", "masks"]:
+        return "its detections and their masks"
+    held = len(run.stages)
+    return "its labels" if held == 1 else f"all {held} stages"
 
 
 def runner_name(name: str) -> str:
@@ -78,6 +76,8 @@ def _pictures(run: Run) -> str:
 def _facts(parity: Parity) -> list[Fact]:
     found = []
     run = parity.runs.get("compare", next(iter(parity.runs.values())))
+    if run.detections is not None:
+        return instance_facts(run.detections, run.accuracy)
     labels = next((stage for stage in run.stages if stage.kind == "labels"), None)
     if labels is not None:
         different = round((1 - (labels.agreement or 0.0)) * labels.compared)
@@ -85,7 +85,7 @@ def _facts(parity: Parity) -> list[Fact]:
             Fact(
                 percent(labels.agreement),
                 "labels agree",
-                f"{different:,} of {labels.compared:,} pixels differ",
+                f"{different:,} of {labels.compared:,} pixels of the network's canvas differ",
             )
         )
     tensors = [

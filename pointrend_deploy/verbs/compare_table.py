@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pointrend_deploy.parity.figures import small
+from pointrend_deploy.parity.figures import counted, small
 from pointrend_deploy.parity.results import DetectionsRow, Run
 
 GALLERY_PICTURES = 6
@@ -75,8 +75,9 @@ def _accuracy(run: Run) -> list[str]:
     truth = run.truth
     lines = [
         "",
-        f"{truth.pictures} pictures of {truth.source}: {truth.objects} objects, "
-        f"{truth.crowds} crowds; COCO-style AP by {truth.evaluator}",
+        f"{counted(truth.pictures, 'picture')} of {truth.source}: "
+        f"{counted(truth.objects, 'object')}, {counted(truth.crowds, 'crowd')}; "
+        f"COCO-style AP in percent by {truth.evaluator}",
         f"{'':10}{'':12}" + _columns(("AP", "AP50", "AP75", "small", "medium", "large"), (8,) * 6),
     ]
     for row in run.accuracy:
