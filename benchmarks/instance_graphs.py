@@ -186,6 +186,7 @@ def both_graphs(head: PointRendMaskHead, sizes: Sizes) -> dict[str, onnx.ModelPr
         [(sizes.height, sizes.width)],
         sizes.channels,
         sizes.rois_at_once,
+        gathered=True,
     )
     examples = (
         torch.zeros(1).expand(1, sizes.channels, sizes.height, sizes.width),

@@ -66,14 +66,19 @@ def coarse_flops(work: InstanceWork, projected: bool) -> int:
     return work.rois * (work.points * point + once)
 
 
-def plan_instance(work: InstanceWork) -> ProjectionPlan:
-    """What is projected: fine maps where it is worth it, coarse logits where it is cheaper."""
+def plan_instance(work: InstanceWork, worth: float = WORTH) -> ProjectionPlan:
+    """What is projected: fine maps where it is worth it, coarse logits where it is cheaper.
+
+    Args:
+        work: sizes.
+        worth: largest share of the products at the points that a projected fine map may cost.
+    """
     points = work.rois * work.points
 
     def pays(channels: int, cells: int) -> bool:
         before = part_flops(channels, work.width, cells, points, projected=True)
         after = part_flops(channels, work.width, cells, points, projected=False)
-        return before <= WORTH * after
+        return before <= worth * after
 
     return ProjectionPlan(
         fine=tuple(pays(channels, cells) for channels, cells in work.fine),

@@ -18,20 +18,19 @@ from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import ProjectionPlan
-from pointrend_deploy.graph.instance_cost import InstanceWork, plan_instance
+from pointrend_deploy.graph.instance_cost import WORTH, InstanceWork, plan_instance
+from pointrend_deploy.graph.instance_logits import PointLogits, centres
 from pointrend_deploy.graph.instance_points import InstancePointHead
 from pointrend_deploy.graph.ops import most_uncertain, sample
-from pointrend_deploy.graph.traceable import grid_points
 from pointrend_deploy.instance_recipe import (
     CoarseMaskHeadSpec,
     InstancePointHeadSpec,
     subdivision_start,
 )
-from pointrend_deploy.model.instance_subdivision import regular_grid
 from pointrend_deploy.model.mask_head import PointRendMaskHead
 
-ROIS_AT_ONCE: Final = 10
-"""RoIs whose points are computed together: their values stay in a CPU's last-level cache."""
+ROIS_AT_ONCE: Final = 4
+"""RoIs whose points are computed together: fewer stay nearer to a CPU's cores, in more nodes."""
 
 
 class InstanceMasks(nn.Module):
@@ -48,6 +47,8 @@ class InstanceMasks(nn.Module):
         feature_hw: height and width of each level named in :attr:`features`.
         channels: of each level.
         rois_at_once: most RoIs whose points are computed together.
+        gathered: fine maps are sampled by instance_samples.py, not by a node of PointRendSample:
+            for a runtime without plugins. It holds four rows a point of the RoIs together.
 
     Raises:
         DeployError: a number of RoIs below 1, sizes that do not fit :attr:`features`, or more
@@ -63,6 +64,7 @@ class InstanceMasks(nn.Module):
         feature_hw: Sequence[tuple[int, int]],
         channels: int = 256,
         rois_at_once: int = ROIS_AT_ONCE,
+        gathered: bool = False,
     ) -> None:
         super().__init__()
         if min(rois, rois_at_once) < 1:
@@ -76,8 +78,9 @@ class InstanceMasks(nn.Module):
         self.coarse_spec = coarse
         self.point_spec = points
         self.rois = rois
-        groups = -(-rois // rois_at_once)
-        self.at_once = -(-rois // groups)
+        self.gathered = gathered
+        count = -(-rois // rois_at_once)
+        self.groups = [rois * (n + 1) // count - rois * n // count for n in range(count)]
         self.start, self.steps = subdivision_start(
             coarse.output_resolution, points.subdivision_steps, points.subdivision_points
         )
@@ -85,6 +88,8 @@ class InstanceMasks(nn.Module):
             raise DeployError(
                 f"{points.subdivision_points} points recompute every cell of every step"
             )
+        if gathered and min(map(min, feature_hw)) < 2:
+            raise DeployError("rows are gathered from feature maps of at least 2 x 2 cells")
         sizes = dict(zip(self.features, feature_hw, strict=True))
         self.plan = self._plan([sizes[name] for name in points.in_features], channels)
         self.point_head = InstancePointHead(
@@ -106,7 +111,9 @@ class InstanceMasks(nn.Module):
                 coarse_in_every_layer=spec.coarse_in_every_layer,
                 rois=self.rois,
                 points=self.start**2 + self.steps * spec.subdivision_points,
-            )
+            ),
+            # Gathering reads cells of all channels, so a map is copied where it is not projected.
+            1.0 if self.gathered else WORTH,
         )
 
     def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
@@ -125,45 +132,21 @@ class InstanceMasks(nn.Module):
         maps = dict(zip(self.features, features, strict=True))
         coarse = self._coarse(boxes, maps)
         names = self.point_spec.in_features
-        fine = self.point_head.prepare([maps[name] for name in names])
-        if self.at_once == self.rois:
-            return {"coarse": coarse, **self._refine(coarse, boxes, classes, fine)}
-        parts = []
-        for first in range(0, self.rois, self.at_once):
-            some = slice(first, min(first + self.at_once, self.rois))
-            parts.append(self._refine(coarse[some], boxes[some], classes[some], fine))
-        stages = {"coarse": coarse}
-        for name in parts[0]:
-            found = [part[name] for part in parts]
-            stages[name] = torch.cat(found)
-        return stages
-
-    def _coarse(self, boxes: Tensor, maps: dict[str, Tensor]) -> Tensor:
-        side, names = self.coarse_spec.pooler_resolution, self.coarse_spec.in_features
-        points = regular_grid(boxes, side)
-        found = torch.cat(
-            sample_boxes([maps[name] for name in names], _strides(names), boxes, points), dim=1
+        points = PointLogits(
+            self.point_head,
+            boxes,
+            classes,
+            coarse,
+            [maps[name] for name in names],
+            _strides(names),
+            self.groups,
+            self.gathered,
         )
-        pooled = found.reshape(boxes.shape[0], found.shape[1], side, side)
-        coarse: Tensor = self.coarse_head(pooled)
-        return coarse
-
-    def _refine(
-        self, coarse: Tensor, boxes: Tensor, classes: Tensor, fine: list[Tensor]
-    ) -> dict[str, Tensor]:
-        """Masks of some of the RoIs; ``fine`` are the prepared maps."""
-        head, count = self.point_head, self.point_spec.subdivision_points
-        rois, strides = boxes.shape[0], _strides(self.point_spec.in_features)
-        weights = head.weights(coarse, classes)
-
-        def logits_at(points: Tensor) -> Tensor:
-            sampled = sample_boxes(fine, strides, boxes, points)
-            logits: Tensor = head(sampled, head.beside(coarse, points), weights)
-            return logits
-
+        rois, count = boxes.shape[0], self.point_spec.subdivision_points
         side = self.start
-        point_logits = logits_at(regular_grid(boxes, side))
-        stages = {"step0.point_logits": point_logits}
+        cells = torch.arange(side * side).unsqueeze(0)
+        point_logits = points.at(*centres(cells, side, boxes.dtype))
+        stages = {"coarse": coarse, "step0.point_logits": point_logits}
         # RoIs are the channels of the plane: runtimes run Resize over channels in parallel.
         logits = point_logits.reshape(1, rois, side, side)
         for step in range(1, self.steps + 1):
@@ -171,13 +154,24 @@ class InstanceMasks(nn.Module):
             logits = F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
             flat = logits.reshape(rois, side * side)
             indices = most_uncertain(-flat.abs(), count)
-            point_logits = logits_at(grid_points(indices, side, side, flat.dtype))
+            point_logits = points.at(*centres(indices, side, flat.dtype))
             flat = flat.scatter(1, indices, point_logits.reshape(rois, count))
             logits = flat.reshape(1, rois, side, side)
             stages[f"step{step}.indices"] = indices
             stages[f"step{step}.point_logits"] = point_logits
         stages["mask_logits"] = logits.reshape(rois, side, side)
         return stages
+
+    def _coarse(self, boxes: Tensor, maps: dict[str, Tensor]) -> Tensor:
+        side, names = self.coarse_spec.pooler_resolution, self.coarse_spec.in_features
+        cells = torch.arange(side * side).unsqueeze(0)
+        points = torch.stack(centres(cells, side, boxes.dtype), dim=-1)
+        found = torch.cat(
+            sample_boxes([maps[name] for name in names], _strides(names), boxes, points), dim=1
+        )
+        pooled = torch.unflatten(found, 2, (side, side))
+        coarse: Tensor = self.coarse_head(pooled)
+        return coarse
 
 
 def sample_boxes(
@@ -189,12 +183,12 @@ def sample_boxes(
         maps: (1, C_i, h_i, w_i) each.
         strides: pixels of the network input a cell, one a map.
         boxes: (R, 4) in pixels of the network input.
-        points: (R, P, 2), (x, y) in [0, 1] of the box.
+        points: (R, P, 2) or, the same for every box, (1, P, 2); (x, y) in [0, 1] of the box.
 
     Returns:
         (R, C_i, P) each.
     """
-    rois, count = points.shape[:2]
+    rois, count = boxes.shape[0], points.shape[1]
     corner, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
     in_image = points * size + corner
     sampled = []

@@ -1,14 +1,14 @@
-"""The instance point head as the graph computes it: one plane, and one product a layer.
+"""The instance point head as the graph computes it: one plane, point by point.
 
 Exact rewrites of ``StandardPointHead`` followed by ``of_class``, up to rounding:
 
 - class first: of the predictor only the predicted class's row is read;
 - sample after projecting, for the fine part of the first layer;
 - coarse once: (W_c * coarse) * weights for the coarse part of every layer, see instance_cost.py;
-- a layer's own part, its coarse part and its bias are one product: the weights are joined once a
-  RoI, and the points carry, beside the layer's inputs, their bilinear weights and a one.
+- the bilinear weights of the coarse cells are products of two hat functions, not samples.
 
-Values are (R, channels, points): what a sampler gives, and contiguous for each RoI.
+Values are (points, channels): a layer is one product with a constant matrix on the right, which
+runtimes pack once, and the product of the coarse part is what it adds to.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import ProjectionPlan
+from pointrend_deploy.graph.instance_samples import hats
 from pointrend_deploy.graph.ops import sample
 from pointrend_deploy.model.point_head import StandardPointHead
 
@@ -29,7 +30,7 @@ class InstancePointHead(nn.Module):
     """The point head for R RoIs at a time.
 
     Args:
-        head: the reference head, whose weights are cut, not copied.
+        head: the reference head.
         fine_channels: channels of each fine map, in order.
         side: of the coarse logits.
         plan: which maps are projected.
@@ -37,8 +38,6 @@ class InstancePointHead(nn.Module):
     Raises:
         DeployError: the head's layers are not those of a point head.
     """
-
-    cells: Tensor
 
     def __init__(
         self,
@@ -57,107 +56,124 @@ class InstancePointHead(nn.Module):
         for number, layer in enumerate([*layers, head.predictor]):
             if not isinstance(layer, nn.Conv1d) or layer.bias is None:
                 raise DeployError(f"layer {number} of a point head is a Conv1d with a bias")
-            weight = layer.weight.detach()[:, :, 0]
-            direct = weight[:, :own]
+            # (inputs, outputs): points are rows.
+            weight = layer.weight.detach()[:, :, 0].t()
+            direct = weight[:own]
             if number == 0:
                 direct = self._cut_fine(direct, fine_channels)
             self.register_buffer(f"own{number}", direct.contiguous())
-            self.register_buffer(f"coarse{number}", weight[:, own:].contiguous())
-            self.register_buffer(f"bias{number}", layer.bias.detach().unsqueeze(1))
-            own = weight.shape[0]
-        like = head.predictor.weight
-        cells = torch.eye(side * side, dtype=like.dtype, device=like.device)
-        self.register_buffer("cells", cells.reshape(1, side * side, side, side))
+            self.register_buffer(f"coarse{number}", weight[own:].contiguous())
+            self.register_buffer(f"bias{number}", layer.bias.detach().unsqueeze(0))
+            own = weight.shape[1]
 
     def _cut_fine(self, weight: Tensor, fine_channels: Sequence[int]) -> Tensor:
         """Keep the projected maps' weights apart; give back the others'."""
-        left = [weight[:, :0]]
-        pieces = torch.split(weight, list(fine_channels), dim=1)
+        left = [weight[:0]]
+        pieces = torch.split(weight, list(fine_channels))
         for index, (piece, cut) in enumerate(zip(pieces, self.plan.fine, strict=True)):
             if cut:
                 self.register_buffer(f"fine{index}", piece.contiguous())
             else:
                 left.append(piece)
-        return torch.cat(left, dim=1)
+        return torch.cat(left)
 
     def prepare(self, fine: Sequence[Tensor]) -> list[Tensor]:
-        """Fine maps to sample, (1, C, h, w) each, projected or as they are.
+        """Fine maps to sample, (1, C, h, w) each, as cells (h * w, C'), projected or as they are.
 
         A product, not a 1x1 convolution: ONNX Runtime would bring the map into its blocked layout
         and back, two copies of the map.
         """
-        maps = []
+        tables = []
         for index, (each, cut) in enumerate(zip(fine, self.plan.fine, strict=True)):
-            if cut:
-                projected = self.get_buffer(f"fine{index}") @ each.flatten(2)
-                each = torch.unflatten(projected, 2, each.shape[2:])
-            maps.append(each)
-        return maps
+            cells = each.reshape(each.shape[1], -1).t()
+            tables.append(cells @ self.get_buffer(f"fine{index}") if cut else cells)
+        return tables
 
-    def weights(self, coarse: Tensor, classes: Tensor) -> list[Tensor]:
-        """Joined weights of every layer.
+    def weights(self, coarse: Tensor, classes: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What every layer multiplies its inputs by, and what it multiplies :meth:`beside` by.
 
         Args:
             coarse: (R, C, side, side).
             classes: (R,) int64.
 
         Returns:
-            (R, O, K) each; (O, K) where nothing in them depends on the RoI. The columns of K are
-            the layer's inputs, the coarse part where it joins, the bias.
+            The layer's own part (K, O), of the last layer (R, K, 1) or (1, K, 1); and the rows of
+            the coarse part where it joins, then of the bias: (R, J, O), or (1, J, O) where
+            nothing in them depends on the RoI.
         """
-        rois, channels = coarse.shape[:2]
-        flat = coarse.reshape(rois, channels, self.side * self.side)
-        joined = []
+        cells = coarse.flatten(2).transpose(1, 2)
+        found = []
         for number in range(self.hidden + 1):
-            parts = [self.get_buffer(f"{kind}{number}") for kind in ("own", "coarse", "bias")]
+            own = self.get_buffer(f"own{number}")
+            part = self.get_buffer(f"coarse{number}").unsqueeze(0)
+            bias = self.get_buffer(f"bias{number}").unsqueeze(0)
             if number == self.hidden:
-                parts = [_rows(part, classes) for part in parts]
-            own, part, bias = parts
-            if not self.joins[number]:
-                joined.append(torch.cat((own, bias), dim=-1))
-                continue
-            if self.plan.coarse:
-                part = part @ flat
-                own, bias = (each.expand(rois, *each.shape[-2:]) for each in (own, bias))
-            joined.append(torch.cat((own, part, bias), dim=-1))
-        return joined
+                own, part, bias = (
+                    _column(each, classes) for each in (own.unsqueeze(0), part, bias)
+                )
+            if self.joins[number]:
+                if self.plan.coarse:
+                    part = cells @ part
+                bias = torch.cat((part, bias.expand(part.shape[0], -1, -1)), dim=1)
+            found.append((own, bias))
+        return found
 
-    def beside(self, coarse: Tensor, points: Tensor) -> Tensor:
-        """What joins the layers at points (R, P, 2) of the boxes: (R, side**2 or C, P)."""
-        rois, count = points.shape[:2]
-        if not self.plan.coarse:
-            return sample(coarse, points)
-        found = sample(self.cells, points.reshape(1, rois * count, 2))
-        return found.reshape(self.side * self.side, rois, count).transpose(0, 1)
-
-    def forward(self, fine: list[Tensor], beside: Tensor, weights: list[Tensor]) -> Tensor:
-        """Logits of the predicted class.
+    def beside(self, coarse: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """What joins the layers at points of the boxes.
 
         Args:
-            fine: the prepared maps sampled, (R, C, P) each.
+            coarse: (R, C, side, side).
+            x: (R, P) or, the same for every RoI, (1, P); in [0, 1] of the box.
+            y: likewise.
+
+        Returns:
+            (R or 1, side**2 + 1 or C + 1, P): bilinear weights of the coarse cells, or the coarse
+            logits sampled; and a row of ones.
+        """
+        if self.plan.coarse:
+            columns, rows = hats(x, self.side), hats(y, self.side)
+            found = (rows.unsqueeze(2) * columns.unsqueeze(1)).flatten(1, 2)
+        else:
+            points = torch.stack((x, y), dim=-1).expand(coarse.shape[0], -1, -1)
+            found = sample(coarse, points)
+        return torch.cat((found, torch.ones_like(found[:, :1])), dim=1)
+
+    def forward(
+        self, fine: list[Tensor], beside: Tensor, weights: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Logits of the predicted class, less what :meth:`last` adds to them.
+
+        Args:
+            fine: the prepared maps sampled, (R * P, C) each.
             beside: of :meth:`beside`.
             weights: of :meth:`weights`.
 
         Returns:
-            (R, 1, P).
+            (R, P, 1).
         """
-        one = torch.ones_like(beside[:, :1])
-        with_one = torch.cat((beside, one), dim=1)
+        turned = beside.transpose(1, 2)
         inputs = [f for f, cut in zip(fine, self.plan.fine, strict=True) if not cut]
         added = [f for f, cut in zip(fine, self.plan.fine, strict=True) if cut]
-        for number, weight in enumerate(weights):
-            inputs.append(with_one if self.joins[number] else one)
-            x = weight @ (torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
+        for number, (own, part) in enumerate(weights[:-1]):
+            x = (turned @ part).flatten(0, 1) if self.joins[number] else part[0]
+            if inputs:
+                x = torch.addmm(x, torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0], own)
             for each in added:
                 x = x + each
-            if number < self.hidden:
-                x = F.relu(x)
-            inputs, added = [x], []
-        return inputs[0]
+            inputs, added = [F.relu(x)], []
+        own, _ = weights[-1]
+        return inputs[0].unflatten(0, (-1, beside.shape[2])) @ own
+
+    def last(self, beside: Tensor, weights: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """The coarse part and the bias of the predictor: (R or 1, 1, P or 1)."""
+        _, part = weights[-1]
+        if not self.joins[-1]:
+            return part
+        return part.transpose(1, 2) @ beside
 
 
-def _rows(weight: Tensor, classes: Tensor) -> Tensor:
-    """The row of every RoI's class, or the only one: (C or 1, K) -> (R, 1, K)."""
-    if weight.shape[0] == 1:
-        return weight.expand(classes.shape[0], 1, -1)
-    return weight.index_select(0, classes).unsqueeze(1)
+def _column(weight: Tensor, classes: Tensor) -> Tensor:
+    """The column of every RoI's class, or the only one: (1, K, C or 1) -> (R or 1, K, 1)."""
+    if weight.shape[2] == 1:
+        return weight
+    return weight[0].index_select(1, classes).t().unsqueeze(2)

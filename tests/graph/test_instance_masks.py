@@ -14,9 +14,11 @@ from pointrend_deploy.graph.cost import ProjectionPlan
 from pointrend_deploy.graph.instance_cost import InstanceWork, coarse_flops, plan_instance
 from pointrend_deploy.graph.instance_masks import InstanceMasks
 from pointrend_deploy.graph.instance_points import InstancePointHead
+from pointrend_deploy.graph.instance_samples import gather, hats, neighbours
 from pointrend_deploy.graph.ops import DOMAIN
 from pointrend_deploy.graph.passes.bodies import attach_bodies
 from pointrend_deploy.graph.trace import trace
+from pointrend_deploy.model.point_ops import point_sample
 from tests.graph.instance_models import CHANNELS, Flat, Problem
 
 EXACT = 1e-9
@@ -60,17 +62,33 @@ def test_every_plan(fine: bool, coarse: bool, agnostic: bool, every_layer: bool)
         class_agnostic=agnostic,
         coarse_in_every_layer=every_layer,
     )
-    masks = problem.masks(rois_at_once=2)
-    plan = ProjectionPlan(fine=(fine, not fine), coarse=coarse)
-    masks.point_head = InstancePointHead(problem.head.point_head, [CHANNELS] * 2, 7, plan)
-    compare(run(problem, masks), problem.reference(), EXACT)
+    plan, wanted = ProjectionPlan(fine=(fine, not fine), coarse=coarse), problem.reference()
+    for gathered in (False, True):
+        masks = problem.masks(rois_at_once=2, gathered=gathered)
+        masks.point_head = InstancePointHead(problem.head.point_head, [CHANNELS] * 2, 7, plan)
+        compare(run(problem, masks), wanted, EXACT)
 
 
 @pytest.mark.parametrize("rois", [1, 5, 20])
 @pytest.mark.parametrize("at_once", [1, 7, 100])
-def test_rois_together_or_not(rois: int, at_once: int) -> None:
+@pytest.mark.parametrize("gathered", [False, True])
+def test_rois_together_or_not(rois: int, at_once: int, gathered: bool) -> None:
     problem = Problem(rois)
-    compare(run(problem, problem.masks(rois_at_once=at_once)), problem.reference(), EXACT)
+    masks = problem.masks(rois_at_once=at_once, gathered=gathered)
+    assert sum(masks.groups) == rois
+    assert max(masks.groups) <= at_once
+    compare(run(problem, masks), problem.reference(), EXACT)
+
+
+@pytest.mark.parametrize("rois", [1, 3, 6])
+@pytest.mark.parametrize("gathered", [False, True])
+def test_one_group_takes_any_number_of_rois(rois: int, gathered: bool) -> None:
+    """Work planned for five RoIs together runs on another number: nothing holds the five."""
+    masks = Problem(5).masks(gathered=gathered, rois_at_once=5)
+    problem = Problem(rois)
+    fresh = problem.masks(gathered=gathered, rois_at_once=rois)
+    fresh.rois, fresh.groups = masks.rois, masks.groups
+    compare(run(problem, fresh), problem.reference(), EXACT)
 
 
 @pytest.mark.parametrize("points", [195, 196, 783])
@@ -80,19 +98,22 @@ def test_other_numbers_of_points(points: int) -> None:
     compare(run(problem, problem.masks()), problem.reference(), EXACT)
 
 
-def test_boxes_partly_outside_the_picture() -> None:
+@pytest.mark.parametrize("gathered", [False, True])
+def test_boxes_partly_outside_the_picture(gathered: bool) -> None:
     problem = Problem(rois=4)
     problem.boxes[:, :2] -= 40.0
     problem.boxes[1, 2:] += 70.0
     problem.boxes[2] = torch.tensor([-500.0, -500.0, -400.0, -400.0])
-    compare(run(problem, problem.masks()), problem.reference(), EXACT)
+    compare(run(problem, problem.masks(gathered=gathered)), problem.reference(), EXACT)
 
 
-def test_padding_rows_are_finite_and_change_no_other_row() -> None:
+@pytest.mark.parametrize("gathered", [False, True])
+def test_padding_rows_are_finite_and_change_no_other_row(gathered: bool) -> None:
     problem = Problem(rois=5)
-    alone = run(problem, problem.masks())["mask_logits"]
+    masks = problem.masks(gathered=gathered)
+    alone = run(problem, masks)["mask_logits"]
     problem.boxes[3:], problem.classes[3:] = 0.0, 0
-    padded = run(problem, problem.masks())
+    padded = run(problem, masks)
     assert all(value.isfinite().all() for value in padded.values())
     assert torch.equal(padded["mask_logits"][:3], alone[:3])
     compare(padded, problem.reference(), EXACT)
@@ -157,11 +178,13 @@ def agree(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
             assert len(set(ours.tolist()) & set(reference.tolist())) >= 0.995 * 784
 
 
-@pytest.mark.parametrize(("rois", "at_once"), [(1, 20), (5, 20), (20, 10)])
-def test_in_onnx_runtime(rois: int, at_once: int) -> None:
+@pytest.mark.parametrize(
+    ("rois", "at_once", "gathered"), [(1, 20, True), (5, 2, True), (5, 20, False), (20, 10, False)]
+)
+def test_in_onnx_runtime(rois: int, at_once: int, gathered: bool) -> None:
     """One file serves every content: pictures, boxes off the picture, padding, ties."""
     problem = Problem(rois, dtype=torch.float32)
-    proto, names = exported(problem, problem.masks(rois_at_once=at_once))
+    proto, names = exported(problem, problem.masks(rois_at_once=at_once, gathered=gathered))
     assert {node.op_type for node in proto.graph.node if node.domain == DOMAIN} == {
         "PointRendSample",
         "PointRendUncertain",
@@ -195,8 +218,38 @@ def test_what_is_refused() -> None:
         problem.masks(rois=0)
     with pytest.raises(DeployError, match="feature sizes"):
         problem.masks(feature_hw=[(20, 28), (10, 14)])
+    with pytest.raises(DeployError, match="2 x 2 cells"):
+        problem.masks(feature_hw=[(1, 28)], gathered=True)
     with pytest.raises(DeployError, match="recompute every cell"):
         Problem(2, subdivision_steps=1).masks()
+
+
+@pytest.mark.parametrize("hw", [(2, 2), (9, 12)])
+def test_gathered_rows_are_the_definition(hw: tuple[int, int]) -> None:
+    """Inside, across the border, on it, and far outside."""
+    torch.manual_seed(0)
+    plane = torch.randn(1, 5, *hw, dtype=torch.float64)
+    points = torch.rand(3, 200, 2, dtype=torch.float64) * 1.6 - 0.3
+    points[0, :4] = torch.tensor([[0.0, 0.0], [1.0, 1.0], [1e9, 0.5], [0.5, -1e9]])
+    points[1] = (points[1] * 8).round() / 8
+    cells, weights = neighbours(points[..., 0] * hw[1], points[..., 1] * hw[0], *hw)
+    assert 0 <= int(cells.min()) <= int(cells.max()) < hw[0] * hw[1]
+    found = gather(plane[0].flatten(1).t(), cells, weights)
+    wanted = point_sample(plane, points.reshape(1, -1, 2))[0].t()
+    assert float((found - wanted).abs().max()) < 1e-12
+    assert float((found - wanted.roll(1, dims=0)).abs().max()) > 0.1
+
+
+def test_hats_are_samples_of_unit_planes() -> None:
+    torch.manual_seed(0)
+    points = torch.rand(2, 300, 2, dtype=torch.float64)
+    points[0, :2] = torch.tensor([[0.0, 0.0], [1.0, 0.5]])
+    rows, columns = hats(points[..., 1], 7), hats(points[..., 0], 7)
+    found = (rows.unsqueeze(2) * columns.unsqueeze(1)).flatten(1, 2)
+    planes = torch.eye(49, dtype=torch.float64).reshape(1, 49, 7, 7).expand(2, -1, -1, -1)
+    wanted = point_sample(planes, points)
+    assert float((found - wanted).abs().max()) < 1e-12
+    assert float((found - wanted.roll(1, dims=1)).abs().max()) > 0.1
 
 
 def work(rois: int, classes: int = 80) -> InstanceWork:
@@ -220,6 +273,8 @@ def test_cost_rule() -> None:
         True,
         True,
     ]
+    # With rows to gather a map is copied or projected.
+    assert [plan_instance(work(rois), 1.0).fine[0] for rois in (19, 20)] == [False, True]
     assert plan_instance(work(100)).coarse
     assert not plan_instance(work(100, classes=8)).coarse
 
