@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -28,7 +28,7 @@ from pointrend_deploy.engine.graph_forms import (
     nodes_of,
     read_graph,
 )
-from pointrend_deploy.engine.job import Built, Failed, Job, Plugin, Profile, decode
+from pointrend_deploy.engine.job import Built, Failed, Job, Message, Plugin, Profile, decode
 from pointrend_deploy.engine.layers import LayerTable, check_precision, read_layers, table_of
 from pointrend_deploy.engine.phases import Phases
 from pointrend_deploy.engine.plugin_library import PluginLibrary
@@ -37,6 +37,7 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress
 
 WORKER: Final = (sys.executable, "-m", "pointrend_deploy.engine.worker")
+Precision = Literal["fp32", "fp16", "int8"]
 _LESS_MEMORY: Final = (
     "give the builder less: --workspace-mib 512, a bundle of a smaller --size or --batch, or close "
     "other programs (a Jetson's CPU and GPU share one memory)"
@@ -61,7 +62,7 @@ class Request:
     graph: Path
     stem: str
     target: Target
-    precision: str
+    precision: Precision
     ops: Ops
     workspace_mib: int
     sizes: dict[str, tuple[int, int, int]]
@@ -208,7 +209,7 @@ def run_worker(
     raise _died(code, title, said)
 
 
-def _decoded(line: bytes) -> object:
+def _decoded(line: bytes) -> Message | None:
     try:
         return decode(line)
     except msgspec.MsgspecError:  # the last line of a process that died while writing it

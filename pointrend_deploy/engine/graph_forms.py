@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, NodeProto
 
 from pointrend_deploy.errors import DeployError

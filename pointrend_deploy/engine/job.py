@@ -106,8 +106,4 @@ Message = PhaseStarted | StepDone | PhaseFinished | Built | Failed
 
 def decode(line: bytes) -> Message:
     """One line of what the building process says. Raises msgspec.DecodeError or ValidationError."""
-    message: Message = msgspec.json.decode(
-        line,
-        type=PhaseStarted | StepDone | PhaseFinished | Built | Failed,  # type: ignore[arg-type]
-    )
-    return message
+    return msgspec.json.decode(line, type=PhaseStarted | StepDone | PhaseFinished | Built | Failed)

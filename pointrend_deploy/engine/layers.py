@@ -80,7 +80,7 @@ def read_layers(text: str) -> tuple[Layer, ...]:
 
 
 def _from_log(text: str) -> tuple[Layer, ...]:
-    layers = []
+    layers: list[Layer] = []
     for line in text.splitlines()[1:]:
         if not line.startswith("Name: "):
             if layers and not line.strip():

@@ -6,13 +6,13 @@ import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from pointrend_deploy import atomic
 from pointrend_deploy.bundle import ENGINES, Bundle, sha256_of
-from pointrend_deploy.engine.build import Engine, Request, build_engine
+from pointrend_deploy.engine.build import Engine, Precision, Request, build_engine
+from pointrend_deploy.engine.graph_forms import Ops
 from pointrend_deploy.engine.layers import LayerTable
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library, note_on
 from pointrend_deploy.engine.targets import Target, parse_targets
@@ -21,8 +21,6 @@ from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.manifest import EngineFile, EngineRecord, Manifest
 from pointrend_deploy.progress import Progress, Silent
 
-Precision = Literal["fp32", "fp16", "int8"]
-Ops = Literal["plugin", "native"]
 LAYERS = "layers.json"
 LOG = "build.log"
 TIMINGS = "timing.cache"
@@ -65,7 +63,7 @@ class BuildResult:
 
     def summary(self) -> str:
         """Some lines for the terminal, a paragraph a target."""
-        lines = []
+        lines: list[str] = []
         for one in self.built:
             record = one.record
             title = "TensorRT" if record.builder == "tensorrt" else "TensorRT-RTX"
@@ -136,7 +134,7 @@ def explain(path: str | Path, options: BuildOptions) -> str:
     """The command lines of NVIDIA's own tool that build the same engines; nothing is built."""
     bundle, targets, ops, library = _prepared(path, options)
     sizes = dynamic_sizes(bundle.manifest)
-    lines = []
+    lines: list[str] = []
     for target in targets:
         for source in graphs_of(bundle.manifest, options.precision):
             graph = bundle.file(source)

@@ -9,32 +9,13 @@ the engine. Run it in a process of its own: a builder that aborts takes the proc
 from __future__ import annotations
 
 import collections
-import ctypes
 import importlib
-import importlib.util
 import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-
-
-def preload(folder: Path) -> list[ctypes.CDLL]:
-    """Load the wheel's libraries under the names by which they look for each other.
-
-    The parser opens ``libtensorrt_rtx.so``, and the wheel has ``libtensorrt_rtx.so.1`` only; where
-    it is not found, the first plugin node ends the process.
-    """
-    spec = importlib.util.find_spec("tensorrt_rtx_libs")
-    if spec is None or spec.origin is None:
-        raise SystemExit("tensorrt_rtx_libs is not installed")
-    for path in Path(spec.origin).parent.glob("*.so*"):
-        for name in {path.name, path.name.split(".so")[0] + ".so"}:
-            if not (folder / name).exists():
-                (folder / name).symlink_to(path)
-    names = ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")
-    return [ctypes.CDLL(str(folder / name)) for name in names]
 
 
 def build(trt: Any, library: str, model: str, target: str) -> dict[str, object]:
@@ -65,8 +46,12 @@ def build(trt: Any, library: str, model: str, target: str) -> dict[str, object]:
 
 def main() -> None:
     library, model, target = sys.argv[1:]
+    sys.path.insert(
+        0, str(Path(__file__).resolve().parent.parent.parent)
+    )  # also where not installed
+    flavour = importlib.import_module("pointrend_deploy.engine.flavour")
     with tempfile.TemporaryDirectory() as folder:
-        keep = preload(Path(folder))
+        keep = flavour.prepare_import("tensorrt_rtx", Path(folder))
         trt = importlib.import_module("tensorrt_rtx")
         print(json.dumps(build(trt, library, model, target)), flush=True)
         del keep

@@ -5,7 +5,6 @@ TensorRT-RTX builds without a GPU. The kernels do not run here; test_kernels.py 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -16,20 +15,13 @@ import onnx
 import pytest
 
 from tests.conftest import Exporter
-from tests.plugins.compilers import SCRIPT, needed, run
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed"
-)
+from tests.engine.rtx import built_library, rtx_needed
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    needed("nvcc")
-    needed("cmake")
-    out = tmp_path_factory.mktemp("plugins")
-    log = run(["nice", SCRIPT, out], CUDA_ARCHITECTURES="86-real", PYTHON=sys.executable)
-    return Path(log.splitlines()[-1])
+    rtx_needed()
+    return built_library(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +50,7 @@ def test_every_custom_node_becomes_a_plugin(
     custom = [node for node in model.graph.node if node.domain == "pointrend"]
     assert {node.op_type for node in custom} == {"PointRendSample", "PointRendUncertain"}
     answer = built(library, model, tmp_path, target)
-    assert answer["creators"] == ["PointRendSample", "PointRendUncertain"]
+    assert {"PointRendSample", "PointRendUncertain"} <= set(answer["creators"])
     assert answer["errors"] == []
     assert answer["layers"]["PLUGIN_V3"] == len(custom)
     assert answer["engine_bytes"] > 0
