@@ -1,0 +1,136 @@
+"""What a graph says of itself before a builder sees it: sizes, types, ops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from pointrend_deploy.engine.graph_forms import custom_nodes, nodes_of
+from pointrend_deploy.errors import DeployError
+
+TOPK_LIMIT: Final = 3840
+"""The largest k of one TopK layer, in every TensorRT."""
+WEIGHTED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Ops whose precision is the engine's precision."""
+_EITHER = ("float32", "float16")
+_TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "PointRendSample": (_EITHER, ("float32",)),
+    "PointRendUncertain": (("float32",),),
+    "PointRendRoIAlign": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
+    "PointRendNMS": (("float32",), ("float32",)),
+}
+"""Types of the inputs of each plugin; see plugins/README.md."""
+
+
+def topk_sizes(model: ModelProto) -> dict[str, int]:
+    """Value of k of every TopK where it is a constant, by node name.
+
+    Raises:
+        DeployError: a k beyond what any TensorRT takes.
+    """
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in nodes_of(model):
+        if node.op_type == "Constant":
+            value = helper.get_attribute_value(node.attribute[0])
+            constants[node.output[0]] = (
+                numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.array(value)
+            )
+    sizes = {}
+    for node in nodes_of(model):
+        if node.op_type == "TopK" and node.domain in ("", "ai.onnx"):
+            if node.input[1] not in constants:
+                continue
+            size = int(constants[node.input[1]].reshape(-1)[0])
+            if size > TOPK_LIMIT:
+                raise DeployError(
+                    f"node {node.name}: TopK with k = {size}; TensorRT takes {TOPK_LIMIT} at most",
+                    "export with this project's ops, which select in rounds, or with --ops plugin",
+                )
+            sizes[node.name] = size
+    return sizes
+
+
+def refuse_ops(model: ModelProto, unsupported: Sequence[str], builder: str) -> None:
+    """Raise DeployError for the first node whose op this builder cannot build."""
+    for node in nodes_of(model):
+        if node.domain in ("", "ai.onnx") and node.op_type in unsupported:
+            raise DeployError(
+                f"{builder} has no {node.op_type} (node {node.name})",
+                "build with --ops plugin, which has its own, or with full TensorRT",
+            )
+
+
+def weighted_nodes(model: ModelProto) -> dict[str, str]:
+    """Name -> type it computes in, of every node with weights: float32, float16 or int8.
+
+    A node computes in int8 where its first input comes from a DequantizeLinear.
+
+    Raises:
+        DeployError: a value whose type is not recorded.
+    """
+    types = _types(model)
+    makers = {output: node for node in nodes_of(model) for output in node.output}
+    found = {}
+    for node in nodes_of(model):
+        if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
+            continue
+        maker = makers.get(node.input[0])
+        if maker is not None and maker.op_type == "DequantizeLinear":
+            found[node.name] = "int8"
+            continue
+        known = [types[n] for n in (*node.input[:2], node.output[0]) if n in types]
+        if not known:
+            raise DeployError(f"node {node.name}: the types of its values are not in the file")
+        found[node.name] = known[0]
+    return found
+
+
+def check_plugin_inputs(model: ModelProto) -> None:
+    """Each custom node is given what its plugin takes; builders do not say which is not.
+
+    Raises:
+        DeployError: naming the node and the input of another type.
+    """
+    types = _types(model)
+    for node in custom_nodes(model):
+        for name, takes in zip(node.input, _TAKES.get(node.op_type, ()), strict=False):
+            if types.get(name, takes[0]) not in takes:
+                raise DeployError(
+                    f"node {node.name}: {node.op_type} takes {' or '.join(takes)}, and {name} is "
+                    f"{types[name]}",
+                    "export the bundle again",
+                )
+
+
+def _types(model: ModelProto) -> dict[str, str]:
+    codes = {value.name: value.type.tensor_type.elem_type for value in _typed_values(model)}
+    codes |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    known = set(helper.get_all_tensor_dtypes())
+    return {
+        name: str(helper.tensor_dtype_to_np_dtype(code))
+        for name, code in codes.items()
+        if code in known
+    }
+
+
+def _typed_values(model: ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    yield from model.graph.input
+    yield from model.graph.output
+    yield from model.graph.value_info
+
+
+def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
+    """Shape of every input that is not a constant; a string stands for a dynamic dimension."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in model.graph.input
+        if value.name not in constants
+    }
