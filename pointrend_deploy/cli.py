@@ -61,8 +61,19 @@ def export(
         typer.Option(help="plugin: custom nodes with ONNX bodies; native: standard nodes only."),
     ] = "plugin",
     outputs: Annotated[
-        str, typer.Option(help="Comma-separated: labels, logits, stages.")
-    ] = "labels",
+        str | None, typer.Option(help="Semantic: labels (usual), with logits, stages after commas.")
+    ] = None,
+    detections: Annotated[
+        int | None, typer.Option(help="Instances: most a picture; the recipe's own otherwise.")
+    ] = None,
+    masks: Annotated[
+        Literal["prob", "prob-u8", "logits"] | None,
+        typer.Option(help="Instances: float32 probabilities (usual), uint8, or logits."),
+    ] = None,
+    layout: Annotated[
+        Literal["single", "split"] | None,
+        typer.Option(help="Instances: one graph (usual), or detector and masks apart."),
+    ] = None,
     preprocess: Annotated[
         Literal["outside", "in-graph"],
         typer.Option(help="Where pixels are normalised; in-graph takes uint8."),
@@ -86,9 +97,12 @@ def export(
         size_hw=parse_size(size),
         batch=batch,
         ops=ops,
-        outputs=parse_outputs(outputs),
+        outputs=None if outputs is None else parse_outputs(outputs),
         preprocess=preprocess,
         include_weights=not no_weights,
+        detections=detections,
+        masks=masks,
+        layout=layout,
     )
     result = export_bundle(
         recipe, weights, out, options, verify_on=verify_images, force=force, progress=Bars()

@@ -2,77 +2,87 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from pointrend_deploy import __version__, atomic
-from pointrend_deploy.bundle import MODEL, PARITY, REPORT, WEIGHTS, Bundle, sha256_of
-from pointrend_deploy.errors import DeployError
-from pointrend_deploy.manifest import (
-    MANIFEST,
-    SCHEMA,
-    Canvas,
-    Manifest,
-    Preprocess,
-    WeightsRecord,
-    encode_manifest,
-)
+from pointrend_deploy import atomic
+from pointrend_deploy.bundle import PARITY, REPORT, Bundle, sha256_of
+from pointrend_deploy.instance_recipe import InstanceRecipe
+from pointrend_deploy.manifest import MANIFEST, Manifest, encode_manifest
 from pointrend_deploy.progress import Progress, Silent
 from pointrend_deploy.recipe import Recipe
 from pointrend_deploy.recipes import AnyRecipe, load_any_recipe
+from pointrend_deploy.run.preprocess import Fitted
+from pointrend_deploy.verbs.export_manifest import (
+    GraphFacts,
+    installed_versions,
+    manifest_of,
+    write_weights,
+)
 from pointrend_deploy.verbs.export_options import (
     ExportOptions,
-    padded_size,
     refuse_to_fail_late,
     refuse_to_overwrite,
 )
+from pointrend_deploy.verbs.export_summary import summary_lines
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch import nn
 
-    from pointrend_deploy.graph.options import GraphOptions
-    from pointrend_deploy.model.architectures import SemanticModel
     from pointrend_deploy.parity.results import Run
+
+__all__ = ["ExportResult", "export_bundle", "installed_versions"]
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A bundle that was verified and written."""
+    """A bundle that was verified and written, and the run that verified it."""
 
     bundle: Bundle
-    label_agreement: float
+    run: Run
     nodes: int
     seconds: float
 
+    @property
+    def label_agreement(self) -> float | None:
+        """Share of pixels whose labels agree; None of an instance bundle."""
+        return next((row.agreement for row in self.run.stages if row.name == "labels"), None)
+
     def summary(self) -> str:
         """A few lines for the terminal."""
-        manifest = self.bundle.manifest
-        canvas, path = manifest.canvas, self.bundle.path
-        size, padded = (f"{h}x{w}" for h, w in (canvas.size_hw, canvas.padded_hw))
-        model_mib = (path / MODEL).stat().st_size / 2**20
-        return "\n".join(
-            (
-                f"bundle      {path}",
-                f"model       {manifest.name}, {manifest.ops} ops, opset {manifest.opset}, "
-                f"{self.nodes} nodes, {model_mib:.1f} MiB",
-                f"canvas      {size}, padded to {padded}, batch {canvas.batch}",
-                f"verified    ONNX Runtime against PyTorch: labels agree on "
-                f"{self.label_agreement:.4%} of the pixels",
-                f"time        {self.seconds:.1f} s",
-                f"next        pointrend-deploy run {path} IMAGE_OR_FOLDER --out results/",
-            )
-        )
+        return summary_lines(self.bundle, self.run, self.nodes, self.seconds)
+
+
+class Task(Protocol):
+    """What an export does differently for semantic and for instance models."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The reference."""
+
+    def trace(self) -> dict[str, ModelProto]:
+        """The graphs by their files' names."""
+
+    def facts(self, graphs: dict[str, ModelProto]) -> GraphFacts:
+        """What the manifest says of them."""
+
+    def verify(
+        self,
+        graphs: dict[str, ModelProto],
+        manifest: Manifest,
+        pictures: list[Fitted],
+        progress: Progress,
+    ) -> Run:
+        """Hold them against the reference. Raises ParityError where they differ."""
 
 
 def export_bundle(
-    recipe: Recipe | str | Path,
+    recipe: AnyRecipe | str | Path,
     weights: str | Path,
     out: str | Path,
     options: ExportOptions,
@@ -84,7 +94,7 @@ def export_bundle(
     """Trace a checkpoint into a bundle and verify it against PyTorch before it is put in place.
 
     Args:
-        recipe: a Recipe or the path of one.
+        recipe: a recipe or the path of one.
         weights: .pkl, .pth or .safetensors.
         out: the bundle's folder. What stands there is replaced in one move at the very end, and
             only if it is a bundle; one that holds more than an export makes needs ``force``.
@@ -99,125 +109,44 @@ def export_bundle(
     """
     started = time.perf_counter()
     progress = progress or Silent()
-    options.check()
-    recipe = recipe if isinstance(recipe, Recipe) else _semantic(load_any_recipe(recipe))
+    recipe = recipe if isinstance(recipe, Recipe | InstanceRecipe) else load_any_recipe(recipe)
+    options.check(recipe)
     out, weights = Path(out), Path(weights)
     if out.name in ("", ".."):  # the folder one stands in, which is exchanged for another
         out = out.resolve()
     refuse_to_overwrite(out, force)
     refuse_to_fail_late(out, options.batch, verify_on)
     with progress.step("reading weights"):
-        from pointrend_deploy.model.architectures import load_model
-
-        model = load_model(recipe, weights)
+        task = _task(recipe, options, weights)
         source_sha256 = sha256_of(weights)
-    from pointrend_deploy.graph.trace import export_graph
-    from pointrend_deploy.verbs.verification import verification_batch, verify_graph
+    from pointrend_deploy.verbs.verification import verification_batch
 
     with progress.step("tracing the graph"):
-        graph = export_graph(model, _graph_options(recipe, options))
+        graphs = task.trace()
     with atomic.replacing(out) as folder:
         folder.mkdir()
         with progress.step("writing"):
-            (folder / MODEL).write_bytes(graph.SerializeToString())
-            record = _write_weights(model, folder, options.include_weights, source_sha256, weights)
-        manifest = _manifest(recipe, options, graph, record)
-        run = verify_graph(
-            graph, model, manifest, verification_batch(manifest, verify_on), progress
-        )
+            for name, graph in graphs.items():
+                (folder / name).write_bytes(graph.SerializeToString())
+            record = write_weights(
+                task.model, recipe.name, folder, options.include_weights, source_sha256, weights
+            )
+        manifest = manifest_of(recipe, options, task.facts(graphs), record)
+        run = task.verify(graphs, manifest, verification_batch(manifest, verify_on), progress)
         with progress.step("writing the report"):
             _finish(folder, manifest, run)
-    agreement = next(row.agreement for row in run.stages if row.name == "labels")
-    seconds = time.perf_counter() - started
-    return ExportResult(Bundle.open(out), agreement or 0.0, len(graph.graph.node), seconds)
+    nodes = sum(len(graph.graph.node) for graph in graphs.values())
+    return ExportResult(Bundle.open(out), run, nodes, time.perf_counter() - started)
 
 
-def _semantic(recipe: AnyRecipe) -> Recipe:
-    if isinstance(recipe, Recipe):
-        return recipe
-    raise DeployError(
-        f"{recipe.name} is an instance recipe, and this version exports semantic models only",
-        "its PyTorch reference works: pointrend_deploy.load_model(recipe, weights).stages(image)",
-    )
+def _task(recipe: AnyRecipe, options: ExportOptions, weights: Path) -> Task:
+    if isinstance(recipe, InstanceRecipe):
+        from pointrend_deploy.verbs.export_instance import InstanceModelExport
 
+        return InstanceModelExport(recipe, options, weights)
+    from pointrend_deploy.verbs.export_semantic import SemanticExport
 
-def _graph_options(recipe: Recipe, options: ExportOptions) -> GraphOptions:
-    from pointrend_deploy.graph.options import GraphOptions
-
-    return GraphOptions(
-        padded_hw=padded_size(options.size_hw, recipe.input.size_divisibility),
-        batch=options.batch,
-        ops=options.ops,
-        outputs=options.outputs,
-        preprocess=options.preprocess,
-    )
-
-
-def _write_weights(
-    model: SemanticModel, folder: Path, include: bool, source_sha256: str, source: Path
-) -> WeightsRecord:
-    from safetensors.torch import save
-
-    tensors = {
-        name: tensor.contiguous()
-        for name, tensor in model.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    raw = save(tensors, {"recipe": model.recipe.name})
-    if include:
-        (folder / WEIGHTS).write_bytes(raw)
-    return WeightsRecord(
-        file=WEIGHTS,
-        sha256=hashlib.sha256(raw).hexdigest(),
-        included=include,
-        source_sha256=source_sha256,
-        source_name=source.name,
-    )
-
-
-def _manifest(
-    recipe: Recipe, options: ExportOptions, graph: ModelProto, weights: WeightsRecord
-) -> Manifest:
-    from pointrend_deploy.verbs.verification import tensor_specs
-
-    return Manifest(
-        schema=SCHEMA,
-        name=recipe.name,
-        created_by=f"pointrend-deploy {__version__}",
-        recipe=recipe,
-        canvas=Canvas(
-            size_hw=options.size_hw,
-            padded_hw=padded_size(options.size_hw, recipe.input.size_divisibility),
-            batch=options.batch,
-        ),
-        preprocess=Preprocess(
-            location=options.preprocess,
-            channel_order=recipe.input.channel_order,
-            pixel_mean=recipe.input.pixel_mean,
-            pixel_std=recipe.input.pixel_std,
-        ),
-        inputs=tensor_specs(graph.graph.input),
-        outputs=tensor_specs(graph.graph.output),
-        ops=options.ops,
-        opset=next(
-            entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")
-        ),
-        graphs={"fp32": MODEL},
-        weights=weights,
-        versions=installed_versions(),
-        files={},
-    )
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of what an export is made with, by name."""
-    found = {"pointrend-deploy": __version__, "python": platform.python_version()}
-    for name in ("torch", "onnx", "onnxruntime", "onnxscript", "onnx-graphsurgeon", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return SemanticExport(recipe, options, weights)
 
 
 def _finish(folder: Path, manifest: Manifest, run: Run) -> None:

@@ -7,39 +7,60 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from pointrend_deploy.bundle import GALLERY, MARKDOWN, MODEL, PARITY, REPORT, WEIGHTS, is_bundle
+from pointrend_deploy.bundle import (
+    DETECTOR,
+    GALLERY,
+    MARKDOWN,
+    MASKS,
+    MODEL,
+    PARITY,
+    REPORT,
+    WEIGHTS,
+    is_bundle,
+)
 from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.instance_recipe import InstanceRecipe
 from pointrend_deploy.manifest import MANIFEST
+from pointrend_deploy.recipes import AnyRecipe
 from pointrend_deploy.run.source import list_pictures, read_picture
 
 Output = Literal["labels", "logits", "stages"]
+Masks = Literal["prob", "prob-u8", "logits"]
+Layout = Literal["single", "split"]
 OUTPUTS = get_args(Output)
 LARGEST_SIDE = 16384
-MADE_AGAIN = {MANIFEST, MODEL, WEIGHTS, PARITY, GALLERY, REPORT, MARKDOWN}
+MADE_AGAIN = {MANIFEST, MODEL, DETECTOR, MASKS, WEIGHTS, PARITY, GALLERY, REPORT, MARKDOWN}
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the user chose.
+    """What the user chose. None stands for what is usual, and must stay where it has no meaning.
 
     Attributes:
         size_hw: pictures are fitted inside this height and width.
         batch: pictures in one call.
         ops: ``plugin`` keeps the custom nodes with their bodies, ``native`` inlines the bodies.
-        outputs: ``labels``, then ``logits`` and ``stages`` where wanted.
+        outputs: of a semantic model: ``labels``, then ``logits`` and ``stages`` where wanted.
         preprocess: whether the graph takes normalised float32 or uint8 pixels.
         include_weights: whether the bundle holds weights.safetensors.
+        detections: of an instance model: most detections a picture; the recipe's own when None.
+        masks: of an instance model: ``prob`` float32 (usual), ``prob-u8`` uint8, ``logits``.
+        layout: of an instance model: ``single`` graph (usual), or ``split`` into a detector and a
+            mask graph.
     """
 
     size_hw: tuple[int, int]
     batch: int = 1
     ops: Literal["plugin", "native"] = "plugin"
-    outputs: tuple[Output, ...] = ("labels",)
+    outputs: tuple[Output, ...] | None = None
     preprocess: Literal["outside", "in-graph"] = "outside"
     include_weights: bool = True
+    detections: int | None = None
+    masks: Masks | None = None
+    layout: Layout | None = None
 
-    def check(self) -> None:
-        """Raise UsageError where a choice makes no sense."""
+    def check(self, recipe: AnyRecipe) -> None:
+        """Raise UsageError where a choice makes no sense, or none for this recipe."""
         if not all(1 <= side <= LARGEST_SIDE for side in self.size_hw):
             raise UsageError(
                 f"--size {self.size_hw[0]}x{self.size_hw[1]} is out of range",
@@ -47,11 +68,50 @@ class ExportOptions:
             )
         if self.batch < 1:
             raise UsageError(f"--batch {self.batch} is out of range", "use 1 or more")
-        unknown = [name for name in self.outputs if name not in OUTPUTS]
-        if unknown or "labels" not in self.outputs or len(set(self.outputs)) < len(self.outputs):
+        if isinstance(recipe, InstanceRecipe):
+            self._check_instance(recipe)
+        else:
+            self._check_semantic(recipe.name)
+
+    def _check_semantic(self, name: str) -> None:
+        for option in ("detections", "masks", "layout"):
+            if getattr(self, option) is not None:
+                raise UsageError(
+                    f"--{option} is of instance models, and {name} is a semantic recipe",
+                    f"leave --{option} out",
+                )
+        outputs = ("labels",) if self.outputs is None else self.outputs
+        unknown = [output for output in outputs if output not in OUTPUTS]
+        if unknown or "labels" not in outputs or len(set(outputs)) < len(outputs):
             raise UsageError(
-                f"--outputs {','.join(self.outputs)} cannot be exported",
+                f"--outputs {','.join(outputs)} cannot be exported",
                 "use labels, optionally followed by logits and stages: labels,logits",
+            )
+
+    def _check_instance(self, recipe: InstanceRecipe) -> None:
+        if self.outputs is not None:
+            raise UsageError(
+                f"--outputs is of semantic models, and {recipe.name} is an instance recipe",
+                "leave --outputs out; --masks says what the masks are",
+            )
+        for option, known in (("masks", get_args(Masks)), ("layout", get_args(Layout))):
+            value = getattr(self, option)
+            if value is not None and value not in known:
+                raise UsageError(
+                    f"--{option} {value} cannot be exported", f"use {', '.join(known)}"
+                )
+        smallest = min(min(sizes) for sizes in recipe.rpn.anchor_sizes)
+        if min(self.size_hw) < smallest:
+            raise UsageError(
+                f"--size {self.size_hw[0]}x{self.size_hw[1]} is smaller than one anchor: the "
+                f"smallest of {recipe.name} has sides of {smallest:g} pixels",
+                f"pictures are fitted inside --size: use {smallest:g}x{smallest:g} or more",
+            )
+        most = recipe.rpn.post_nms_topk
+        if self.detections is not None and not 1 <= self.detections <= most:
+            raise UsageError(
+                f"--detections {self.detections} is out of range",
+                f"{recipe.name} makes detections from at most {most} proposals: use 1 to {most}",
             )
 
 

@@ -1,4 +1,4 @@
-"""The exported graph beside the reference, on the same input, stage by stage."""
+"""The exported semantic graph beside the reference, on the same input, stage by stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from pointrend_deploy.errors import DeployError
 from pointrend_deploy.manifest import Manifest, TensorSpec
 from pointrend_deploy.model.architectures import SemanticModel
 from pointrend_deploy.parity.results import Run
@@ -24,18 +23,22 @@ from pointrend_deploy.recipe import Recipe
 from pointrend_deploy.run.preprocess import Fitted, batch_of, fit, from_rgb
 from pointrend_deploy.run.source import list_pictures, read_picture
 from pointrend_deploy.run.torch_runner import network_input
+from pointrend_deploy.verbs.verification_onnx import run_with_stages
 from pointrend_deploy.verbs.verification_pictures import verification_picture
 
 Array = NDArray[Any]
 
 
 def tensor_specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
-    """Name, numpy dtype and static shape of a graph's inputs or outputs."""
+    """Name, numpy dtype and shape of a graph's inputs or outputs; an open size is -1."""
     return tuple(
         TensorSpec(
             name=value.name,
             dtype=str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)),
-            shape=tuple(d.dim_value for d in value.type.tensor_type.shape.dim),
+            shape=tuple(
+                -1 if size.HasField("dim_param") else size.dim_value
+                for size in value.type.tensor_type.shape.dim
+            ),
         )
         for value in values
     )
@@ -109,7 +112,8 @@ def verify_graph(
         reference["labels"] = reference["logits"].argmax(axis=1).astype(np.uint8)
         del stages
     with progress.step("ONNX Runtime"):
-        candidate = _run_with_stages(graph, inputs, reference)
+        kinds = {name: stage.dtype for name, stage in reference.items()}
+        candidate = _with_whole_grids(run_with_stages(graph, inputs, kinds), reference)
     with progress.step("comparing the stages"):
         areas = [picture.fitted_hw for picture in pictures]
         areas += areas[-1:] * (manifest.canvas.batch - len(areas))
@@ -131,38 +135,6 @@ def verify_graph(
         gates=result.gates,
         versions={"torch": str(torch.__version__), "onnxruntime": version("onnxruntime")},
     )
-
-
-def _run_with_stages(
-    graph: onnx.ModelProto, inputs: dict[str, Array], reference: dict[str, Array]
-) -> dict[str, Array]:
-    import onnxruntime
-
-    widened = onnx.ModelProto()
-    widened.CopyFrom(graph)
-    made = {output for node in graph.graph.node for output in node.output}
-    has = {output.name for output in graph.graph.output}
-    for name, expected in reference.items():
-        if name in made - has:
-            kind = onnx.helper.np_dtype_to_tensor_dtype(expected.dtype)
-            widened.graph.output.append(
-                onnx.helper.make_tensor_value_info(name, kind, expected.shape)
-            )
-    names = [output.name for output in widened.graph.output]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    raw = widened.SerializeToString()
-    del widened
-    try:
-        session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-        del raw
-        outputs = session.run(names, inputs)
-    except Exception as error:  # its errors share no base class below this one
-        raise DeployError(
-            f"ONNX Runtime {onnxruntime.__version__} does not run the exported graph: {error}",
-            "please report this with the recipe and the command line",
-        ) from error
-    return _with_whole_grids(dict(zip(names, outputs, strict=True)), reference)
 
 
 def _with_whole_grids(candidate: dict[str, Array], reference: dict[str, Array]) -> dict[str, Array]:
