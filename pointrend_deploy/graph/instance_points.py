@@ -162,7 +162,8 @@ class InstancePointHead(nn.Module):
                 x = x + each
             inputs, added = [F.relu(x)], []
         own, _ = weights[-1]
-        return inputs[0].unflatten(0, (-1, beside.shape[2])) @ own
+        rows: Tensor = torch.unflatten(inputs[0], 0, (-1, beside.shape[2]))
+        return rows @ own
 
     def last(self, beside: Tensor, weights: list[tuple[Tensor, Tensor]]) -> Tensor:
         """The coarse part and the bias of the predictor: (R or 1, 1, P or 1)."""
