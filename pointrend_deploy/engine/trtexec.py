@@ -52,8 +52,6 @@ def command_lines(
     words += ["--profilingVerbosity=detailed", "--skipInference"]
     if target.flavour.module == "tensorrt":
         words += ["--stronglyTyped", "--timingCacheFile=timing.cache"]
-    elif target.gpu is None:
-        words += [f"--computeCapabilities={target.capability // 10}.{target.capability % 10}"]
     if library is not None:
         words += [f"--staticPlugins={library}"]
     for option, row in (("min", 0), ("opt", 1), ("max", 2)):
@@ -65,4 +63,7 @@ def command_lines(
         if shapes:
             words.append(f"--{option}Shapes={','.join(shapes)}")
     lines.append(shlex.join(words))
+    if target.gpu is None:
+        capability = f"{target.capability / 10:.1f}"
+        lines.append(f"# for every GPU from 8.0 on, where `build` aims at {capability} alone")
     return tuple(lines)

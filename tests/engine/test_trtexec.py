@@ -59,7 +59,8 @@ def test_dynamic_dimensions(tmp_path: Path) -> None:
     model.graph.input.append(helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ("R", 4)))
     path = tmp_path / "masks.onnx"
     onnx.save(model, path)
-    (line,) = command_lines(path, RTX, "native", 64, {"R": (1, 50, 100)}, None)
+    line, note = command_lines(path, RTX, "native", 64, {"R": (1, 50, 100)}, None)
+    assert note.startswith("#") and "12.0" in note
     words = shlex.split(line)
     assert words[:2] == ["tensorrt_rtx", f"--onnx={path}"]
     assert words[-3:] == [

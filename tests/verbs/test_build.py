@@ -22,6 +22,7 @@ from pointrend_deploy.verbs.export import export_bundle
 from pointrend_deploy.verbs.export_options import ExportOptions
 from tests.conftest import Exporter
 from tests.engine.graphs import half_convs, quantized_convs
+from tests.engine.instances import split_bundle
 from tests.engine.large import untrained
 from tests.engine.rtx import built_library, rtx_needed
 from tests.verbs.test_cli import cli
@@ -259,7 +260,7 @@ def test_what_is_refused_before_a_builder_runs(
 def test_explain_prints_command_lines_and_builds_nothing(plugins: Path, copied: Copier) -> None:
     bundle = copied()
     text = explain(bundle, BuildOptions(target="rtx:86", workspace_mib=256))
-    form, build = text.splitlines()
+    form, build, _ = text.splitlines()
     assert "del m.functions[:]" in form
     assert build.startswith("tensorrt_rtx --onnx=model.plugin.onnx")
     assert f"--staticPlugins={plugins}" in build
@@ -279,6 +280,44 @@ def test_the_command(plugins: Path, copied: Copier) -> None:
     done = cli("doctor", POINTREND_PLUGINS=str(plugins))
     assert "TensorRT-RTX 1." in done.stdout
     assert f"{plugins}, compiled with TensorRT 10.14" in done.stdout
+
+
+def test_a_split_instance_bundle(
+    plugins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = split_bundle(tmp_path / "split")
+    (one,) = build_bundle(bundle, BuildOptions(target="rtx:86")).built
+    assert [engine.file.split("/")[-1] for engine in one.record.engines] == [
+        "detector.engine",
+        "masks.engine",
+    ]
+    assert [engine.source for engine in one.record.engines] == ["detector.onnx", "masks.onnx"]
+    assert [engine.plugins for engine in one.engines] == [1, 1]
+    tables = json.loads((bundle / "engines" / one.name / "layers.json").read_text())
+    assert set(tables) == {"detector.engine", "masks.engine"}
+    text = explain(bundle, BuildOptions(target="rtx:86"))
+    assert "--minShapes=boxes:1x4 --optShapes=boxes:4x4 --maxShapes=boxes:4x4" in text
+    monkeypatch.setattr("pointrend_deploy.verbs.build.dynamic_sizes", lambda manifest: {})
+    with pytest.raises(DeployError, match="nothing bounds the dimension R of the input boxes"):
+        build_bundle(bundle, BuildOptions(target="rtx:86"))
+
+
+def test_an_op_that_rtx_lacks(copied: Copier) -> None:
+    rtx_needed()
+    bundle = copied(ops="native")
+    model = onnx.load(bundle / "model.onnx")
+    inputs = ["some_boxes", "some_scores"]
+    node = onnx.helper.make_node("NonMaxSuppression", inputs, ["kept"], name="suppress")
+    shapes = ((1, 9, 4), (1, 2, 9))
+    model.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, 1, shape)
+        for name, shape in zip(inputs, shapes, strict=True)
+    )
+    model.graph.node.append(node)
+    replace_graph(bundle, model)
+    words = r"TensorRT-RTX has no NonMaxSuppression \(node suppress\)"
+    with pytest.raises(DeployError, match=words):
+        build_bundle(bundle, BuildOptions(target="rtx:86"))
 
 
 @pytest.mark.slow
