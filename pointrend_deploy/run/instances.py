@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.paste import Patch, paste_mask
+from pointrend_deploy.run.patches import PackedPatches
 from pointrend_deploy.run.rle import RLE, encode
 
 Array = npt.NDArray[Any]
@@ -33,14 +34,14 @@ class Instances:
         hw: height and width of the picture.
         patches: of each, row and column of its window's upper left pixel and the window's pixels,
             (h, w) bool. A window is hardly larger than its box, so many things in a large picture
-            stay small where R whole masks would not.
+            stay small where R whole masks would not; a bundle's are kept packed.
     """
 
     boxes: Float32
     scores: Float32
     classes: npt.NDArray[np.int64]
     hw: HW
-    patches: tuple[Patch, ...]
+    patches: Sequence[Patch]
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -106,7 +107,7 @@ def instances_at_picture_size(
         scores=scores[solid].astype(np.float32),
         classes=classes[solid].astype(np.int64),
         hw=picture_hw,
-        patches=tuple(
+        patches=PackedPatches(
             paste_mask(probabilities(cell, masks), box, picture_hw)
             for cell, box in zip(cells[solid], boxes, strict=True)
         ),

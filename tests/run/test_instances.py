@@ -102,7 +102,7 @@ def test_rows_past_the_count_are_not_looked_at() -> None:
 
 def test_nothing_found() -> None:
     instances = found(outputs(), num_detections=np.int64(0))
-    assert len(instances) == 0 and instances.patches == ()
+    assert len(instances) == len(instances.patches) == 0
     assert instances.masks.shape == (0, *HW) and instances.boxes.shape == (0, 4)
 
 
