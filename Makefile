@@ -15,7 +15,7 @@ $(STAMP): constraints.txt pyproject.toml
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/python scripts/demo.py --out build/demo
+	$(BIN)/python -m scripts.demo --out build/demo
 
 test: lint types tests
 

@@ -1,82 +1,96 @@
-"""`make demo`: export the demonstration model, run it, compare it, and lay out what to look at.
+"""`make demo`: export the demonstration models, run them, compare them, lay out what to look at.
 
-Everything goes to one folder: ``bundle/`` (with ``report.html``), ``scenes/`` and ``pictures/``
-(label maps and overlays), ``side-by-side/`` (coarse, PointRend, truth and the points chosen).
+Everything goes to one folder: ``index.html`` (all models on one page), and for each of
+``semantic/``, ``instance/`` and ``instance-standard/`` (the same boxes with Mask R-CNN's own mask
+head) the ``bundle/`` with its ``report.html``, ``scenes/`` and ``pictures/`` (what `run` writes)
+and ``side-by-side/``.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw
-
+from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.gallery import GalleryItem, Tile
 from pointrend_deploy.progress import Bars
-from pointrend_deploy.verbs.compare import compare_bundle, record
+from pointrend_deploy.recipes import load_any_recipe
+from pointrend_deploy.verbs.compare import CompareResult, compare_bundle, record
 from pointrend_deploy.verbs.export import export_bundle
 from pointrend_deploy.verbs.export_options import ExportOptions
 from pointrend_deploy.verbs.run import run_bundle
+from scripts.demo_page import joined, render, save_strip
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "demo"
-RECIPE = ROOT / "export" / "demo_semantic.toml"
-WEIGHTS = DEMO / "demo_semantic.safetensors"
 SIZE = (256, 256)
-GAP = 8
-TITLE = 22
+
+
+@dataclass(frozen=True)
+class Model:
+    """A demonstration model: its folder below OUT, its recipe and the truth of its scenes."""
+
+    folder: str
+    recipe: str
+    scenes: Path
+    labels: Path | None = None
+    coco: Path | None = None
+
+
+SEMANTIC = Model("semantic", "demo_semantic", DEMO / "scenes", labels=DEMO / "labels")
+ANNOTATIONS = DEMO / "instance" / "annotations.json"
+INSTANCE = Model("instance", "demo_instance", DEMO / "instance", coco=ANNOTATIONS)
+STANDARD = Model("instance-standard", "demo_instance_standard", DEMO / "instance", coco=ANNOTATIONS)
 
 
 def main() -> int:
     """Run the demonstration; 0 when every gate passed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo")
     out = parser.parse_args().out
-    bundle = out / "bundle"
-    print("exporting", file=sys.stderr)
+    compared = {model.folder: show(model, out) for model in (SEMANTIC, STANDARD, INSTANCE)}
+    beside = joined(compared["instance-standard"].gallery, compared["instance"].gallery)
+    strips = {"semantic": compared["semantic"].gallery, "instance": beside}
+    for folder, items in strips.items():
+        for item in items:
+            save_strip(item, out / folder / "side-by-side" / f"{Path(item.name).stem}.png")
+    atomic.write_text(out / "index.html", render(compared, beside))
+    print(f"look at     {out / 'index.html'}   both models: scores, pictures, links to the reports")
+    print(f"            {out / 'semantic' / 'pictures' / 'overlays'}   photographs show the")
+    print("            pipeline only: the models were trained on generated scenes")
+    return 0 if all(compared.values()) else 3
+
+
+def show(model: Model, out: Path) -> CompareResult:
+    """Export a model, run it over scenes and photographs, and compare it with PyTorch."""
+    bundle = out / model.folder / "bundle"
+    recipe = ROOT / "export" / f"{model.recipe}.toml"
+    scenes = model.scenes if model.coco is None else model.scenes / "scenes"
+    say(f"{load_any_recipe(recipe).name}: exporting")
     exported = export_bundle(
-        RECIPE, WEIGHTS, bundle, ExportOptions(size_hw=SIZE), force=True, progress=Bars()
+        recipe,
+        DEMO / f"{model.recipe}.safetensors",
+        bundle,
+        ExportOptions(size_hw=SIZE),
+        verify_on=scenes,
+        force=True,
+        progress=Bars(),
     )
-    print("running ONNX Runtime on scenes and photographs", file=sys.stderr)
-    run_bundle(bundle, DEMO / "scenes", out / "scenes", runner="onnx")
-    run_bundle(bundle, DEMO / "pictures", out / "pictures", runner="onnx")
-    print("comparing with PyTorch and with the scenes' exact labels", file=sys.stderr)
-    compared = compare_bundle(bundle, DEMO / "scenes", labels=DEMO / "labels")
+    say("running ONNX Runtime on scenes and photographs")
+    run_bundle(bundle, scenes, out / model.folder / "scenes", runner="onnx")
+    run_bundle(bundle, DEMO / "pictures", out / model.folder / "pictures", runner="onnx")
+    say("comparing with PyTorch and with the scenes' exact truth")
+    compared = compare_bundle(bundle, model.scenes, labels=model.labels, coco=model.coco)
     record(compared)
-    for item in compared.gallery:
-        save_strip(item, out / "side-by-side" / f"{item.name}.png")
-    print(exported.summary())
-    print()
-    print(compared.summary())
-    print()
-    print(f"look at     {bundle / 'report.html'}")
-    print(f"            {out / 'side-by-side'}   coarse, PointRend, truth, uncertain points")
-    print(f"            {out / 'scenes' / 'overlays'}")
-    print(f"            {out / 'pictures' / 'overlays'}   photographs show the pipeline only: the")
-    print("            model was trained on generated scenes and knows nothing of photographs")
-    return 0 if compared else 3
+    print(f"{exported.summary()}\n\n{compared.summary()}\n")
+    return compared
 
 
-def save_strip(item: GalleryItem, path: Path) -> None:
-    """Put a picture's tiles side by side under their titles."""
-    import io
-
-    def picture(tile: Tile) -> Image.Image:
-        return Image.open(io.BytesIO(base64.b64decode(tile.uri.split(",", 1)[1])))
-
-    width = sum(tile.width + GAP for tile in item.tiles) - GAP
-    height = max(tile.height for tile in item.tiles) + TITLE
-    strip = Image.new("RGB", (width, height), "white")
-    draw, x = ImageDraw.Draw(strip), 0
-    for tile in item.tiles:
-        draw.text((x + 2, 4), tile.label, fill="black")
-        strip.paste(picture(tile), (x, TITLE))
-        x += tile.width + GAP
-    path.parent.mkdir(parents=True, exist_ok=True)
-    strip.save(path)
+def say(what: str) -> None:
+    """Progress, on stderr."""
+    print(what, file=sys.stderr)
 
 
 if __name__ == "__main__":
