@@ -13,9 +13,9 @@ from onnx import TensorProto, numpy_helper
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import ALLOWED_OPS, FIXED_ATTRIBUTES, default_of
-from pointrend_deploy.graph.instance_ops import MAX_LEVELS, NMS, ROI_ALIGN
+from pointrend_deploy.graph.instance_ops import NMS, ROI_ALIGN
 from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN
-from pointrend_deploy.graph.options import TOPK_LIMIT
+from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 
 TensorSpecs = Mapping[str, tuple[str, tuple[int | str, ...]]]
 """Name -> (dtype as numpy spells it, shape); a size that is left open is its name."""

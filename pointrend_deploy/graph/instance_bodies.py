@@ -12,8 +12,9 @@ import onnx
 import onnx.parser
 
 from pointrend_deploy.graph.bodies import finished
-from pointrend_deploy.graph.instance_ops import MAX_LEVELS, NMS, ROI_ALIGN
+from pointrend_deploy.graph.instance_ops import NMS, ROI_ALIGN
 from pointrend_deploy.graph.ops import DOMAIN
+from pointrend_deploy.graph.options import MAX_LEVELS
 
 _LEVELS: Final = """
     first = Constant <value_int: int = @first_level> ()

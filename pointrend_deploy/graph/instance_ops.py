@@ -28,14 +28,12 @@ from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, VERSION
-from pointrend_deploy.graph.options import TOPK_LIMIT
+from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 from pointrend_deploy.model.nms import grouped_nms
 from pointrend_deploy.model.roi_align import pool_boxes
 
 ROI_ALIGN: Final = "PointRendRoIAlign"
 NMS: Final = "PointRendNMS"
-MAX_LEVELS: Final = 4
-"""Feature maps PointRendRoIAlign takes."""
 
 
 def pool(boxes: Tensor, maps: Sequence[Tensor], first_level: int, side: int) -> Tensor:

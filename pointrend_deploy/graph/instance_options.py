@@ -8,8 +8,8 @@ import msgspec
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.instance_sizes import proposal_rows
-from pointrend_deploy.graph.options import check_graph
-from pointrend_deploy.instance_recipe import InstanceRecipe
+from pointrend_deploy.graph.options import MAX_LEVELS, check_graph
+from pointrend_deploy.instance_recipe import InstanceRecipe, StandardMaskHeadSpec
 
 MaskOutput = Literal["prob", "prob-u8", "logits"]
 Layout = Literal["single", "split"]
@@ -22,7 +22,8 @@ class InstanceGraphOptions(msgspec.Struct, frozen=True, kw_only=True):
         padded_hw: (Hp, Wp), the network grid; multiples of the recipe's ``size_divisibility``.
         batch: pictures a call, N; fixed.
         ops: ``plugin`` keeps the nodes of domain ``pointrend`` with their function bodies,
-            ``native`` inlines the bodies.
+            ``native`` inlines the bodies, and gathers the rows the point head reads where the
+            layout is single.
         detections: rows of the outputs, D: the best that many detections of a picture.
         masks: ``prob`` float32 probabilities, ``prob-u8`` uint8, 255 p rounded (a half to the even
             number), ``logits`` float32.
@@ -59,6 +60,17 @@ class InstanceGraphOptions(msgspec.Struct, frozen=True, kw_only=True):
             self.opset,
             recipe.input.size_divisibility,
         )
+        mask_head = recipe.mask_head
+        pooled = [("box_head", recipe.box_head.in_features)]
+        if isinstance(mask_head, StandardMaskHeadSpec):
+            pooled.append(("mask_head", mask_head.in_features))
+        for table, names in pooled:
+            if len(names) > MAX_LEVELS:
+                raise DeployError(
+                    f"`{table}.in_features` of {recipe.name} has {len(names)} levels; RoIAlign in "
+                    f"a graph takes {MAX_LEVELS} pyramid levels at most",
+                    "detectron2's own are p2 to p5",
+                )
         smallest = min(size for sizes in recipe.rpn.anchor_sizes for size in sizes)
         if min(self.padded_hw) < smallest:
             raise DeployError(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.detector import Detector
-from pointrend_deploy.graph.instance_masks import InstanceMasks
+from pointrend_deploy.graph.instance_masks import ROIS_AT_ONCE, InstanceMasks
 from pointrend_deploy.graph.instance_options import InstanceGraphOptions, Layout, MaskOutput
 from pointrend_deploy.graph.instance_sizes import mask_levels, pyramid_hw
 from pointrend_deploy.graph.instance_specs import DETECTOR, MASKS, MODEL, instance_expected
@@ -164,13 +164,15 @@ def mask_part(
     if isinstance(spec, StandardMaskHeadSpec) or isinstance(head, StandardMaskHead) or not points:
         raise DeployError(f"recipe {recipe.name} and its mask head are of different kinds")
     sizes = pyramid_hw(recipe, options.padded_hw)
-    changes = {"rois_at_once": rois} if together else {}
+    feature_hw = [sizes[name] for name in mask_levels(recipe)]
     return InstanceMasks(
         head,
         spec,
         points,
         rois,
-        [sizes[name] for name in mask_levels(recipe)],
+        feature_hw,
         recipe.fpn.out_channels,
-        **changes,
+        rois_at_once=rois if together else ROIS_AT_ONCE,
+        # Without plugins, and with few RoIs at once: it holds four rows a point of those.
+        gathered=options.ops == "native" and not together and min(map(min, feature_hw)) > 1,
     )

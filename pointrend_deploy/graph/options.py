@@ -13,6 +13,9 @@ Output = Literal["labels", "logits", "stages"]
 TOPK_LIMIT: Final = 3840
 """Largest k of TopK in TensorRT (its headers; RTX 1.7 refuses more when it builds)."""
 
+MAX_LEVELS: Final = 4
+"""Feature maps PointRendRoIAlign takes."""
+
 
 class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Choices of an export; the recipe says everything else.

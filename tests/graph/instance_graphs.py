@@ -19,15 +19,22 @@ from pointrend_deploy.graph.instance_trace import export_instance_graphs
 from pointrend_deploy.instance_recipe import InstanceRecipe
 from pointrend_deploy.model.instance import InstanceModel
 from pointrend_deploy.model.network_input import network_input
-from tests.model.tiny_instance import POINTREND, STANDARD, changed, model
+from tests.model.tiny_instance import POINTREND, STANDARD, changed, model, picture
 
 GRID = (96, 128)
 SIZES = ((90, 120), (64, 100), (96, 128), (33, 40))
 """Heights and widths of pictures on that grid."""
 
-# Two steps from 14 x 14 on: as many stages as a test needs, and half the nodes.
-SMALL = changed(POINTREND, "point_head", subdivision_steps=3, subdivision_points=196)
-SMALL_STANDARD = changed(STANDARD, "mask_head", num_conv=1)
+# Two steps from 14 x 14 on: as many stages as a test needs, and half the nodes. Some of the
+# pictures have more than eight detections, some fewer.
+SMALL = changed(
+    changed(POINTREND, "point_head", subdivision_steps=3, subdivision_points=196),
+    "box_head",
+    score_threshold=0.53,
+)
+SMALL_STANDARD = changed(
+    changed(STANDARD, "mask_head", num_conv=1), "box_head", class_agnostic=True
+)
 AGNOSTIC = changed(
     changed(SMALL, "box_head", class_agnostic=True), "point_head", class_agnostic=True
 )
@@ -35,13 +42,24 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def options(**changes: Any) -> InstanceGraphOptions:
-    """Twelve detections on :data:`GRID`."""
-    return InstanceGraphOptions(**{"padded_hw": GRID, "detections": 12, **changes})
+    """Eight detections on :data:`GRID`."""
+    return InstanceGraphOptions(**{"padded_hw": GRID, "detections": 8, **changes})
 
 
 def made(recipe: InstanceRecipe, chosen: InstanceGraphOptions, seed: int = 0) -> InstanceModel:
-    """A seeded model whose reference keeps as many detections as the graph."""
-    return model(changed(recipe, "box_head", detections=chosen.detections), seed)
+    """A seeded model whose reference keeps as many detections as the graph.
+
+    Its class logits are spread and centred over the proposals of one picture: random weights alone
+    find the same class with the same score everywhere.
+    """
+    reference = model(changed(recipe, "box_head", detections=chosen.detections), seed)
+    stages = reference.stages(picture(*SIZES[0], 11))
+    layer = reference.roi_heads.box_predictor.cls_score
+    logits, _ = reference.box_predictions(stages, stages["proposals"])
+    gain = 2.0 / logits.std(dim=0)
+    layer.weight.mul_(gain.unsqueeze(1))
+    layer.bias.copy_((layer.bias - logits.mean(dim=0)) * gain)
+    return reference
 
 
 @cache
