@@ -27,11 +27,19 @@ MEASURES: Final[dict[Measure, str]] = {"box": "bbox", "mask": "segm", "boundary"
 class Detected(Protocol):
     """Detections of one picture, as a runner gives them."""
 
-    boxes: npt.NDArray[np.float32]
-    scores: npt.NDArray[np.float32]
-    classes: npt.NDArray[np.int64]
+    @property
+    def boxes(self) -> npt.NDArray[np.float32]:
+        """(R, 4) x1, y1, x2, y2 in pixels of the picture."""
 
-    def rle(self, index: int) -> dict[str, Any]:
+    @property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """(R,)."""
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """(R,) in 0..C-1."""
+
+    def rle(self, index: int) -> Mapping[str, Any]:
         """The mask of one detection as COCO's run-length encoding."""
 
 
@@ -122,7 +130,7 @@ class Scorer:
                         label,
                         float(detected.scores[index]),
                         (x1, y1, x2 - x1, y2 - y1),
-                        detected.rle(index),
+                        dict(detected.rle(index)),
                     )
                 )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pointrend_deploy.parity.figures import counted, small
-from pointrend_deploy.parity.results import DetectionsRow, Run
+from pointrend_deploy.parity.instance_results import DetectionsRow
+from pointrend_deploy.parity.results import Run
 
 GALLERY_PICTURES = 6
 """Pictures a comparison draws for its report."""
