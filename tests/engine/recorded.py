@@ -118,6 +118,8 @@ def _is(module: Any, value: Any, kind: str) -> bool:
         "collections.abc.Buffer": (bytes, bytearray, memoryview),
         "typing_extensions.Buffer": (bytes, bytearray, memoryview),
         "Dims": (tuple, list),
+        "tuple": tuple,
+        "list": list,
         "capsule": module.ILogger,
         "typing_extensions.CapsuleType": module.ILogger,
         "object": object,
