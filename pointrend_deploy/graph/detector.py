@@ -122,7 +122,7 @@ class Detector(nn.Module):
             ``proposals`` (N, P, 4) and ``proposal_count`` (N,).
         """
         features: dict[str, Tensor] = self.backbone(image)
-        height, width = extent.to(image.dtype).unsqueeze(1).split(1, dim=2)
+        height, width = torch.split(extent.to(image.dtype).unsqueeze(1), 1, dim=2)
         limit = torch.cat((width, height, width, height), dim=2)
         proposals, count = self.proposal_generator(features, limit)
         found: dict[str, Tensor] = self.roi_heads(features, proposals, count, limit)

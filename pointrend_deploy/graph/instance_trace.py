@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import onnx
 import torch
 from torch import nn
@@ -24,8 +26,12 @@ from pointrend_deploy.graph.standard_masks import StandardMasks
 from pointrend_deploy.graph.trace import finish, module_names, trace
 from pointrend_deploy.model.instance import InstanceModel
 
-_WRAPPERS = {MODEL: InstanceGraph, DETECTOR: DetectorGraph, MASKS: MasksGraph}
-_OWN_FORMS = {
+_WRAPPERS: Final[dict[str, type[DetectorGraph | MasksGraph]]] = {
+    MODEL: InstanceGraph,
+    DETECTOR: DetectorGraph,
+    MASKS: MasksGraph,
+}
+_OWN_FORMS: Final[dict[type[nn.Module], str]] = {
     Proposals: "proposal_generator",
     BoxDetections: "roi_heads",
     StandardMasks: "roi_heads.mask_head",
@@ -53,7 +59,8 @@ def export_instance_graphs(
     options.check(model.recipe)
     graphs = {}
     for name, promised in instance_expected(model.recipe, options).items():
-        wrapper = _WRAPPERS[name](model, options).eval()
+        wrapper = _WRAPPERS[name](model, options)
+        wrapper.eval()
         proto = trace(
             wrapper,
             tuple(_example(dtype, shape, options) for dtype, shape in promised.inputs.values()),

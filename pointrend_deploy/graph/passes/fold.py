@@ -79,7 +79,8 @@ def _evaluate(
         [onnx.ValueInfoProto(name=node.output[0])],
     )
     single = onnx.helper.make_model(graph, opset_imports=opsets)
-    return np.asarray(ReferenceEvaluator(single).run(None, inputs)[0])
+    found = ReferenceEvaluator(single).run(None, inputs)
+    return np.asarray(next(iter(found)))
 
 
 def _make_constant(node: onnx.NodeProto, value: NDArray[Any]) -> None:
