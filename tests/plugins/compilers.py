@@ -43,7 +43,7 @@ def run(command: Sequence[str | Path], **environment: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     if done.returncode != 0:
         pytest.fail(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-4000:]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,11 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.plugins.compilers import SCRIPT, needed, run
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed"
-)
+from tests.engine.rtx import built_library, rtx_needed
 
 ROI_ALIGN = {"first_level": 2, "levels": 3, "side": 7}
 NMS = {"k": 100, "iou_threshold": 0.5, "score_threshold": 0.05}
@@ -25,11 +20,8 @@ NMS = {"k": 100, "iou_threshold": 0.5, "score_threshold": 0.05}
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    needed("nvcc")
-    needed("cmake")
-    out = tmp_path_factory.mktemp("plugins")
-    log = run(["nice", SCRIPT, out], CUDA_ARCHITECTURES="86-real", PYTHON=sys.executable)
-    return Path(log.splitlines()[-1])
+    rtx_needed()
+    return built_library(tmp_path_factory)
 
 
 def nodes(features: int, roi_align: dict[str, Any], nms: dict[str, Any]) -> onnx.ModelProto:
