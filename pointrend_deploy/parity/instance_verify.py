@@ -34,17 +34,19 @@ Array = npt.NDArray[Any]
 
 
 class PictureReference(Protocol):
-    """The reference's answers for one picture of the batch.
+    """The reference's answers for one picture of the batch."""
 
-    Attributes:
-        features: pyramid levels (1, C, h, w) by name.
-        proposals: (P, 4) in pixels of the canvas.
-        fitted_hw: height and width of the picture on the canvas.
-    """
+    @property
+    def features(self) -> Mapping[str, Array]:
+        """Pyramid levels (1, C, h, w) by name."""
 
-    features: Mapping[str, Array]
-    proposals: Array
-    fitted_hw: tuple[int, int]
+    @property
+    def proposals(self) -> Array:
+        """(P, 4) in pixels of the canvas."""
+
+    @property
+    def fitted_hw(self) -> tuple[int, int]:
+        """Height and width of the picture on the canvas."""
 
     def proposal_pool(self) -> Pool:
         """What the proposals were chosen from."""

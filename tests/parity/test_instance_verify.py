@@ -16,6 +16,7 @@ import torch
 
 from pointrend_deploy.errors import ParityError
 from pointrend_deploy.instance_recipe import InstanceRecipe
+from pointrend_deploy.model.nms import grouped_nms
 from pointrend_deploy.parity.instance_masks import MaskForm
 from pointrend_deploy.parity.instance_pasted import RoIs
 from pointrend_deploy.parity.instance_selection import Pool
@@ -363,17 +364,17 @@ def test_masks_in_another_form_are_caught() -> None:
 class Told:
     """The reference of one picture, except for what its detections were chosen from."""
 
-    def __init__(self, true: TorchPicture, pool: Pool) -> None:
-        self.features, self.proposals, self.fitted_hw = (
-            true.features,
-            true.proposals,
-            true.fitted_hw,
-        )
-        self.proposal_pool, self.mask_stages = true.proposal_pool, true.mask_stages
+    def __init__(
+        self, true: TorchPicture, pool: Pool | None = None, proposals: Pool | None = None
+    ) -> None:
+        self.features, self.proposals = true.features, true.proposals
+        self.fitted_hw, self.mask_stages = true.fitted_hw, true.mask_stages
+        self.proposal_pool = (lambda: proposals) if proposals else true.proposal_pool
         self._true, self._pool = true, pool
 
     def detections(self, proposals: Any) -> Any:
-        return self._true.detections(proposals)[0], lambda: self._pool
+        found, pool = self._true.detections(proposals)
+        return found, (lambda: self._pool) if self._pool else pool
 
 
 def test_a_swapped_detection_is_explained_by_its_near_tie() -> None:
@@ -416,6 +417,40 @@ def test_a_swapped_detection_is_explained_by_its_near_tie() -> None:
     far[kept[rows]] = scores[others] + 0.01
     surely = dataclasses.replace(near, scores=far)
     assert not verify_instances([Told(true, surely)], given.outputs, rois, "prob")
+
+
+def test_a_swapped_proposal_is_explained_by_its_near_tie() -> None:
+    """The last proposal taken, and the first that was not."""
+    made = Case(ROOMY, pictures=((90, 120),))
+    true = made.references[0]
+    pool = true.proposal_pool()
+    ranked = grouped_nms(*map(torch.from_numpy, (pool.boxes, pool.scores, pool.groups)), 0.7)
+    last, following = ranked[pool.limit - 1 : pool.limit + 1].tolist()
+    assert last == pool.kept[-1]
+    given = made.answers()
+    given.outputs["proposals"][0, -1] = pool.boxes[following]
+    found, _ = true.detections(given.outputs["proposals"][0])
+    count = len(found.boxes)
+    given.outputs["num_detections"][0] = count
+    stages = true.mask_stages(found.boxes, found.classes)
+    for name in ("boxes", "scores", "classes", "masks"):
+        given.outputs[name][0] = 0
+        if name != "masks":
+            given.outputs[name][0, :count] = getattr(found, name)
+    masks = stored(stages["mask_logits"][:, 0], "prob")
+    given.rois = RoIs(np.zeros(count, np.int64), found.boxes, found.classes, stages, masks)
+    # the detection it brings about is none of those the reference has on its own proposals
+    assert not np.array_equal(found.boxes, true.detections(true.proposals)[0].boxes)
+    apart = float(pool.scores[last] - pool.scores[following])
+    near = dataclasses.replace(pool, score_tolerance=2 * apart + 1e-6)
+    good = verify_instances([Told(true, None, near)], given.outputs, given.rois, "prob")
+    assert good, [(row.name, row.problem) for row in good.stages if not row]
+    assert "1 proposals are others by near ties" in good.notes[0]
+    if apart > 0:
+        far = dataclasses.replace(pool, score_tolerance=0.5 * apart)
+        bad = verify_instances([Told(true, None, far)], given.outputs, given.rois, "prob")
+        assert bad.first_divergent == "proposals"
+        assert "1 proposals are missing" in bad.stages[4].problem
 
 
 def test_nothing_detected_is_said_and_given_boxes_stand_in() -> None:
