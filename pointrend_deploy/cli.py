@@ -116,8 +116,11 @@ def run(
     images: Annotated[Path, typer.Argument(help="A picture or a folder of pictures.")],
     out: Annotated[Path, typer.Option(help="Folder for label maps or detections, and overlays.")],
     runner: Annotated[
-        Literal["auto", "onnx", "torch"], typer.Option(help="What runs the model.")
+        Literal["auto", "onnx", "torch", "tensorrt"], typer.Option(help="What runs the model.")
     ] = "auto",
+    engine: Annotated[
+        str | None, typer.Option(help="Folder under engines/, where several fit this machine.")
+    ] = None,
     weights: WeightsFile = None,
     draw_above: Annotated[
         float | None,
@@ -127,7 +130,9 @@ def run(
     """Write label maps or COCO detections, and overlays, for pictures of any size."""
     from pointrend_deploy.verbs.run import run_bundle, summary
 
-    result = run_bundle(bundle, images, out, runner=runner, weights=weights, draw_above=draw_above)
+    result = run_bundle(
+        bundle, images, out, runner=runner, weights=weights, draw_above=draw_above, engine=engine
+    )
     print(summary(result, out))
     if result.skipped:
         raise typer.Exit(1)

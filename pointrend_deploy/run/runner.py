@@ -24,7 +24,7 @@ from pointrend_deploy.run.preprocess import Fitted, batch_of, fit
 Array = npt.NDArray[Any]
 UInt8 = npt.NDArray[np.uint8]
 AnyPrediction = Prediction | InstancePrediction
-RunnerName = Literal["auto", "onnx", "torch"]
+RunnerName = Literal["auto", "onnx", "torch", "tensorrt"]
 
 
 class Runner(Protocol):
@@ -157,17 +157,23 @@ class BundleRunner(ABC):
 
 
 def open_runner(
-    bundle: Bundle | str | Path, runner: RunnerName = "auto", weights: str | Path | None = None
+    bundle: Bundle | str | Path,
+    runner: RunnerName = "auto",
+    weights: str | Path | None = None,
+    engine: str | None = None,
 ) -> BundleRunner:
     """Open a bundle for running.
 
     Args:
         bundle: the folder, or a bundle already opened.
-        runner: ``onnx`` (ONNX Runtime on the CPU), ``torch`` (the reference model), or ``auto``:
+        runner: ``onnx`` (ONNX Runtime on the CPU), ``torch`` (the reference model), ``tensorrt``
+            (an engine that `build` made, on this machine's GPU), or ``auto``:
             ONNX Runtime where it is installed, PyTorch otherwise; PyTorch too where ``weights``
             are given, which nothing else reads.
         weights: for the torch runner, a checkpoint to use in place of the bundle's weights; its
             SHA-256 must be one that the manifest records.
+        engine: for the tensorrt runner, the engine's folder under ``engines/``; None for the only
+            one that fits this machine.
 
     Raises:
         DeployError: the bundle is damaged, the runner is not installed or not known, or the
@@ -175,8 +181,16 @@ def open_runner(
     """
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(bundle)
+    if engine is not None and runner != "tensorrt":
+        raise DeployError(f"the runner {runner} runs no engine", "leave --engine out")
     if runner == "auto":
         runner = _first_installed(weights)
+    if runner == "tensorrt":
+        if weights is not None:
+            raise DeployError("an engine holds its weights", "leave --weights out")
+        from pointrend_deploy.run.trt_runner import TrtRunner
+
+        return TrtRunner(bundle, engine)
     if runner == "onnx":
         if weights is not None:
             raise DeployError(
@@ -194,7 +208,7 @@ def open_runner(
         from pointrend_deploy.run.torch_runner import TorchRunner
 
         return TorchRunner(bundle, weights)
-    raise DeployError(f"no runner is called {runner!r}", "choose auto, onnx or torch")
+    raise DeployError(f"no runner is called {runner!r}", "choose auto, onnx, torch or tensorrt")
 
 
 def _first_installed(weights: str | Path | None) -> RunnerName:

@@ -29,6 +29,7 @@ def run_bundle(
     runner: RunnerName = "auto",
     weights: str | Path | None = None,
     draw_above: float | None = None,
+    engine: str | None = None,
 ) -> RunResults:
     """Write label maps or detections, overlays and results.json; see ``run.folder.run_pictures``.
 
@@ -36,7 +37,7 @@ def run_bundle(
         DeployError: the bundle, the runner, or all of the input cannot be used.
     """
     with Bars().step("opening the bundle"):
-        opened = open_runner(bundle, runner, weights)
+        opened = open_runner(bundle, runner, weights, engine)
     with progress_bar("pictures") as progress:
         return run_pictures(opened, images, out, draw_above=draw_above, progress=progress)
 

@@ -22,6 +22,7 @@ from pointrend_deploy.manifest import EngineFile, EngineRecord
 from pointrend_deploy.run import trt_runner
 from pointrend_deploy.run.engine_check import Host
 from pointrend_deploy.run.onnx_runner import OnnxRunner
+from pointrend_deploy.run.runner import open_runner
 from pointrend_deploy.run.trt_runner import TrtRunner
 from tests.engine.recorded import FULL, recorded
 from tests.run.fake_cuda import FakeCuda
@@ -265,6 +266,15 @@ def test_nothing_is_deserialised_before_the_manifest_says_yes(
     with pytest.raises(DeployError, match="is not the file"):
         TrtRunner(bundle)
     assert not [call for call, _ in machine.trt.calls if "deserialize" in call]
+
+
+def test_it_is_opened_by_name(machine: SimpleNamespace, tmp_path: Path) -> None:
+    bundle = with_engines(Bundle.open(write_tiny_bundle(tmp_path / "b")), machine.version)
+    assert isinstance(open_runner(bundle.path, "tensorrt", engine=NAME), TrtRunner)
+    with pytest.raises(DeployError, match="holds its weights"):
+        open_runner(bundle, "tensorrt", weights="weights.safetensors")
+    with pytest.raises(DeployError, match="the runner onnx runs no engine"):
+        open_runner(bundle, "onnx", engine=NAME)
 
 
 def test_which_engine(machine: SimpleNamespace, tmp_path: Path) -> None:
