@@ -192,8 +192,6 @@ class Scorer:
             truth.loadRes(results),
             MEASURES[measure],
             print_function=_silent,
-            boundary_cpu_count=1,
-            rle_iou_max_workers=1,
         )
         evaluation.evaluate()
         evaluation.accumulate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -48,7 +49,7 @@ def compare_bundle(
     *,
     labels: str | Path | None = None,
     coco: str | Path | None = None,
-    runner: str = "onnx",
+    runner: Literal["onnx"] = "onnx",
     weights: str | Path | None = None,
     out: str | Path | None = None,
 ) -> CompareResult:
@@ -80,7 +81,7 @@ def compare_bundle(
         results.of_bundle(opened)  # a damaged record is said before the work, not after it
         _refuse_unwritable(Path(bundle if out is None else out), out is None)
     if opened.manifest.recipe.task == "instance":
-        run, gallery = compare_instance_bundle(opened, images, labels, coco, weights, bars)
+        run, gallery = compare_instance_bundle(opened, images, labels, coco, runner, weights, bars)
         return CompareResult(opened, run, tuple(gallery))
     if coco is not None:
         raise UsageError(
@@ -90,7 +91,7 @@ def compare_bundle(
     with bars.step("opening both runners"):
         found = pairs(images, labels)
         reference = TorchRunner(opened, weights)
-        candidate = open_runner(opened, "onnx")
+        candidate = open_runner(opened, runner)
     with progress_bar("comparing") as tell:
         run = compare(
             candidate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 
@@ -34,6 +34,7 @@ def compare_instance_bundle(
     images: str | Path,
     labels: str | Path | None,
     coco: str | Path | None,
+    runner: Literal["onnx"],
     weights: str | Path | None,
     bars: Bars,
 ) -> tuple[Run, list[GalleryItem]]:
@@ -50,7 +51,7 @@ def compare_instance_bundle(
         pictures = [ToCompare(each.name, each.picture) for each in pairs(images)]
     with bars.step("opening both runners"):
         reference = _reference(bundle, weights)
-        candidate = open_runner(bundle, "onnx")
+        candidate = open_runner(bundle, runner)
     gallery = Gallery(recipe, GALLERY_PICTURES, truth)
     with progress_bar("comparing") as tell:
         run = compare_instances(
