@@ -67,8 +67,11 @@ class Case:
 
 @torch.no_grad()
 def spread_scores(model: InstanceModel, x: torch.Tensor, hw: tuple[int, int]) -> None:
-    """Change the class predictor so that proposals differ in class and score, as they ought to."""
+    """Change the predictors so that anchors and proposals differ in score, as they ought to."""
     features = model.backbone(x)
+    rpn = model.proposal_generator
+    objectness = [rpn.rpn_head(features[name])[0] for name in rpn.spec.in_features]
+    rpn.rpn_head.objectness_logits.weight.mul_(1.5 / torch.cat(objectness, dim=1).std())
     proposals, _ = model.proposal_generator(features, hw)
     logits, _ = model.box_predictions(features, proposals)
     predictor = model.roi_heads.box_predictor.cls_score
