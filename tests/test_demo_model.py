@@ -28,7 +28,7 @@ def kept() -> dict[str, Any]:
 def test_weights_and_folder_are_small() -> None:
     for name in ("demo_semantic", "demo_semantic_dense"):
         assert (DEMO / f"{name}.safetensors").stat().st_size <= 4_000_000
-    assert sum(p.stat().st_size for p in DEMO.rglob("*") if p.is_file()) < 12_000_000
+    assert sum(p.stat().st_size for p in DEMO.rglob("*") if p.is_file()) < 22_000_000
 
 
 def test_scenes_have_exact_labels_in_the_recipes_colours() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pointrend_deploy.instance_recipe import InstanceRecipe
 from pointrend_deploy.model.instance import InstanceModel
+from pointrend_deploy.parity.evaluator import need_evaluator
 from pointrend_deploy.run.rle import encode
 from scripts.demo_training.instance_scene import InstanceScene
 
@@ -97,8 +98,12 @@ def average_precision(truth: dict[str, Any], results: list[dict[str, Any]]) -> d
         ``box``, ``mask``, ``boundary`` (band of 0.02 of the diagonal), ``boundary_2px``, each a
         number, and ``mask_by_class``, ``boundary_by_class``: class name -> AP, NaN without a
         ground truth.
+
+    Raises:
+        DeployError: faster-coco-eval is not installed.
     """
-    from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-untyped]
+    need_evaluator()
+    from faster_coco_eval import COCO, COCOeval_faster
 
     image = truth["images"][0]
     narrow = NARROW_BAND_PX / math.hypot(image["height"], image["width"])
@@ -122,6 +127,7 @@ def average_precision(truth: dict[str, Any], results: list[dict[str, Any]]) -> d
             iou_type,
             boundary_dilation_ratio=band,
             boundary_cpu_count=1,
+            rle_iou_max_workers=1,
             print_function=_quietly,
         )
         evaluation.evaluate()
