@@ -2,17 +2,25 @@
 # Build the plugin library for the machine this runs on, and print its path.
 #
 #   scripts/build_plugins.sh [OUT]        OUT is build/plugins unless given
+#   scripts/build_plugins.sh --kernels [OUT]  the kernels with their C interface alone, no TensorRT headers:
+#                                         OUT/libpointrend_kernels.so, OUT is build/kernels unless given
 #   scripts/build_plugins.sh --headers    only print the folder of TensorRT's headers
 #
 # On a Jetson: its own nvcc, its own TensorRT headers, its own GPU only.
 # Elsewhere: TENSORRT_INCLUDE_DIR, or headers installed with the system, or those of the PyPI package
 # kernel-lens (TensorRT 10.14: enough to compile and check, and for any TensorRT 10 to load).
 # TENSORRT_INCLUDE_DIR, CUDA_ARCHITECTURES (87-real;90-real) and NVCC override what is found; STRICT=ON
-# makes warnings errors and shows the registers and shared memory of each kernel.
+# makes warnings errors and shows the registers and shared memory of each kernel. DOWNLOAD=OFF fails where
+# the headers would have to come from the package.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+library=pointrend_plugins
 out=${1:-$root/build/plugins}
+if [ "${1:-}" = --kernels ]; then
+  library=pointrend_kernels
+  out=${2:-$root/build/kernels}
+fi
 
 fail() {
   printf 'error: %s\nhint: %s\n' "$1" "$2" >&2
@@ -52,6 +60,9 @@ download_headers() {
   local cache=$root/build/tensorrt-headers-10.14
   local folder=kernel_lens/include/tensorrt
   if [ ! -f "$cache/$folder/NvInferRuntime.h" ]; then
+    if [ "${DOWNLOAD:-ON}" = OFF ]; then
+      fail "no TensorRT headers on this machine, and DOWNLOAD is OFF" "set TENSORRT_INCLUDE_DIR to the folder of NvInferRuntime.h"
+    fi
     local python=${PYTHON:-python3} part
     mkdir -p "$root/build"
     part=$(mktemp -d "$cache.XXXXXX")
@@ -93,10 +104,16 @@ if [ "${1:-}" = --headers ]; then
 fi
 command -v cmake >/dev/null || fail "cmake is not installed" "sudo apt install cmake, or pip install cmake"
 nvcc=$(find_nvcc)
-headers=$(find_headers)
+if [ "$library" = pointrend_kernels ]; then
+  headers=none
+  options=(-DPOINTREND_KERNELS_ONLY=ON)
+else
+  headers=$(find_headers)
+  options=(-DPOINTREND_KERNELS_ONLY=OFF -DTENSORRT_INCLUDE_DIR="$headers")
+fi
 architectures=$(find_architectures "$nvcc")
 printf 'nvcc %s\nheaders %s\narchitectures %s\n' "$nvcc" "$headers" "$architectures" >&2
-cmake -S "$root/plugins" -B "$out" -DCMAKE_CUDA_COMPILER="$nvcc" -DTENSORRT_INCLUDE_DIR="$headers" \
+cmake -S "$root/plugins" -B "$out" -DCMAKE_CUDA_COMPILER="$nvcc" "${options[@]}" \
   -DCMAKE_CUDA_ARCHITECTURES="$architectures" -DPOINTREND_STRICT="${STRICT:-OFF}" >&2
 cmake --build "$out" --parallel "${JOBS:-2}" >&2
-echo "$out/libpointrend_plugins.so"
+echo "$out/lib$library.so"

@@ -1,0 +1,144 @@
+"""The kernels called with torch tensors through their C interface (plugins/include).
+
+The library may be that of a GPU, or the emulator's, whose tensors are on the CPU. Outputs and
+workspaces are the caller's, so that a call can be timed and captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_TYPES = {torch.float32: 0, torch.float16: 1}
+_CHANNELS_LAST = 2
+
+
+class Launchers:
+    """A library of kernels. An error of a launcher is raised as RuntimeError."""
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        pointer, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_size_t
+        library.pointrend_sample.argtypes = [
+            *(pointer, ctypes.c_int, pointer, pointer, *[number] * 5, pointer)
+        ]
+        library.pointrend_uncertain_workspace.argtypes = [number] * 2
+        library.pointrend_uncertain_workspace.restype = size
+        library.pointrend_uncertain.argtypes = [
+            *(pointer, pointer, *[number] * 3, pointer, size, pointer)
+        ]
+        library.pointrend_roi_align.argtypes = [
+            *(pointer, pointer, ctypes.c_int, pointer, *[number] * 3, pointer, pointer),
+            *(number, number, number, pointer),
+        ]
+        library.pointrend_nms_workspace.argtypes = [number] * 3
+        library.pointrend_nms_workspace.restype = size
+        library.pointrend_nms.argtypes = [
+            *([pointer] * 4 + [number] * 4),
+            *(ctypes.c_float, ctypes.c_float, pointer, size, pointer),
+        ]
+        library.pointrend_error_string.restype = ctypes.c_char_p
+        self.library = library
+
+    def check(self, error: int) -> None:
+        """Raise what a launcher returned."""
+        if error:
+            text: bytes = self.library.pointrend_error_string(error)
+            raise RuntimeError(text.decode())
+
+    def sample(self, features: Tensor, points: Tensor, out: Tensor) -> None:
+        """(N, C, H, W) at points (N, P, 2) float32 -> out (N, C, P) of the features' type."""
+        n, c, h, w = features.shape
+        pointers = (_at(features), _TYPES[features.dtype], _at(points), _at(out))
+        shape = (n, c, h, w, points.shape[1])
+        self.check(self.library.pointrend_sample(*pointers, *shape, stream_of(out)))
+
+    def sample_channels_last(self, features: Tensor, points: Tensor, out: Tensor) -> None:
+        """The same of features :func:`channels_last` made; out is (N, C, P) float16."""
+        n, h, w, _ = features.shape
+        pointers = (_at(features), _CHANNELS_LAST, _at(points), _at(out))
+        shape = (n, out.shape[1], h, w, points.shape[1])
+        self.check(self.library.pointrend_sample(*pointers, *shape, stream_of(out)))
+
+    def uncertain_workspace(self, n: int, length: int, device: torch.device) -> Tensor:
+        """A workspace for :meth:`uncertain`."""
+        return _workspace(self.library.pointrend_uncertain_workspace(n, length), device)
+
+    def uncertain(self, uncertainty: Tensor, out: Tensor, workspace: Tensor) -> None:
+        """The k highest of each row of (N, L) float32 -> out (N, k) int64, ascending."""
+        shape = (*uncertainty.shape, out.shape[1])
+        room = (_at(workspace), workspace.numel())
+        pointers = (_at(uncertainty), _at(out))
+        self.check(self.library.pointrend_uncertain(*pointers, *shape, *room, stream_of(out)))
+
+    def roi_align(
+        self, boxes: Tensor, features: Sequence[Tensor], first_level: int, out: Tensor
+    ) -> None:
+        """Boxes (N, R, 4) on one to four maps (N, C, h, w) -> out (N * R, C, side, side)."""
+        n, r, _ = boxes.shape
+        levels, side = len(features), out.shape[2]
+        addresses = (ctypes.c_void_p * levels)(*(_at(each) for each in features))
+        heights = (ctypes.c_int32 * levels)(*(each.shape[2] for each in features))
+        widths = (ctypes.c_int32 * levels)(*(each.shape[3] for each in features))
+        inputs = (_at(boxes), addresses, _TYPES[out.dtype], _at(out))
+        shape = (n, r, out.shape[1], heights, widths, first_level, levels, side)
+        self.check(self.library.pointrend_roi_align(*inputs, *shape, stream_of(out)))
+
+    def nms_workspace(self, n: int, groups: int, length: int, device: torch.device) -> Tensor:
+        """A workspace for :meth:`nms`."""
+        return _workspace(self.library.pointrend_nms_workspace(n, groups, length), device)
+
+    def nms(
+        self,
+        boxes: Tensor,
+        scores: Tensor,
+        out: tuple[Tensor, Tensor],
+        thresholds: tuple[float, float],
+        workspace: Tensor,
+    ) -> None:
+        """(N, G, L, 4) and (N, G, L) -> out: indices (N, k) and count (N,), int64.
+
+        ``thresholds`` are those of the IoU and of the score.
+        """
+        indices, count = out
+        pointers = (_at(boxes), _at(scores), _at(indices), _at(count))
+        shape = (*scores.shape, indices.shape[1])
+        room = (_at(workspace), workspace.numel())
+        self.check(
+            self.library.pointrend_nms(*pointers, *shape, *thresholds, *room, stream_of(indices))
+        )
+
+
+def channels_last(features: Tensor) -> Tensor:
+    """(N, C, H, W) float16 -> (N, H, W, C rounded up to a multiple of 8), filled up with NaN."""
+    n, c, h, w = features.shape
+    last = features.new_full((n, h, w, -(-c // 8) * 8), torch.nan)
+    last[..., :c] = features.permute(0, 2, 3, 1)
+    return last
+
+
+def stream_of(tensor: Tensor) -> int | None:
+    """The current stream of a tensor's device."""
+    if not tensor.is_cuda:
+        return None
+    stream: int = torch.cuda.current_stream(tensor.device).cuda_stream
+    return stream
+
+
+def _at(tensor: Tensor) -> int:
+    if not tensor.is_contiguous():
+        raise ValueError(f"a tensor of shape {tuple(tensor.shape)} is not contiguous")
+    return tensor.data_ptr()
+
+
+def _workspace(size: int, device: torch.device) -> Tensor:
+    """So many bytes at a 256-byte aligned address, full of other numbers."""
+    if size == 0:
+        raise RuntimeError("no workspace for these sizes: an argument is outside its range")
+    room = torch.full((size + 256,), 0xA5, dtype=torch.uint8, device=device)
+    skip = -room.data_ptr() % 256
+    return room[skip : skip + size]
