@@ -22,7 +22,7 @@ def features(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def mixed_points(n: int, count: int, height: int, width: int, seed: int) -> Tensor:
-    """Points (N, P, 2): most inside, some about the map, some at centres, edges, far and nowhere."""
+    """Points (N, P, 2): most inside, some beside the map, at centres, edges, nowhere."""
     random = generator(seed)
     size = torch.tensor([width, height])
     inside = torch.rand((n, count, 2), generator=random)

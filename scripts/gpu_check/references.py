@@ -19,8 +19,8 @@ CLOSE = 1e-5
 """Max abs of features in [-1, 1]: float32 sums in another order."""
 
 POSITION = 2.0**-23
-"""Of a map's longer side: the step of a float32 position of at most that. Features in [-1, 1] change
-by up to 4 a cell, 2 along each axis."""
+"""Of a map's longer side: the step of a float32 position of at most that. Features in [-1, 1]
+change by up to 4 a cell, 2 along each axis."""
 
 
 def sampled(features: Tensor, points: Tensor) -> Tensor:

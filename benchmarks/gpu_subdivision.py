@@ -1,0 +1,139 @@
+"""The whole subdivision stage on a GPU: with our kernels against detectron2's form.
+
+    POINTREND_KERNELS=libpointrend_kernels.so python benchmarks/gpu_subdivision.py [--runs 30]
+
+Ours is the deployable graph's form with the kernels in it, its other ops compiled by torch.compile
+as a builder of engines would fuse them, and captured in a CUDA graph. detectron2's form is timed
+eager, compiled, and compiled and captured. FP32, TF32 off. No engine of TensorRT is timed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from gpu_forms import instance, kernels, semantic
+from gpu_timing import Timer, captured
+from instance_graphs import Sizes as InstanceSizes
+from subdivision_graphs import Sizes
+
+from scripts.gpu_check.launchers import Launchers
+from scripts.gpu_check.parts import KERNELS, give, leave_out
+
+AIMS = {"eager": 10.0, "compiled": 3.0}
+AGREEMENT = 0.999
+"""Least share of equal labels, or of equal signs of mask logits: points at a near tie may swap."""
+
+
+def agreement(found: Tensor, expected: Tensor) -> float:
+    """Share of equal labels where one side has labels (N, H, W), else of equal signs."""
+    if found.dim() != expected.dim() and not found.is_floating_point():
+        expected = expected.argmax(dim=1)
+        return float((found == expected).double().mean())
+    return float(((found.reshape(-1) > 0) == (expected.reshape(-1) > 0)).double().mean())
+
+
+def measure(
+    forms: dict[str, nn.Module], given: tuple[Tensor, ...], timer: Timer, lib: Launchers
+) -> dict[str, Any]:
+    """Times of every form, in microseconds, and whether the forms agree."""
+    result: dict[str, Any] = {}
+    theirs, ours = forms["detectron2"].cuda(), forms["ours"].cuda()
+    on_gpu = [each.cuda() for each in given]
+    expected = theirs(*on_gpu)
+    result["detectron2 eager"] = timer(lambda: theirs(*on_gpu)).as_json()
+    with kernels(lib):
+        result["agreement"] = agreement(ours(*on_gpu), expected)
+        result["ours eager"] = timer(lambda: ours(*on_gpu)).as_json()
+        compiled_ours = torch.compile(ours, dynamic=False)
+        result["agreement compiled"] = agreement(compiled_ours(*on_gpu), expected)
+        _time_compiled(result, "ours", lambda: compiled_ours(*on_gpu), timer)
+    compiled_theirs = torch.compile(theirs, dynamic=False)
+    _time_compiled(result, "detectron2", lambda: compiled_theirs(*on_gpu), timer)
+    return {**result, **ratios(result)}
+
+
+def _time_compiled(
+    result: dict[str, Any], name: str, call: Callable[[], object], timer: Timer
+) -> None:
+    for _ in range(3):
+        call()
+    torch.cuda.synchronize()
+    result[f"{name} compiled"] = timer(call).as_json()
+    try:
+        graph = captured(call)
+    except RuntimeError as error:
+        result[f"{name} captured"] = {"left_out": str(error).splitlines()[0]}
+        torch.cuda.synchronize()
+        return
+    result[f"{name} captured"] = timer(graph.replay).as_json()
+
+
+def ratios(result: dict[str, Any]) -> dict[str, Any]:
+    """Times of detectron2's forms over the best of ours."""
+
+    def best(*names: str) -> float:
+        times = [result[name].get("cold_us") for name in names if name in result]
+        return min(time for time in times if time is not None)
+
+    ours = best("ours eager", "ours compiled", "ours captured")
+    return {
+        "ours_us": ours,
+        "eager": best("detectron2 eager") / ours,
+        "compiled": best("detectron2 compiled") / ours,
+        "compiled_and_captured": best("detectron2 compiled", "detectron2 captured") / ours,
+    }
+
+
+def summary(name: str, result: dict[str, Any]) -> list[str]:
+    """Lines of one problem."""
+    lines = [f"{name}: ours {result['ours_us']:.0f} us, agreement {result['agreement']:.6f}"]
+    for aim, wanted in AIMS.items():
+        state = "met" if result[aim] >= wanted else "missed"
+        lines.append(f"aim {name} over {aim}: {result[aim]:.2f} of {wanted}, {state}")
+    over = result["compiled_and_captured"]
+    lines.append(f"{name} over detectron2's form compiled and captured: {over:.2f}")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line; 1 where the forms do not agree."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=30)
+    asked = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        return leave_out("no NVIDIA GPU, or a torch without CUDA")
+    if KERNELS not in os.environ:
+        return leave_out(f"{KERNELS} names no library: scripts/build_plugins.sh --kernels")
+    lib, timer = Launchers(Path(os.environ[KERNELS])), Timer(asked.runs, together=3)
+    problems: dict[str, tuple[dict[str, nn.Module], tuple[Tensor, ...]]] = {
+        "semantic 1024x2048, 19 classes, 2 x 8192 points": semantic(Sizes()),
+        "instance, 100 RoIs": instance(InstanceSizes(rois=100, rois_at_once=100)),
+    }
+    torch.set_default_device("cuda")  # the forms make constants on it
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    result: dict[str, Any] = {"problems": {}, "summary": []}
+    agrees = True
+    with torch.no_grad():
+        for name, (forms, given) in problems.items():
+            found = measure(forms, given, timer, lib)
+            result["problems"][name] = found
+            result["summary"] += summary(name, found)
+            agrees = agrees and min(found["agreement"], found["agreement compiled"]) >= AGREEMENT
+            give(result if agrees else {**result, "reason": f"{name}: the forms do not agree"})
+    return 0 if agrees else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
