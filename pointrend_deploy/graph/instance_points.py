@@ -162,7 +162,7 @@ class InstancePointHead(nn.Module):
                 x = x + each
             inputs, added = [F.relu(x)], []
         own, _ = weights[-1]
-        rows: Tensor = torch.unflatten(inputs[0], 0, (-1, beside.shape[2]))
+        rows = inputs[0].reshape(-1, beside.shape[2], inputs[0].shape[1])
         return rows @ own
 
     def last(self, beside: Tensor, weights: list[tuple[Tensor, Tensor]]) -> Tensor:
