@@ -83,8 +83,8 @@ def ratios(result: dict[str, Any]) -> dict[str, Any]:
     """Times of detectron2's forms over the best of ours."""
 
     def best(*names: str) -> float:
-        times = [result[name].get("cold_us") for name in names if name in result]
-        return min(time for time in times if time is not None)
+        found = [result[name] for name in names if "cold_us" in result.get(name, {})]
+        return min(float(each["cold_us"]) for each in found)
 
     ours = best("ours eager", "ours compiled", "ours captured")
     return {

@@ -74,15 +74,16 @@ def boxes_inside(n: int, count: int, height: int, width: int, seed: int) -> Tens
 
 def odd_boxes(height: int, width: int) -> Tensor:
     """Boxes (1, R, 4): no area, outside, across an edge, at a level's limit, not finite."""
-    rows = [
-        *([10, 10, 10, 40], [10, 10, 40, 10], [0, 0, 0, 0], [5, 5, 5, 5]),
-        *([-50, -40, 30, 20], [width - 20, height - 30, width + 61, height + 47]),
-        *([-300, -300, -200, -200], [2 * width, 0, 2 * width + 64, 64]),
-        *([0, 0, width, height], [-width, -height, 2 * width, 2 * height]),
-        *([0, 0, side, side] for side in (56, 112, 224, 448, 1, 0.25)),
-        *([NAN, 0, 10, 10], [0, 0, INF, 10], [-INF, 0, 10, 10], [0, NAN, NAN, 10]),
-    ]
-    return torch.tensor([[float(v) for v in row] for row in rows]).unsqueeze(0)
+    h, w = float(height), float(width)
+    text = f"""
+        10 10 10 40, 10 10 40 10, 0 0 0 0, 5 5 5 5,
+        -50 -40 30 20, {w - 20} {h - 30} {w + 61} {h + 47},
+        -300 -300 -200 -200, {2 * w} 0 {2 * w + 64} 64,
+        0 0 {w} {h}, {-w} {-h} {2 * w} {2 * h},
+        0 0 56 56, 0 0 112 112, 0 0 224 224, 0 0 448 448, 0 0 1 1, 0 0 0.25 0.25,
+        nan 0 10 10, 0 0 inf 10, -inf 0 10 10, 0 nan nan 10
+    """
+    return torch.tensor([[[float(v) for v in row.split()] for row in text.split(",")]])
 
 
 def crowd(n: int, groups: int, length: int, seed: int) -> Tensor:

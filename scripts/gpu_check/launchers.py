@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,24 +24,20 @@ class Launchers:
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
         pointer, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_size_t
-        library.pointrend_sample.argtypes = [
-            *(pointer, ctypes.c_int, pointer, pointer, *[number] * 5, pointer)
-        ]
-        library.pointrend_uncertain_workspace.argtypes = [number] * 2
+        kind, real = ctypes.c_int, ctypes.c_float
+        numbers: list[Any] = [number] * 5
+        pointers: list[Any] = [pointer] * 4
+        library.pointrend_sample.argtypes = [pointer, kind, pointer, pointer, *numbers, pointer]
+        library.pointrend_uncertain_workspace.argtypes = numbers[:2]
         library.pointrend_uncertain_workspace.restype = size
-        library.pointrend_uncertain.argtypes = [
-            *(pointer, pointer, *[number] * 3, pointer, size, pointer)
-        ]
-        library.pointrend_roi_align.argtypes = [
-            *(pointer, pointer, ctypes.c_int, pointer, *[number] * 3, pointer, pointer),
-            *(number, number, number, pointer),
-        ]
-        library.pointrend_nms_workspace.argtypes = [number] * 3
+        room: list[Any] = [pointer, size, pointer]  # and the stream
+        library.pointrend_uncertain.argtypes = [pointer, pointer, *numbers[:3], *room]
+        maps: list[Any] = [pointer, pointer, kind, pointer]
+        sizes: list[Any] = [pointer, pointer, *numbers[:3], pointer]
+        library.pointrend_roi_align.argtypes = [*maps, *numbers[:3], *sizes]
+        library.pointrend_nms_workspace.argtypes = numbers[:3]
         library.pointrend_nms_workspace.restype = size
-        library.pointrend_nms.argtypes = [
-            *([pointer] * 4 + [number] * 4),
-            *(ctypes.c_float, ctypes.c_float, pointer, size, pointer),
-        ]
+        library.pointrend_nms.argtypes = [*pointers, *numbers[:4], real, real, *room]
         library.pointrend_error_string.restype = ctypes.c_char_p
         self.library = library
 

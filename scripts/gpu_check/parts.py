@@ -46,8 +46,8 @@ PARTS: Final = (
     Part("build", ("-m", "scripts.gpu_check.build"), 110, needs_kernels=False),
     Part("tests", ("-m", "scripts.gpu_check.tests"), 110),
     Part("kernels", ("benchmarks/gpu_kernels.py",), 70),
-    Part("subdivision", ("benchmarks/gpu_subdivision.py",), 130),
-    Part("sanitizer", ("-m", "scripts.gpu_check.sanitizer"), 70),
+    Part("subdivision", ("benchmarks/gpu_subdivision.py",), 170),
+    Part("sanitizer", ("-m", "scripts.gpu_check.sanitizer"), 135),
     Part("engine", ("-m", "scripts.gpu_check.engine"), 110, needs_kernels=False),
 )
 

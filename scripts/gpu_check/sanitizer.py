@@ -16,6 +16,13 @@ UNFIT = "Device not supported"
 """What the sanitizer says of a GPU it cannot watch."""
 
 
+LIMIT_S = 42
+"""Of each run."""
+
+ENDED = -1000
+"""The code of a run that was ended at the limit: no signal's."""
+
+
 @dataclass(frozen=True)
 class Watched:
     """A run under the sanitizer: how it ended, what it wrote, and the errors it counted."""
@@ -30,7 +37,7 @@ class Watched:
         return sum(map(int, found)) if found else None
 
 
-def watch(tool: str, library: str, *words: str, limit_s: float = 60) -> Watched:
+def watch(tool: str, library: str, *words: str, limit_s: float) -> Watched:
     """Run small_run under one of the sanitizer's tools; only this project's kernels are watched."""
     command = [
         *("compute-sanitizer", "--tool", tool, _kernel_option(), "kns=pointrend"),
@@ -52,7 +59,7 @@ def watch(tool: str, library: str, *words: str, limit_s: float = 60) -> Watched:
         )
     except subprocess.TimeoutExpired as error:
         text = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else ""
-        return Watched(-1, f"{text}\nran past {limit_s:.0f} s")
+        return Watched(ENDED, f"{text}\nran past {limit_s:.0f} s")
     return Watched(done.returncode, done.stdout)
 
 
@@ -79,20 +86,25 @@ def main() -> int:
         return leave_out("compute-sanitizer is not installed")
     library = os.environ[KERNELS]
     result: dict[str, Any] = {}
-    plan = (("planted", "memcheck", ("beyond",)), ("memcheck", "memcheck", ()))
     good = True
-    for name, tool, words in (*plan, ("racecheck", "racecheck", ())):
-        run = watch(tool, library, *words, limit_s=30)
+    for name, tool, words in (
+        ("memcheck", "memcheck", ()),
+        ("planted error", "memcheck", ("beyond",)),
+        ("racecheck", "racecheck", ()),
+    ):
+        run = watch(tool, library, *words, limit_s=LIMIT_S)
         print(f"== {name}\n{run.text}")
         if UNFIT in run.text:
-            return leave_out(f"compute-sanitizer: {UNFIT}")
-        if name == "racecheck" and run.code == -1:
-            result[name] = "left out: not quick here"
+            return leave_out(f"compute-sanitizer: {UNFIT}", **result)
+        if run.code == ENDED:
+            result[name] = f"left out: not done in {LIMIT_S} s"
             continue
-        passed = noticed(run) if name == "planted" else clean(run)
+        passed = noticed(run) if words else clean(run)
         result[name] = {"passed": passed, "errors": run.errors}
         good = good and passed
         give({**result, "summary": [f"{key}: {value}" for key, value in result.items()]})
+    if isinstance(result["memcheck"], str):
+        return leave_out(f"memcheck: {result['memcheck']}", **result)
     return 0 if good else 1
 
 
