@@ -51,32 +51,34 @@ def measure(
     theirs, ours = forms["detectron2"].cuda(), forms["ours"].cuda()
     on_gpu = [each.cuda() for each in given]
     expected = theirs(*on_gpu)
-    result["detectron2 eager"] = timer(lambda: theirs(*on_gpu)).as_json()
-    with kernels(lib):
-        result["agreement"] = agreement(ours(*on_gpu), expected)
-        result["ours eager"] = timer(lambda: ours(*on_gpu)).as_json()
-        compiled_ours = torch.compile(ours, dynamic=False)
-        result["agreement compiled"] = agreement(compiled_ours(*on_gpu), expected)
-        _time_compiled(result, "ours", lambda: compiled_ours(*on_gpu), timer)
     compiled_theirs = torch.compile(theirs, dynamic=False)
-    _time_compiled(result, "detectron2", lambda: compiled_theirs(*on_gpu), timer)
+    calls: dict[str, Callable[[], object]] = {
+        "detectron2 eager": lambda: theirs(*on_gpu),
+        "detectron2 compiled": lambda: compiled_theirs(*on_gpu),
+    }
+    for name, call in calls.items():
+        result[name] = timer(call, capture=False).as_json()
+    with kernels(lib):
+        compiled_ours = torch.compile(ours, dynamic=False)
+        result["agreement"] = agreement(ours(*on_gpu), expected)
+        result["agreement compiled"] = agreement(compiled_ours(*on_gpu), expected)
+        calls["ours eager"] = lambda: ours(*on_gpu)
+        calls["ours compiled"] = lambda: compiled_ours(*on_gpu)
+        for name in ("ours eager", "ours compiled"):
+            result[name] = timer(calls[name], capture=False).as_json()
+        # Last: a capture that fails may leave torch's allocator in its state.
+        result["ours captured"] = _captured_times(calls["ours compiled"], timer)
+    result["detectron2 captured"] = _captured_times(calls["detectron2 compiled"], timer)
     return {**result, **ratios(result)}
 
 
-def _time_compiled(
-    result: dict[str, Any], name: str, call: Callable[[], object], timer: Timer
-) -> None:
-    for _ in range(3):
-        call()
-    torch.cuda.synchronize()
-    result[f"{name} compiled"] = timer(call).as_json()
+def _captured_times(call: Callable[[], object], timer: Timer) -> dict[str, Any]:
     try:
         graph = captured(call)
     except RuntimeError as error:
-        result[f"{name} captured"] = {"left_out": str(error).splitlines()[0]}
         torch.cuda.synchronize()
-        return
-    result[f"{name} captured"] = timer(graph.replay).as_json()
+        return {"left_out": str(error).splitlines()[0]}
+    return timer(graph.replay, capture=False).as_json()
 
 
 def ratios(result: dict[str, Any]) -> dict[str, Any]:

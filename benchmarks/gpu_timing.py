@@ -17,9 +17,9 @@ class Times:
     Attributes:
         cold_us: median, with the inputs out of the L2 cache.
         cold_quartiles_us: around it.
-        warm_us: median of calls one after the other, replayed from a CUDA graph.
+        warm_us: median of calls one after the other.
         runs: of the cold ones.
-        graph: whether the calls could be captured; else they were launched one by one.
+        graph: whether the warm calls came from a graph; else they were launched one by one.
     """
 
     cold_us: float
@@ -50,13 +50,13 @@ class Timer:
         size = min(2**30, free // 8)
         self._scratch = torch.empty(size // 4, dtype=torch.int32, device="cuda")
 
-    def __call__(self, call: Callable[[], object]) -> Times:
-        """Time one call, cold and warm."""
+    def __call__(self, call: Callable[[], object], capture: bool = True) -> Times:
+        """Time one call, cold and warm; ``capture`` where it may be captured in a CUDA graph."""
         for _ in range(self.warm_up):
             call()
         torch.cuda.synchronize()
         cold = self._events(call, self._scratch.zero_)
-        replay, graph = self._repeated(call)
+        replay, graph = self._repeated(call, capture)
         warm = statistics.median(self._events(replay, None)) / self.together
         low, middle, high = statistics.quantiles(cold, n=4)
         return Times(middle, (low, high), warm, self.runs, graph)
@@ -76,17 +76,16 @@ class Timer:
         torch.cuda.synchronize()
         return [start.elapsed_time(end) * 1e3 for start, end in pairs]
 
-    def _repeated(self, call: Callable[[], object]) -> tuple[Callable[[], object], bool]:
+    def _repeated(
+        self, call: Callable[[], object], capture: bool
+    ) -> tuple[Callable[[], object], bool]:
         def several() -> None:
             for _ in range(self.together):
                 call()
 
-        try:
-            graph = captured(several)
-        except RuntimeError as error:
-            print(f"not captured: {str(error).splitlines()[0]}")
-            torch.cuda.synchronize()
+        if not capture:
             return several, False
+        graph = captured(several)
         graph.replay()
         torch.cuda.synchronize()
         return graph.replay, True

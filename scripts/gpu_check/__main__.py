@@ -12,9 +12,10 @@ from typing import Any
 
 from pointrend_deploy import atomic
 from scripts.gpu_check.machine import Facts, facts
-from scripts.gpu_check.parts import KERNELS, PARTS, ROOT, Outcome, run_part
+from scripts.gpu_check.parts import KERNELS, PARTS, ROOT, WORK, Outcome, run_part
 
 FAILED, NO_GPU = 3, 4
+KERNELS_LIBRARY = WORK / "kernels" / "libpointrend_kernels.so"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("hint: run this where nvidia-smi lists a GPU", file=sys.stderr)
         return NO_GPU
     print(f"{gpu.name}, sm_{gpu.capability}, driver {machine['driver']}", file=sys.stderr)
+    if "build" in given.parts:
+        KERNELS_LIBRARY.unlink(missing_ok=True)  # not that of an earlier build
     outcomes: dict[str, Outcome] = {}
     for part in PARTS:
         if part.name not in given.parts:
@@ -60,12 +63,11 @@ def _parts(text: str) -> list[str]:
 
 def _run(out: Path, name: str, seconds_left: float) -> Outcome:
     (part,) = [part for part in PARTS if part.name == name]
-    work = ROOT / "build" / "gpu_check_work"
-    work.mkdir(parents=True, exist_ok=True)
-    library = work / "kernels" / "libpointrend_kernels.so"
-    if part.needs_kernels and not library.is_file():
+    WORK.mkdir(parents=True, exist_ok=True)
+    if part.needs_kernels and not KERNELS_LIBRARY.is_file():
         return Outcome("failed", 0.0, "the library of kernels was not built")
-    return run_part(part, out / f"{name}.log", work, seconds_left, **{KERNELS: str(library)})
+    library = {KERNELS: str(KERNELS_LIBRARY)}
+    return run_part(part, out / f"{name}.log", WORK, seconds_left, **library)
 
 
 def _record(

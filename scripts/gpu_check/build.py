@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pointrend_deploy.engine.gpu import first_gpu
-from scripts.gpu_check.parts import ROOT, give
+from scripts.gpu_check.parts import ROOT, WORK, give
 
 SCRIPT = ROOT / "scripts" / "build_plugins.sh"
-WORK = ROOT / "build" / "gpu_check_work"
 
 
 def build(capability: int, work: Path) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from PIL import Image
 
 from pointrend_deploy.engine.flavour import Flavour, installed
 from pointrend_deploy.engine.gpu import first_gpu
-from scripts.gpu_check.parts import ROOT, give, leave_out
+from scripts.gpu_check.parts import ROOT, WORK, give, leave_out
 
-WORK = ROOT / "build" / "gpu_check_work"
 PLUGINS = WORK / "plugins" / "libpointrend_plugins.so"
 LABELS = 0.9998
 """Least share of equal labels, as of the parity gates."""

@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+WORK: Final = ROOT / "build" / "gpu_check_work"
+"""What is built, and every part's own result."""
+
 LEFT_OUT: Final = 5
 RESULT: Final = "POINTREND_PART"
 KERNELS: Final = "POINTREND_KERNELS"
