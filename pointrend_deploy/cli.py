@@ -35,6 +35,10 @@ WeightsFile = Annotated[
     typer.Option(help="Weights of a bundle exported with --no-weights (checked by hash)."),
 ]
 
+EngineName = Annotated[
+    str | None, typer.Option(help="Folder under engines/, where several fit this machine.")
+]
+
 
 def parse_size(text: str) -> tuple[int, int]:
     """``"1024x2048"`` -> (1024, 2048): height, then width."""
@@ -118,9 +122,7 @@ def run(
     runner: Annotated[
         Literal["auto", "onnx", "torch", "tensorrt"], typer.Option(help="What runs the model.")
     ] = "auto",
-    engine: Annotated[
-        str | None, typer.Option(help="Folder under engines/, where several fit this machine.")
-    ] = None,
+    engine: EngineName = None,
     weights: WeightsFile = None,
     draw_above: Annotated[
         float | None,
@@ -151,8 +153,9 @@ def compare(
         typer.Option(help="Instances: COCO annotations; adds box, mask and boundary AP."),
     ] = None,
     runner: Annotated[
-        Literal["onnx"], typer.Option(help="The side compared with PyTorch.")
+        Literal["onnx", "tensorrt"], typer.Option(help="The side compared with PyTorch.")
     ] = "onnx",
+    engine: EngineName = None,
     weights: WeightsFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the record and the report, not the bundle.")
@@ -162,7 +165,14 @@ def compare(
     from pointrend_deploy.verbs.compare import compare_bundle, record
 
     result = compare_bundle(
-        bundle, images, labels=labels, coco=coco, runner=runner, weights=weights, out=out
+        bundle,
+        images,
+        labels=labels,
+        coco=coco,
+        runner=runner,
+        engine=engine,
+        weights=weights,
+        out=out,
     )
     print(result.summary(out))
     try:

@@ -66,7 +66,7 @@ def _what(run: Run) -> str:
 
 def runner_name(name: str) -> str:
     """A runner as a reader knows it."""
-    return {"onnx": "ONNX Runtime", "torch": "PyTorch"}.get(name, name)
+    return {"onnx": "ONNX Runtime", "torch": "PyTorch", "tensorrt": "TensorRT"}.get(name, name)
 
 
 def _pictures(run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -25,6 +25,8 @@ from pointrend_deploy.verbs.compare_instances import compare_instance_bundle
 from pointrend_deploy.verbs.compare_table import GALLERY_PICTURES, table
 from pointrend_deploy.verbs.export import installed_versions
 from pointrend_deploy.verbs.report import encode_gallery
+
+CandidateName = Literal["onnx", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def compare_bundle(
     *,
     labels: str | Path | None = None,
     coco: str | Path | None = None,
-    runner: Literal["onnx"] = "onnx",
+    runner: CandidateName = "onnx",
+    engine: str | None = None,
     weights: str | Path | None = None,
     out: str | Path | None = None,
 ) -> CompareResult:
@@ -62,7 +65,8 @@ def compare_bundle(
         labels: of a semantic bundle ground-truth label maps by the same stems, or a Cityscapes
             gtFine folder; of an instance bundle a gtFine folder with instance ids.
         coco: of an instance bundle a COCO annotation file; only its pictures are compared.
-        runner: the side compared with PyTorch.
+        runner: the side compared with PyTorch: ONNX Runtime, or an engine of the bundle.
+        engine: the engine's folder under ``engines/``; None for the only one that fits.
         weights: for a bundle exported without them.
         out: the folder :func:`record` will be given, so that one that cannot be written to is
             refused before the work.
@@ -71,8 +75,10 @@ def compare_bundle(
         DeployError: the bundle, the pictures or the truth cannot be used, or nothing can be
             written where the record will go.
     """
-    if runner != "onnx":
-        raise UsageError(f"{runner} is not a side to compare with PyTorch", "use --runner onnx")
+    if runner not in get_args(CandidateName):
+        raise UsageError(
+            f"{runner} is not a side to compare with PyTorch", "use --runner onnx or tensorrt"
+        )
     if labels is not None and coco is not None:
         raise UsageError("--labels and --coco are two truths", "give one of them")
     bars = Bars()
@@ -81,7 +87,16 @@ def compare_bundle(
         results.of_bundle(opened)  # a damaged record is said before the work, not after it
         _refuse_unwritable(Path(bundle if out is None else out), out is None)
     if opened.manifest.recipe.task == "instance":
-        run, gallery = compare_instance_bundle(opened, images, labels, coco, runner, weights, bars)
+        run, gallery = compare_instance_bundle(
+            opened,
+            images,
+            labels,
+            coco,
+            runner,
+            engine,
+            weights,
+            bars,
+        )
         return CompareResult(opened, run, tuple(gallery))
     if coco is not None:
         raise UsageError(
@@ -91,7 +106,7 @@ def compare_bundle(
     with bars.step("opening both runners"):
         found = pairs(images, labels)
         reference = TorchRunner(opened, weights)
-        candidate = open_runner(opened, runner)
+        candidate = open_runner(opened, runner, engine=engine)
     with progress_bar("comparing") as tell:
         run = compare(
             candidate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy.typing as npt
 
@@ -22,7 +22,7 @@ from pointrend_deploy.parity.instance_picture import ToCompare
 from pointrend_deploy.parity.instance_verify import PictureReference
 from pointrend_deploy.parity.results import Run
 from pointrend_deploy.progress import Bars, progress_bar
-from pointrend_deploy.run.runner import open_runner
+from pointrend_deploy.run.runner import RunnerName, open_runner
 from pointrend_deploy.verbs.compare_table import GALLERY_PICTURES
 from pointrend_deploy.verbs.export import installed_versions
 
@@ -34,7 +34,8 @@ def compare_instance_bundle(
     images: str | Path,
     labels: str | Path | None,
     coco: str | Path | None,
-    runner: Literal["onnx"],
+    runner: RunnerName,
+    engine: str | None,
     weights: str | Path | None,
     bars: Bars,
 ) -> tuple[Run, list[GalleryItem]]:
@@ -51,7 +52,7 @@ def compare_instance_bundle(
         pictures = [ToCompare(each.name, each.picture) for each in pairs(images)]
     with bars.step("opening both runners"):
         reference = _reference(bundle, weights)
-        candidate = open_runner(bundle, runner)
+        candidate = open_runner(bundle, runner, engine=engine)
     gallery = Gallery(recipe, GALLERY_PICTURES, truth)
     with progress_bar("comparing") as tell:
         run = compare_instances(

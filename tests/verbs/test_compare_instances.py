@@ -68,7 +68,7 @@ def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answering:
         monkeypatch.setattr(
             compare_instances,
             "open_runner",
-            lambda bundle, name: Sides(bundle.manifest, mistake),
+            lambda bundle, name, engine: Sides(bundle.manifest, mistake),
         )
         return folder
 
