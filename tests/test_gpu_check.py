@@ -19,7 +19,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pointrend_deploy.engine.gpu import first_gpu
+from pointrend_deploy.engine.gpu import Gpu, first_gpu
+from scripts.gpu_check import __main__ as program
 from scripts.gpu_check import inputs, references
 from scripts.gpu_check.cases import CASES, SMALL_CASES
 from scripts.gpu_check.engine import StepError
@@ -161,6 +162,43 @@ def test_a_part_that_hangs_is_ended_and_keeps_its_result(tmp_path: Path) -> None
 def test_no_time_left_is_a_failure(tmp_path: Path) -> None:
     part = Part("test", ("-c", "pass"), 60.0)
     assert run_part(part, tmp_path / "log", tmp_path, 1.0).state == "timed out"
+
+
+@pytest.mark.parametrize(
+    "code, ends_with, state", [(0, 0, "passed"), (5, 0, "passed"), (1, 3, "failed")]
+)
+def test_one_failing_part_fails_the_whole_and_not_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, ends_with: int, state: str
+) -> None:
+    """With a GPU that is only said to be there."""
+    script = f"{GIVE} give({{'reason': '', 'summary': ['a line']}}); sys.exit({code})"
+    parts = [Part(name, ("-c", script), 30.0, needs_kernels=False) for name in ("one", "two")]
+    parts.append(Part("three", ("-c", f"{GIVE} give({{'value': 3}})"), 30.0, needs_kernels=False))
+    for name, value in {
+        "facts": lambda: (Gpu("pretended", 90), {"driver": None}),
+        "PARTS": parts,
+        "WORK": tmp_path / "work",
+        "KERNELS_LIBRARY": tmp_path / "none.so",
+    }.items():
+        monkeypatch.setattr(program, name, value)
+    assert program.main(["--out", str(tmp_path / "out")]) == ends_with
+    found = json.loads((tmp_path / "out" / "gpu_check.json").read_text())
+    assert found["state"] == state
+    assert list(found["parts"]) == ["one", "two", "three"]
+    assert found["parts"]["three"]["result"] == {"value": 3}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("gpu_check.json", "one.log", "two.log", "three.log")
+    }
+
+
+def test_parts_without_the_library_of_kernels_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "KERNELS_LIBRARY", tmp_path / "none.so")
+    monkeypatch.setattr(program, "WORK", tmp_path)
+    found = program._run(tmp_path, "tests", 60.0)
+    assert not found
+    assert found.reason == "the library of kernels was not built"
 
 
 # The comparisons
