@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointrend_deploy.graph.instance_masks import ROIS_AT_ONCE, InstanceMasks
+from pointrend_deploy.graph.instance_samples import pays
 from pointrend_deploy.graph.passes.bodies import attach_bodies
 from pointrend_deploy.graph.trace import trace
 from pointrend_deploy.instance_recipe import (
@@ -186,7 +187,7 @@ def both_graphs(head: PointRendMaskHead, sizes: Sizes) -> dict[str, onnx.ModelPr
         [(sizes.height, sizes.width)],
         sizes.channels,
         sizes.rois_at_once,
-        gathered=True,
+        gathered=pays(sizes.rois, [(sizes.height, sizes.width)]),
     )
     examples = (
         torch.zeros(1).expand(1, sizes.channels, sizes.height, sizes.width),

@@ -7,9 +7,20 @@ channels) table are copied whole, and weighted by one small product a point.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+GATHERED_FROM: Final = 32
+"""RoIs from which rows are gathered: the table is a copy of the map, too much memory for fewer."""
+
+
+def pays(rois: int, feature_hw: Sequence[tuple[int, int]]) -> bool:
+    """Whether a graph without plugins gathers rows for that many RoIs on maps of these sizes."""
+    return rois >= GATHERED_FROM and min(map(min, feature_hw)) > 1
 
 
 def hats(position: Tensor, size: int) -> Tensor:

@@ -14,6 +14,7 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.detector import Detector
 from pointrend_deploy.graph.instance_masks import ROIS_AT_ONCE, InstanceMasks
 from pointrend_deploy.graph.instance_options import InstanceGraphOptions, Layout, MaskOutput
+from pointrend_deploy.graph.instance_samples import pays
 from pointrend_deploy.graph.instance_sizes import mask_levels, pyramid_hw
 from pointrend_deploy.graph.instance_specs import DETECTOR, MASKS, MODEL, instance_expected
 from pointrend_deploy.graph.proposals import rows_of
@@ -174,5 +175,5 @@ def mask_part(
         recipe.fpn.out_channels,
         rois_at_once=rois if together else ROIS_AT_ONCE,
         # Without plugins, and with few RoIs at once: it holds four rows a point of those.
-        gathered=options.ops == "native" and not together and min(map(min, feature_hw)) > 1,
+        gathered=options.ops == "native" and not together and pays(rois, feature_hw),
     )
