@@ -51,7 +51,7 @@ def semantic_rows(run: Run) -> list[tuple[str, str, str]]:
     names = {
         "coarse": "its coarse head alone",
         "reference": "PointRend, PyTorch",
-        "bundle": "PointRend, this bundle in ONNX Runtime",
+        "bundle": "PointRend, its bundle in ONNX Runtime",
     }
     rows = {row.prediction: row for row in run.metrics if row.against == "truth"}
     return [
@@ -63,7 +63,7 @@ def semantic_rows(run: Run) -> list[tuple[str, str, str]]:
 
 def instance_rows(run: Run, name: str) -> list[tuple[str, str, str, str]]:
     """Name, box AP, mask AP and boundary AP of both sides, in percent."""
-    names = {"reference": f"{name}, PyTorch", "bundle": f"{name}, this bundle in ONNX Runtime"}
+    names = {"reference": f"{name}, PyTorch", "bundle": f"{name}, its bundle in ONNX Runtime"}
     found = {(row.prediction, row.measure): row.ap for row in run.accuracy}
     return [
         (
