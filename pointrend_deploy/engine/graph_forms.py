@@ -50,7 +50,8 @@ def in_form(model: ModelProto, ops: Ops) -> ModelProto:
     """A copy of the graph in the form that ``ops`` names.
 
     Raises:
-        DeployError: the plugin form of a graph whose bodies were inlined at export.
+        DeployError: the plugin form of a graph without custom nodes: their bodies were inlined at
+            export, or the model needs none.
     """
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -61,8 +62,9 @@ def in_form(model: ModelProto, ops: Ops) -> ModelProto:
         return inlined
     if not custom_nodes(copy):
         raise DeployError(
-            "this bundle was exported with --ops native: there is no custom node for a plugin",
-            "build with --ops native, or export again with --ops plugin",
+            "the graph has no custom node for a plugin: its model has no point head, or its bundle "
+            "was exported with --ops native",
+            "build with --ops native; a model with a point head exports with --ops plugin too",
         )
     del copy.functions[:]
     return copy

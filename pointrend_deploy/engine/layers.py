@@ -38,7 +38,8 @@ class Layer(msgspec.Struct, frozen=True):
 
     Attributes:
         name: the builder's.
-        kind: the builder's word for what it is: correlation, kgen, PLUGIN_V3 and the like.
+        kind: the builder's word for what it is: correlation, kgen, custom_layer (a plugin) and the
+            like.
         inputs: type of each input.
         outputs: type of each output.
         nodes: the ONNX nodes that were fused into it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from dataclasses import dataclass
@@ -242,5 +243,7 @@ def _build_target(
         bundle = bundle.add_engine(name, record, folder)
     finally:
         atomic.remove(folder)
+        with contextlib.suppress(OSError):  # it holds other engines, or the log of a failed build
+            folder.parent.rmdir()
     failed_log.unlink(missing_ok=True)
     return bundle, BuiltTarget(name, record, engines, time.perf_counter() - started)

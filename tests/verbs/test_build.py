@@ -14,8 +14,6 @@ import pytest
 from pointrend_deploy.bundle import Bundle, sha256_of
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.manifest import MANIFEST, encode_manifest, read_manifest
-from pointrend_deploy.recipe import Recipe
-from pointrend_deploy.recipes import load_any_recipe
 from pointrend_deploy.run.engine_check import Host, check_engine
 from pointrend_deploy.verbs.build import BuildOptions, build_bundle, explain
 from pointrend_deploy.verbs.export import export_bundle
@@ -23,7 +21,6 @@ from pointrend_deploy.verbs.export_options import ExportOptions
 from tests.conftest import Exporter
 from tests.engine.graphs import half_convs, quantized_convs
 from tests.engine.instances import split_bundle
-from tests.engine.large import untrained
 from tests.engine.rtx import built_library, rtx_needed
 from tests.verbs.test_cli import cli
 
@@ -318,18 +315,3 @@ def test_an_op_that_rtx_lacks(copied: Copier) -> None:
     words = r"TensorRT-RTX has no NonMaxSuppression \(node suppress\)"
     with pytest.raises(DeployError, match=words):
         build_bundle(bundle, BuildOptions(target="rtx:86"))
-
-
-@pytest.mark.slow
-def test_resnet101_with_8192_points(plugins: Path, tmp_path: Path) -> None:
-    recipe = load_any_recipe(ROOT / "export" / "pointrend_semantic_fpn_r101_cityscapes.toml")
-    assert isinstance(recipe, Recipe)
-    bundle = untrained(recipe, tmp_path, (512, 1024))
-    graph = onnx.load(bundle / "model.onnx")
-    custom = [node for node in graph.graph.node if node.domain == "pointrend"]
-    points = {a.i for node in custom for a in node.attribute if a.name == "k"}
-    assert points == {8192}
-    for ops, plugin_layers in (("plugin", len(custom)), ("native", 0)):
-        options = BuildOptions(ops=ops, target="rtx:86")  # type: ignore[arg-type]
-        (one,) = build_bundle(bundle, options).built
-        assert one.engines[0].plugins == plugin_layers
