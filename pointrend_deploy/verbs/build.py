@@ -33,7 +33,8 @@ class BuildOptions:
 
     Attributes:
         precision: which of the bundle's graphs.
-        ops: ``plugin`` or ``native``; None for that of the bundle.
+        ops: ``plugin`` or ``native``; None for that of the bundle, and native where its model has
+            no custom op (a semantic model without a point head).
         target: ``this`` or ``rtx:86,89,120``.
         workspace_mib: bound on a layer's scratch memory.
     """
@@ -150,7 +151,7 @@ def _prepared(
     if options.workspace_mib < 1:
         raise UsageError(f"--workspace-mib {options.workspace_mib} is out of range", "use 1024")
     bundle = Bundle.open(path)
-    ops = options.ops or bundle.manifest.ops
+    ops = options.ops or _ops_of(bundle.manifest)
     if ops == "plugin" and bundle.manifest.ops == "native":
         raise DeployError(
             f"{bundle.path} was exported with --ops native: it has no custom node for a plugin",
@@ -159,6 +160,14 @@ def _prepared(
     graphs_of(bundle.manifest, options.precision)
     targets = parse_targets(options.target)
     return bundle, targets, ops, find_library() if ops == "plugin" else None
+
+
+def _ops_of(manifest: Manifest) -> Ops:
+    """The form of the graphs where none is asked for."""
+    recipe = manifest.recipe
+    if recipe.task == "semantic" and recipe.point_head is None:
+        return "native"
+    return manifest.ops
 
 
 def graphs_of(manifest: Manifest, precision: Precision) -> tuple[str, ...]:
