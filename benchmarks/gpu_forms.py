@@ -12,7 +12,7 @@ from instance_graphs import OurForm as InstanceOurForm
 from instance_graphs import Sizes as InstanceSizes
 from instance_graphs import inputs as instance_inputs
 from instance_graphs import mask_head
-from subdivision_graphs import Detectron2Form, OurForm, Sizes
+from subdivision_graphs import Sizes, both_forms
 from torch import Tensor, nn
 
 from pointrend_deploy.graph import (
@@ -22,11 +22,7 @@ from pointrend_deploy.graph import (
     point_layers,
     traceable,
 )
-from pointrend_deploy.graph.cost import PointWork, plan_projection
 from pointrend_deploy.graph.instance_masks import InstanceMasks
-from pointrend_deploy.graph.traceable import Subdivision
-from pointrend_deploy.model.point_head import StandardPointHead
-from pointrend_deploy.recipe import PointHeadSpec
 from scripts.gpu_check.launchers import Launchers
 
 Forms = dict[str, nn.Module]
@@ -37,24 +33,11 @@ WHOLE = 2**40
 def semantic(sizes: Sizes, seed: int = 0) -> tuple[Forms, tuple[Tensor, Tensor]]:
     """``detectron2`` (logits) and ``ours`` (labels) with one head, and coarse logits and p2."""
     torch.manual_seed(seed)
-    spec = PointHeadSpec(subdivision_points=sizes.points)
-    head = StandardPointHead(spec, sizes.channels, sizes.classes).eval().requires_grad_(False)
-    cells = sizes.coarse[2] * sizes.coarse[3]
-    work = PointWork(
-        fine=((sizes.channels, cells),),
-        coarse=(sizes.classes, cells),
-        width=spec.fc_dim,
-        hidden_layers=spec.num_fc,
-        coarse_in_every_layer=spec.coarse_in_every_layer,
-        points=min(sizes.points, 4 * cells) + min(sizes.points, 16 * cells),
-    )
-    ours = Subdivision(
-        head, 2, sizes.points, [sizes.channels], plan_projection(work), True, budget=WHOLE
-    )
+    theirs, ours = both_forms(sizes, WHOLE)
     # Smooth, as a network's are: uncertain along the lines between regions.
     blobs = torch.randn((1, sizes.classes, 8, 16))
     coarse = nn.functional.interpolate(blobs, sizes.coarse[2:], mode="bicubic") * 3.0
-    forms: Forms = {"detectron2": Detectron2Form(head, sizes.points), "ours": OurForm(ours)}
+    forms: Forms = {"detectron2": theirs, "ours": ours}
     return forms, (coarse, torch.randn(sizes.fine))
 
 

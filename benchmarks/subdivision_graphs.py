@@ -14,6 +14,7 @@ from pointrend_deploy.graph.cost import PointWork, plan_projection
 from pointrend_deploy.graph.passes.bodies import attach_bodies
 from pointrend_deploy.graph.trace import trace
 from pointrend_deploy.graph.traceable import Subdivision
+from pointrend_deploy.graph.two_best import STRIP_BYTES
 from pointrend_deploy.model.point_head import StandardPointHead
 from pointrend_deploy.recipe import PointHeadSpec
 
@@ -83,9 +84,13 @@ class OurForm(nn.Module):
         return labels.to(torch.uint8)
 
 
-def both_graphs(sizes: Sizes) -> dict[str, onnx.ModelProto]:
-    """``detectron2`` and ``ours`` with the same random head, in standard ops, shapes fixed."""
-    torch.manual_seed(0)
+def both_forms(sizes: Sizes, budget: int = STRIP_BYTES) -> tuple[Detectron2Form, OurForm]:
+    """detectron2's form (logits) and ours (labels) with one head, random by torch's seed.
+
+    Args:
+        sizes: the problem.
+        budget: bytes of a strip's working set in our form.
+    """
     spec = PointHeadSpec(subdivision_points=sizes.points)
     head = StandardPointHead(spec, sizes.channels, sizes.classes).eval().requires_grad_(False)
     cells = sizes.coarse[2] * sizes.coarse[3]
@@ -97,12 +102,19 @@ def both_graphs(sizes: Sizes) -> dict[str, onnx.ModelProto]:
         coarse_in_every_layer=spec.coarse_in_every_layer,
         points=min(sizes.points, 4 * cells) + min(sizes.points, 16 * cells),
     )
-    subdivision = Subdivision(
-        head, 2, sizes.points, [sizes.channels], plan_projection(work), labels_only=True
+    ours = Subdivision(
+        head, 2, sizes.points, [sizes.channels], plan_projection(work), True, budget=budget
     )
+    return Detectron2Form(head, sizes.points), OurForm(ours)
+
+
+def both_graphs(sizes: Sizes) -> dict[str, onnx.ModelProto]:
+    """``detectron2`` and ``ours`` with the same random head, in standard ops, shapes fixed."""
+    torch.manual_seed(0)
+    their_form, our_form = both_forms(sizes)
     inputs = (torch.zeros(1).expand(sizes.coarse), torch.zeros(1).expand(sizes.fine))
     names = ["coarse", "p2"]
-    theirs = trace(Detectron2Form(head, sizes.points), inputs, names, ["logits"])
-    ours = trace(OurForm(subdivision), inputs, names, ["labels"])
+    theirs = trace(their_form, inputs, names, ["logits"])
+    ours = trace(our_form, inputs, names, ["labels"])
     native = onnx.inliner.inline_local_functions(attach_bodies(ours))
     return {"detectron2": theirs, "ours": native}

@@ -11,6 +11,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from pointrend_deploy.errors import DeployError
@@ -24,6 +25,7 @@ def partial_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
+@cache
 def _machine() -> str:
     """Names the set of process numbers this process is one of, across machines and containers."""
     said = platform.node()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from pointrend_deploy.bundle import Bundle
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.dataset import Pair, read_labels
-from pointrend_deploy.parity.results import PictureRow, Run, Skipped
+from pointrend_deploy.parity.results import PictureRow, Run, Skipped, now
 from pointrend_deploy.parity.scores import Scores
 from pointrend_deploy.parity.summary import worst_gates, worst_points, worst_stages
 from pointrend_deploy.parity.upsample import bilinear
@@ -110,7 +109,7 @@ def compare(
         passed=all(held) and all(stages),
         candidate=candidate.name,
         reference=reference.name,
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=now(),
         canvas_hw=manifest.canvas.padded_hw,
         first_divergent=next((row.name for row in stages if not row), None),
         pictures=len(rows),

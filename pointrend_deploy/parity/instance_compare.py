@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any, Protocol
 
 import msgspec
@@ -25,7 +24,7 @@ from pointrend_deploy.parity.instance_pasted import masks_rows
 from pointrend_deploy.parity.instance_picture import Compared, Found, ToCompare, compare_picture
 from pointrend_deploy.parity.instance_results import DetectedPicture, DetectionsRow
 from pointrend_deploy.parity.instance_verify import PictureReference
-from pointrend_deploy.parity.results import Run, Skipped
+from pointrend_deploy.parity.results import Run, Skipped, now
 from pointrend_deploy.run.preprocess import Fitted, batch_of, fit, from_rgb
 from pointrend_deploy.run.source import read_picture
 
@@ -120,7 +119,7 @@ def compare_instances(
         passed=passed,
         candidate=candidate.name,
         reference="torch",
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=now(),
         canvas_hw=manifest.canvas.padded_hw,
         first_divergent=next((row.name for row in stages if not row), None),
         pictures=len(found),

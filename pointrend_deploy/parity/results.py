@@ -6,6 +6,7 @@ not exist (the SNR of two equal tensors, the IoU of a class that never occurs) i
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -182,6 +183,11 @@ class Parity(_Row, frozen=True):
 
     schema: int = SCHEMA
     runs: dict[str, Run] = {}
+
+
+def now() -> str:
+    """The time of a run, in UTC: ``2026-01-31T23:59:59Z``."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def encode(parity: Parity) -> bytes:

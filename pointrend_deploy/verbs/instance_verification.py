@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
@@ -26,7 +25,7 @@ from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.model.instance import InstanceModel
 from pointrend_deploy.parity.instance_pasted import RoIs
 from pointrend_deploy.parity.instance_verify import verify_instances
-from pointrend_deploy.parity.results import Run
+from pointrend_deploy.parity.results import Run, now
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.run.preprocess import Fitted, batch_of
 from pointrend_deploy.run.torch_runner import network_input
@@ -92,7 +91,7 @@ def verify_instance_graphs(
         passed=result.passed,
         candidate="onnx",
         reference="torch",
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=now(),
         canvas_hw=manifest.canvas.padded_hw,
         first_divergent=result.first_divergent,
         pictures=len(pictures),

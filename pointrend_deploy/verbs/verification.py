@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from pointrend_deploy.manifest import Manifest, TensorSpec
 from pointrend_deploy.model.architectures import SemanticModel
-from pointrend_deploy.parity.results import Run
+from pointrend_deploy.parity.results import Run, now
 from pointrend_deploy.parity.verify import verify_stages
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.recipe import Recipe
@@ -125,7 +124,7 @@ def verify_graph(
         passed=result.passed,
         candidate="onnx",
         reference="torch",
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=now(),
         canvas_hw=manifest.canvas.padded_hw,
         first_divergent=result.first_divergent,
         pictures=len(pictures),
