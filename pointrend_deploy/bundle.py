@@ -8,20 +8,15 @@ checks every listed file that is there, so a byte changed anywhere is an error a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from pointrend_deploy import atomic
+from pointrend_deploy.build_records import EngineRecord
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.manifest import (
-    MANIFEST,
-    EngineRecord,
-    Manifest,
-    encode_manifest,
-    read_manifest,
-)
+from pointrend_deploy.manifest import MANIFEST, Manifest, encode_manifest, read_manifest
 
 MODEL = "model.onnx"
 DETECTOR = "detector.onnx"
@@ -32,6 +27,7 @@ REPORT = "report.html"
 MARKDOWN = "report.md"
 GALLERY = "gallery.json"
 ENGINES = "engines"
+RANGES = "ranges.json"
 
 
 class Bundle:
@@ -82,15 +78,21 @@ class Bundle:
             )
         return path
 
-    def update(self, files: Mapping[str, str]) -> Bundle:
-        """Write text files into the bundle and list them.
+    def update(
+        self,
+        files: Mapping[str, str | bytes],
+        change: Callable[[Manifest], Manifest] | None = None,
+    ) -> Bundle:
+        """Write files into the bundle and list them.
 
         The bundle is sound at every moment: all new contents are on disk before the manifest
         vouches for them beside the old ones, only then do they take their places, and last the
         manifest forgets the old ones. One writer at a time.
 
         Args:
-            files: text by file name.
+            files: contents by file name.
+            change: of the manifest as it then is on disk, besides ``files``; what it gives takes
+                effect with them.
 
         Returns:
             The bundle with its new manifest.
@@ -98,12 +100,15 @@ class Bundle:
         Raises:
             DeployError: the disk refuses; the bundle is as it was.
         """
-        data = {name: text.encode() for name, text in files.items()}
+        data = {
+            name: text.encode() if isinstance(text, str) else text for name, text in files.items()
+        }
         new = {name: hashlib.sha256(raw).hexdigest() for name, raw in data.items()}
         with atomic.locked(self.path):
             now = read_manifest(self.path)
             hashes = dict(sorted({**now.files, **new}.items()))
-            manifest = msgspec.structs.replace(now, files=hashes, previous={})
+            changed = now if change is None else change(now)
+            manifest = msgspec.structs.replace(changed, files=hashes, previous={})
             old = Bundle(self.path, now)._accepted(new)
 
             def vouch_for_both() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from pointrend_deploy.build_records import EngineRecord, QuantizedRecord
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.instance_recipe import InstanceRecipe
 from pointrend_deploy.recipe import ChannelOrder, Recipe
@@ -104,62 +105,14 @@ class InstanceExport(_Part, frozen=True):
     mask_outputs: tuple[TensorSpec, ...] = ()
 
 
-class EngineFile(_Part, frozen=True):
-    """An engine and the graph it was built from.
-
-    Attributes:
-        file: of the engine, as ``files`` names it.
-        sha256: of the engine.
-        source: the graph's file.
-        source_sha256: of the graph when the engine was built.
-    """
-
-    file: str
-    sha256: str
-    source: str
-    source_sha256: str
-
-
-class EngineRecord(_Part, frozen=True):
-    """A folder under ``engines/``: what was built, by what and for what.
-
-    Attributes:
-        builder: ``tensorrt`` or ``tensorrt_rtx``.
-        version: of the builder; an engine runs under that one only.
-        platform: system and processor of the machine that built it: "Linux aarch64".
-        capability: compute capability it was built for: 87 for 8.7.
-        gpu: name of the GPU that built it; None where it was built for one that was not there.
-        precision: of the graph.
-        ops: whether custom nodes became plugins.
-        workspace_mib: bound on a layer's scratch memory.
-        plugin_sha256: of the plugin library it was built with and runs with; None without plugins.
-        plugin_tensorrt: version of the headers that library was compiled with.
-        timing_cache: whether timings of an earlier build were used; None where the builder keeps
-            none.
-        engines: one a graph, in the order they run.
-    """
-
-    builder: Literal["tensorrt", "tensorrt_rtx"]
-    version: str
-    platform: str
-    capability: int
-    gpu: str | None
-    precision: Literal["fp32", "fp16", "int8"]
-    ops: Literal["plugin", "native"]
-    workspace_mib: int
-    plugin_sha256: str | None
-    plugin_tensorrt: str | None
-    timing_cache: Literal["new", "reused"] | None
-    engines: tuple[EngineFile, ...]
-
-
 class Manifest(_Part, frozen=True):
     """Contents of ``manifest.json``; see the module and the parts above.
 
     ``instance`` is there exactly where the recipe is one of an instance model.
     ``files`` holds the SHA-256 of every other file; ``previous`` those of files that were being
     replaced when a writer was stopped, and is empty otherwise. ``engines`` holds what was built,
-    by the name of its folder under ``engines/``.
+    by the name of its folder under ``engines/``; ``quantized`` how the graphs of ``fp16`` and
+    ``int8`` were made.
     """
 
     schema: int
@@ -179,6 +132,7 @@ class Manifest(_Part, frozen=True):
     previous: dict[str, str] = {}
     instance: InstanceExport | None = None
     engines: dict[str, EngineRecord] = {}
+    quantized: dict[str, QuantizedRecord] = {}
 
     @property
     def semantic(self) -> Recipe:
@@ -193,6 +147,23 @@ class Manifest(_Part, frozen=True):
         if not isinstance(self.recipe, InstanceRecipe) or self.instance is None:
             raise DeployError(f"{self.name} is a semantic bundle; this needs an instance one")
         return self.recipe, self.instance
+
+    def graphs_of(self, precision: Literal["fp32", "fp16", "int8"]) -> tuple[str, ...]:
+        """Files of the graphs of one precision, in the order they run.
+
+        Raises:
+            DeployError: the bundle has none.
+        """
+        tables = [self.graphs]
+        if self.instance is not None and self.instance.mask_graphs:
+            tables.append(self.instance.mask_graphs)
+        if any(precision not in table for table in tables):
+            raise DeployError(
+                f"the bundle {self.name} has no {precision} graph, only "
+                f"{', '.join(sorted(self.graphs))}",
+                f"make it first: pointrend-deploy quantize BUNDLE --precision {precision}",
+            )
+        return tuple(table[precision] for table in tables)
 
     @property
     def output_names(self) -> tuple[str, ...]:

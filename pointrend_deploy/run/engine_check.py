@@ -9,10 +9,10 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from pointrend_deploy.build_records import EngineRecord
 from pointrend_deploy.bundle import Bundle, sha256_of
 from pointrend_deploy.engine.flavour import Module
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.manifest import EngineRecord
 
 _BUILD = "build it here: pointrend-deploy build BUNDLE --target this"
 

@@ -7,7 +7,8 @@ from typing import Any
 from pointrend_deploy.bundle import Bundle
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.manifest import TensorSpec
-from pointrend_deploy.run.runner import Array, BundleRunner
+from pointrend_deploy.quantize.simulation import first_line, open_session
+from pointrend_deploy.run.runner import Array, BundleRunner, Precision
 from pointrend_deploy.run.split import with_masks
 
 _DTYPES = {
@@ -19,28 +20,35 @@ _DTYPES = {
 
 
 class OnnxRunner(BundleRunner):
-    """The bundle's graph in ONNX Runtime with its default threads and optimisations.
+    """One of the bundle's graphs in ONNX Runtime with its default threads and optimisations.
+
+    Graphs of fp16 and int8 are computed with their rounding but not at their speed: a CPU has no
+    kernels for most of them.
 
     Custom nodes run by their function bodies, so no plugin library is needed. Of a split layout
     the detector runs first, then the mask graph for each picture, on just what was found in it.
 
+    Args:
+        bundle: opened.
+        precision: of the graph.
+
     Raises:
-        DeployError: ONNX Runtime is not installed, the graph does not load, or its inputs and
-            outputs are not those of the manifest.
+        DeployError: ONNX Runtime is not installed, the bundle has no graph of that precision, it
+            does not load, or its inputs and outputs are not those of the manifest.
     """
 
     name = "onnx"
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, precision: Precision = "fp32") -> None:
         super().__init__(bundle)
+        self.precision = precision
         manifest = bundle.manifest
-        self._session = _open(bundle, manifest.graphs["fp32"], manifest.inputs, manifest.outputs)
+        graph, *masks = manifest.graphs_of(precision)
+        self._session = _open(bundle, graph, manifest.inputs, manifest.outputs)
         self._mask_session: Any = None
         export = manifest.instance
-        if export is not None and export.layout == "split":
-            self._mask_session = _open(
-                bundle, export.mask_graphs["fp32"], export.mask_inputs, export.mask_outputs
-            )
+        if export is not None and masks:
+            self._mask_session = _open(bundle, masks[0], export.mask_inputs, export.mask_outputs)
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
         manifest = self.bundle.manifest
@@ -57,23 +65,8 @@ def _open(
     bundle: Bundle, name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> Any:
     """A session of one of the bundle's graphs whose inputs and outputs are the expected ones."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DeployError(
-            f"ONNX Runtime cannot be imported: {error}",
-            "pip install onnxruntime, or use --runner torch",
-        ) from error
     graph = bundle.file(name)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; they come back as exceptions as well
-    try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors share no base class below this one
-        raise DeployError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load {graph}: {_first_line(error)}",
-            "a newer ONNX Runtime may; otherwise export the bundle again",
-        ) from error
+    session = open_session(graph)
     _check("inputs", session.get_inputs(), inputs, str(graph))
     _check("outputs", session.get_outputs(), outputs, str(graph))
     return session
@@ -84,7 +77,7 @@ def _run(session: Any, names: tuple[str, ...], inputs: dict[str, Array]) -> dict
         outputs = session.run(list(names), inputs)
     except Exception as error:
         raise DeployError(
-            f"ONNX Runtime failed while running the bundle: {_first_line(error)}",
+            f"ONNX Runtime failed while running the bundle: {first_line(error)}",
             "if memory ran out, use a bundle with a smaller --size or --batch",
         ) from error
     return dict(zip(names, outputs, strict=True))
@@ -105,7 +98,3 @@ def _check(what: str, found: Any, expected: tuple[TensorSpec, ...], graph: str) 
             f"the {what} of {graph} are not those of the manifest: {has} where {wants} is expected",
             "export the bundle again",
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

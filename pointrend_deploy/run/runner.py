@@ -25,6 +25,7 @@ Array = npt.NDArray[Any]
 UInt8 = npt.NDArray[np.uint8]
 AnyPrediction = Prediction | InstancePrediction
 RunnerName = Literal["auto", "onnx", "torch", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Runner(Protocol):
@@ -161,6 +162,7 @@ def open_runner(
     runner: RunnerName = "auto",
     weights: str | Path | None = None,
     engine: str | None = None,
+    precision: Precision | None = None,
 ) -> BundleRunner:
     """Open a bundle for running.
 
@@ -174,6 +176,9 @@ def open_runner(
             SHA-256 must be one that the manifest records.
         engine: for the tensorrt runner, the engine's folder under ``engines/``; None for the only
             one that fits this machine.
+        precision: which of the bundle's graphs, or engines of which precision. None for the onnx
+            runner is fp32, for the tensorrt runner any. ONNX Runtime computes fp16 and int8 graphs
+            with their rounding, not at their speed.
 
     Raises:
         DeployError: the bundle is damaged, the runner is not installed or not known, or the
@@ -184,22 +189,27 @@ def open_runner(
     if engine is not None and runner != "tensorrt":
         raise DeployError(f"the runner {runner} runs no engine", "leave --engine out")
     if runner == "auto":
-        runner = _first_installed(weights)
+        runner = "onnx" if precision not in (None, "fp32") else _first_installed(weights)
     if runner == "tensorrt":
         if weights is not None:
             raise DeployError("an engine holds its weights", "leave --weights out")
         from pointrend_deploy.run.trt_runner import TrtRunner
 
-        return TrtRunner(bundle, engine)
+        return TrtRunner(bundle, engine, precision)
     if runner == "onnx":
         if weights is not None:
             raise DeployError(
-                f"the onnx runner takes its weights from {bundle.manifest.graphs['fp32']}",
+                "the onnx runner takes its weights from the bundle's graphs",
                 "leave --weights out",
             )
         from pointrend_deploy.run.onnx_runner import OnnxRunner
 
-        return OnnxRunner(bundle)
+        return OnnxRunner(bundle, precision or "fp32")
+    if precision not in (None, "fp32"):
+        raise DeployError(
+            f"the {runner} runner computes in FP32, not in {precision}",
+            "choose --runner onnx or tensorrt",
+        )
     if runner == "torch":
         if bundle.manifest.recipe.task == "instance":
             from pointrend_deploy.run.torch_instance_runner import TorchInstanceRunner

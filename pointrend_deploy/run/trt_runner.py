@@ -21,7 +21,7 @@ from pointrend_deploy.manifest import TensorSpec
 from pointrend_deploy.run.cuda import Array, Cuda, cuda_runtime
 from pointrend_deploy.run.engine_check import Host, check_engine, mismatch
 from pointrend_deploy.run.loaded_engine import LoadedEngine
-from pointrend_deploy.run.runner import BundleRunner
+from pointrend_deploy.run.runner import BundleRunner, Precision
 from pointrend_deploy.run.split import with_masks
 
 
@@ -31,6 +31,7 @@ class TrtRunner(BundleRunner):
     Args:
         bundle: opened.
         engine: name of its folder under ``engines/``; None for the only one that fits.
+        precision: only engines of this one fit; None for any.
 
     Raises:
         DeployError: TensorRT, a GPU or cuda-python is missing, no engine fits or several do, or
@@ -39,7 +40,9 @@ class TrtRunner(BundleRunner):
 
     name = "tensorrt"
 
-    def __init__(self, bundle: Bundle, engine: str | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: str | None = None, precision: Precision | None = None
+    ) -> None:
         super().__init__(bundle)
         self._links = tempfile.TemporaryDirectory(prefix="pointrend-")
         trt = _imported(bundle, Path(self._links.name))
@@ -51,8 +54,14 @@ class TrtRunner(BundleRunner):
             capability=gpu.capability if gpu else None,
             plugin_sha256=library.sha256 if library else None,
         )
-        self.engine = engine or only_fitting(bundle, host)
+        self.engine = engine or only_fitting(bundle, host, precision)
         paths = check_engine(bundle, self.engine, host)
+        self.precision = bundle.manifest.engines[self.engine].precision
+        if precision not in (None, self.precision):
+            raise DeployError(
+                f"the engine {self.engine} is {self.precision}, not {precision}",
+                "leave --precision out, or name another engine",
+            )
         cuda = cuda_runtime()
         if bundle.manifest.engines[self.engine].ops == "plugin" and library is not None:
             trt.get_plugin_registry().load_library(str(library.path))
@@ -85,19 +94,24 @@ class TrtRunner(BundleRunner):
         self._engines = []
 
 
-def only_fitting(bundle: Bundle, host: Host) -> str:
-    """Name of the one engine that belongs on a host.
+def only_fitting(bundle: Bundle, host: Host, precision: Precision | None = None) -> str:
+    """Name of the one engine, of a precision or of any, that belongs on a host.
 
     Raises:
         DeployError: none does, with the reason for each; or several.
     """
-    engines = bundle.manifest.engines
+    engines = {
+        name: record
+        for name, record in bundle.manifest.engines.items()
+        if precision in (None, record.precision)
+    }
     reasons = {name: mismatch(record, host) for name, record in engines.items()}
     fitting = [name for name, reason in reasons.items() if not reason]
     if not fitting:
         said = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+        kind = f"{precision} engine" if precision else "engine"
         raise DeployError(
-            f"the bundle {bundle.path} has no engine for this machine{': ' if said else ''}{said}",
+            f"the bundle {bundle.path} has no {kind} for this machine{': ' if said else ''}{said}",
             "build it here: pointrend-deploy build BUNDLE --target this",
         )
     if len(fitting) > 1:

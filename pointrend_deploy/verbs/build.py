@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pointrend_deploy import atomic
+from pointrend_deploy.build_records import EngineFile, EngineRecord
 from pointrend_deploy.bundle import ENGINES, Bundle, sha256_of
 from pointrend_deploy.engine.build import Engine, Precision, Request, build_engine
 from pointrend_deploy.engine.graph_forms import Ops
@@ -19,7 +20,7 @@ from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library, 
 from pointrend_deploy.engine.targets import Target, parse_targets
 from pointrend_deploy.engine.trtexec import command_lines
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.manifest import EngineFile, EngineRecord, Manifest
+from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.progress import Progress, Silent
 
 LAYERS = "layers.json"
@@ -109,7 +110,7 @@ def build_bundle(
         DeployError: a graph, a builder or a library is missing or refuses; see engine.build.
     """
     bundle, targets, ops, library = _prepared(path, options)
-    sources = graphs_of(bundle.manifest, options.precision)
+    sources = bundle.manifest.graphs_of(options.precision)
     sizes = dynamic_sizes(bundle.manifest)
     built = []
     for target in targets:
@@ -138,7 +139,7 @@ def explain(path: str | Path, options: BuildOptions) -> str:
     sizes = dynamic_sizes(bundle.manifest)
     lines: list[str] = []
     for target in targets:
-        for source in graphs_of(bundle.manifest, options.precision):
+        for source in bundle.manifest.graphs_of(options.precision):
             graph = bundle.file(source)
             place = library.path if library else None
             lines += command_lines(graph, target, ops, options.workspace_mib, sizes, place)
@@ -157,7 +158,7 @@ def _prepared(
             f"{bundle.path} was exported with --ops native: it has no custom node for a plugin",
             "build with --ops native, or export again with --ops plugin",
         )
-    graphs_of(bundle.manifest, options.precision)
+    bundle.manifest.graphs_of(options.precision)
     targets = parse_targets(options.target)
     return bundle, targets, ops, find_library() if ops == "plugin" else None
 
@@ -168,24 +169,6 @@ def _ops_of(manifest: Manifest) -> Ops:
     if recipe.task == "semantic" and recipe.point_head is None:
         return "native"
     return manifest.ops
-
-
-def graphs_of(manifest: Manifest, precision: Precision) -> tuple[str, ...]:
-    """Files of a bundle's graphs of one precision, in the order they run.
-
-    Raises:
-        DeployError: the bundle has none.
-    """
-    tables = [manifest.graphs]
-    if manifest.instance is not None and manifest.instance.mask_graphs:
-        tables.append(manifest.instance.mask_graphs)
-    if any(precision not in table for table in tables):
-        raise DeployError(
-            f"the bundle {manifest.name} has no {precision} graph, only "
-            f"{', '.join(sorted(manifest.graphs))}",
-            f"make it first: pointrend-deploy quantize BUNDLE --precision {precision}",
-        )
-    return tuple(table[precision] for table in tables)
 
 
 def dynamic_sizes(manifest: Manifest) -> dict[str, tuple[int, int, int]]:
@@ -245,6 +228,7 @@ def _build_target(
                     sha256=sha256_of(engine.path),
                     source=one.graph.name,
                     source_sha256=sha256_of(one.graph),
+                    size=engine.path.stat().st_size,
                 )
                 for one, engine in zip(requests, engines, strict=True)
             ),

@@ -16,7 +16,7 @@ from pointrend_deploy.run.results import (
     PictureResult,
     RunResults,
 )
-from pointrend_deploy.run.runner import RunnerName, open_runner
+from pointrend_deploy.run.runner import Precision, RunnerName, open_runner
 
 _CLASSES_SHOWN = 5
 
@@ -30,6 +30,7 @@ def run_bundle(
     weights: str | Path | None = None,
     draw_above: float | None = None,
     engine: str | None = None,
+    precision: Precision | None = None,
 ) -> RunResults:
     """Write label maps or detections, overlays and results.json; see ``run.folder.run_pictures``.
 
@@ -37,7 +38,7 @@ def run_bundle(
         DeployError: the bundle, the runner, or all of the input cannot be used.
     """
     with Bars().step("opening the bundle"):
-        opened = open_runner(bundle, runner, weights, engine)
+        opened = open_runner(bundle, runner, weights, engine, precision)
     with progress_bar("pictures") as progress:
         return run_pictures(opened, images, out, draw_above=draw_above, progress=progress)
 

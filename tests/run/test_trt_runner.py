@@ -14,11 +14,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from pointrend_deploy.build_records import EngineFile, EngineRecord
 from pointrend_deploy.bundle import Bundle, sha256_of
 from pointrend_deploy.engine.flavour import Flavour
 from pointrend_deploy.engine.gpu import Gpu
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.manifest import EngineFile, EngineRecord
 from pointrend_deploy.run import trt_runner
 from pointrend_deploy.run.engine_check import Host
 from pointrend_deploy.run.onnx_runner import OnnxRunner

@@ -6,51 +6,26 @@ Data goes to stdout; progress, notes, ``error:`` and ``hint:`` go to stderr. Exi
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
 from pointrend_deploy import __version__
-from pointrend_deploy.errors import DeployError
-
-if TYPE_CHECKING:
-    from pointrend_deploy.verbs.export_options import Output
-
-app = typer.Typer(
-    name="pointrend-deploy",
-    help="PointRend, from a PyTorch checkpoint to a verified deployable bundle.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+from pointrend_deploy.cli.app import (
+    BundlePath,
+    EngineName,
+    Precision,
+    WeightsFile,
+    app,
+    parse_names,
+    parse_outputs,
+    parse_size,
 )
-
-BundlePath = Annotated[Path, typer.Argument(help="The folder that `export --out` wrote.")]
-WeightsFile = Annotated[
-    Path | None,
-    typer.Option(help="Weights of a bundle exported with --no-weights (checked by hash)."),
-]
-
-EngineName = Annotated[
-    str | None, typer.Option(help="Folder under engines/, where several fit this machine.")
-]
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``"1024x2048"`` -> (1024, 2048): height, then width."""
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
-    if not match or not all(map(int, match.groups())):
-        raise typer.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 1024x2048")
-    return int(match[1]), int(match[2])
-
-
-def parse_outputs(text: str) -> tuple[Output, ...]:
-    """``"labels,logits"`` -> ("labels", "logits"); whether they make sense is checked later."""
-    return cast("tuple[Output, ...]", tuple(name.strip() for name in text.split(",")))
+from pointrend_deploy.cli.precision_verbs import calibrate, quantize
+from pointrend_deploy.errors import DeployError
 
 
 @app.command()
@@ -123,6 +98,9 @@ def run(
         Literal["auto", "onnx", "torch", "tensorrt"], typer.Option(help="What runs the model.")
     ] = "auto",
     engine: EngineName = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Which of the bundle's graphs or engines (fp32).")
+    ] = None,
     weights: WeightsFile = None,
     draw_above: Annotated[
         float | None,
@@ -133,7 +111,14 @@ def run(
     from pointrend_deploy.verbs.run import run_bundle, summary
 
     result = run_bundle(
-        bundle, images, out, runner=runner, weights=weights, draw_above=draw_above, engine=engine
+        bundle,
+        images,
+        out,
+        runner=runner,
+        weights=weights,
+        draw_above=draw_above,
+        engine=engine,
+        precision=precision,
     )
     print(summary(result, out))
     if result.skipped:
@@ -156,6 +141,10 @@ def compare(
         Literal["onnx", "tensorrt"], typer.Option(help="The side compared with PyTorch.")
     ] = "onnx",
     engine: EngineName = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="A column each: fp32,fp16,int8, or all the bundle has; the FP32 graph."),
+    ] = None,
     weights: WeightsFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the record and the report, not the bundle.")
@@ -171,6 +160,7 @@ def compare(
         coco=coco,
         runner=runner,
         engine=engine,
+        precisions=None if precision is None else parse_names(precision),
         weights=weights,
         out=out,
     )
@@ -198,6 +188,10 @@ def report(
 
     for path in write_reports(bundle, out):
         print(path)
+
+
+app.command()(calibrate)
+app.command()(quantize)
 
 
 @app.command()

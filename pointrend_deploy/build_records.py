@@ -1,0 +1,92 @@
+"""What a manifest says of the graphs that `quantize` made and the engines that `build` made."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the manifest."""
+
+
+class QuantizedRecord(_Part, frozen=True):
+    """What `quantize` made of the FP32 graphs in one precision.
+
+    Names are those of the graphs' nodes with weights, which are the modules' paths.
+
+    Attributes:
+        fallback: type of the nodes with weights that are not in ``int8`` and not in ``fp32``.
+        fp32: nodes with weights that stayed in FP32, by the user's choice.
+        int8: nodes with weights that compute in INT8; empty for fp16.
+        left_out: nodes with weights that do not compute in INT8, each with the reason; empty for
+            fp16.
+        int8_flops: share, in 0..1, of the FLOPs meant for INT8 that are in it; None for fp16.
+        method: of the ranges: entropy, percentile, mse, max, or cache (a TensorRT calibration
+            cache); None for fp16.
+        ranges_sha256: of the file the ranges came from; None for fp16.
+        pictures: calibration pictures behind the ranges; None where not known.
+        sources: SHA-256 of each FP32 graph it was made from, by file name.
+    """
+
+    fallback: Literal["fp16", "fp32"]
+    fp32: tuple[str, ...] = ()
+    int8: tuple[str, ...] = ()
+    left_out: dict[str, str] = {}
+    int8_flops: float | None = None
+    method: str | None = None
+    ranges_sha256: str | None = None
+    pictures: int | None = None
+    sources: dict[str, str] = {}
+
+
+class EngineFile(_Part, frozen=True):
+    """An engine and the graph it was built from.
+
+    Attributes:
+        file: of the engine, as ``files`` names it.
+        sha256: of the engine.
+        source: the graph's file.
+        source_sha256: of the graph when the engine was built.
+        size: of the engine in bytes; 0 in a bundle of an earlier version.
+    """
+
+    file: str
+    sha256: str
+    source: str
+    source_sha256: str
+    size: int = 0
+
+
+class EngineRecord(_Part, frozen=True):
+    """A folder under ``engines/``: what was built, by what and for what.
+
+    Attributes:
+        builder: ``tensorrt`` or ``tensorrt_rtx``.
+        version: of the builder; an engine runs under that one only.
+        platform: system and processor of the machine that built it: "Linux aarch64".
+        capability: compute capability it was built for: 87 for 8.7.
+        gpu: name of the GPU that built it; None where it was built for one that was not there.
+        precision: of the graph.
+        ops: whether custom nodes became plugins.
+        workspace_mib: bound on a layer's scratch memory.
+        plugin_sha256: of the plugin library it was built with and runs with; None without plugins.
+        plugin_tensorrt: version of the headers that library was compiled with.
+        timing_cache: whether timings of an earlier build were used; None where the builder keeps
+            none.
+        engines: one a graph, in the order they run.
+    """
+
+    builder: Literal["tensorrt", "tensorrt_rtx"]
+    version: str
+    platform: str
+    capability: int
+    gpu: str | None
+    precision: Literal["fp32", "fp16", "int8"]
+    ops: Literal["plugin", "native"]
+    workspace_mib: int
+    plugin_sha256: str | None
+    plugin_tensorrt: str | None
+    timing_cache: Literal["new", "reused"] | None
+    engines: tuple[EngineFile, ...]
