@@ -1,0 +1,116 @@
+"""Which layers compute in INT8, and on which edges values are quantised for them.
+
+The rule:
+
+- Meant for INT8: every layer with weights of the backbone, the pyramid, the coarse heads, the RPN,
+  the box head and the standard mask head.
+- Not: the last layer of a head (its logits and deltas decide what is selected) and the point head
+  (its features are sampled at real coordinates, and it decides labels at boundaries); either is
+  put in on request. Nothing else has Q/DQ: no resize, no sampler, no top-k, no softmax.
+- A value is quantised on the edge to the layer that reads it, not where it is made: p2 goes to the
+  coarse head in INT8 and to the sampler as it is. One Q/DQ pair a value, whichever edges share it.
+- Besides these only the shortcut of a residual addition, so that the layer before the addition,
+  the addition and the ReLU become one kernel; see :mod:`pointrend_deploy.quantize.residual`.
+- Max pooling has none of its own: the order of values is that of their quantised ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+import onnx
+
+from pointrend_deploy.quantize.layers import Role, WeightedLayer, weighted_layers
+from pointrend_deploy.quantize.residual import shortcuts
+
+INTENDED: Final[frozenset[Role]] = frozenset(
+    ["backbone", "fpn", "coarse_head", "rpn", "box_head", "mask_head"]
+)
+PREDICTOR: Final = "predictor"
+POINT_HEAD: Final = "point head"
+OTHER: Final = "not a part known to bear INT8"
+ASKED: Final = "asked for"
+CANNOT: Final = "cannot: "
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What of a graph is in INT8.
+
+    Attributes:
+        int8: layers, in graph order.
+        left_out: every other layer with weights, with the reason.
+        edges: where activations are quantised: node, index of its input, and the value as the FP32
+            graph names it.
+        flops_share: FLOPs of the INT8 layers among those meant for it, in 0..1; 1 where none is.
+    """
+
+    int8: tuple[str, ...]
+    left_out: dict[str, str]
+    edges: tuple[tuple[str, int, str], ...]
+    flops_share: float
+
+
+def place(
+    model: onnx.ModelProto, keep: Collection[str] = (), also: Collection[str] = ()
+) -> Placement:
+    """Apply the rule to a graph.
+
+    Args:
+        model: the FP32 graph, with value_info for every value.
+        keep: names of layers to leave out.
+        also: names of layers to put in besides.
+    """
+    layers = weighted_layers(model)
+    reasons = {layer.name: _reason(layer, keep, also) for layer in layers}
+    chosen = {name for name, reason in reasons.items() if reason is None}
+    meant = [layer for layer in layers if layer.role in INTENDED and not _cannot(layer)]
+    total = sum(layer.flops for layer in meant)
+    reached = sum(layer.flops for layer in meant if layer.name in chosen)
+    return Placement(
+        int8=tuple(layer.name for layer in layers if layer.name in chosen),
+        left_out={name: reason for name, reason in reasons.items() if reason is not None},
+        edges=_edges(model, layers, chosen),
+        flops_share=reached / total if total else 1.0,
+    )
+
+
+def observable(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Every value that a placement could need a range for, each once, in graph order."""
+    layers = weighted_layers(model)
+    possible = {layer.name for layer in layers if not _cannot(layer)}
+    edges = _edges(model, layers, possible)
+    return tuple(dict.fromkeys(value for _, _, value in edges))
+
+
+def _reason(layer: WeightedLayer, keep: Collection[str], also: Collection[str]) -> str | None:
+    """Why a layer is not in INT8; None where it is."""
+    if layer.name in keep:
+        return ASKED
+    if layer.role in INTENDED or layer.name in also:
+        return _cannot(layer)
+    if layer.role == "predictor":
+        return PREDICTOR
+    return POINT_HEAD if layer.role == "point_head" else OTHER
+
+
+def _cannot(layer: WeightedLayer) -> str | None:
+    if layer.weight is None:
+        return f"{CANNOT}its weights are gathered or moved in the graph"
+    return None
+
+
+def _edges(
+    model: onnx.ModelProto, layers: tuple[WeightedLayer, ...], chosen: Collection[str]
+) -> tuple[tuple[str, int, str], ...]:
+    wanted = {layer.name: layer.activation for layer in layers if layer.name in chosen}
+    for layer, (add, index) in shortcuts(model, layers).items():
+        if layer in chosen:
+            wanted[add] = index
+    return tuple(
+        (node.name, wanted[node.name], node.input[wanted[node.name]])
+        for node in model.graph.node
+        if node.name in wanted
+    )
