@@ -1,0 +1,96 @@
+"""Where a graph's values come from, what type they have, and which nodes have weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto
+
+FLOATS: Final = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
+WEIGHTED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Ops of layers with weights; a MatMul of two activations is none."""
+
+_MOVING = """
+Cast Concat DequantizeLinear Expand Gather GatherElements Identity Reshape Slice Split Squeeze
+Transpose Unsqueeze
+"""
+_MOVES: Final = frozenset(_MOVING.split())
+"""What may stand between a constant and the weight that is a part of it."""
+
+
+class Values:
+    """A graph's values by name.
+
+    Attributes:
+        types: ONNX element type of every value whose type the file gives.
+        makers: the node that computes a value.
+        readers: the nodes that read a value, with the index of the input, in the graph's order.
+        constants: values that hold constants or are moved, gathered or cut from constants alone;
+            indices may be computed.
+
+    Args:
+        model: with ``value_info`` for every value.
+    """
+
+    def __init__(self, model: ModelProto) -> None:
+        graph = model.graph
+        declared = [*graph.input, *graph.value_info, *graph.output]
+        self.types: dict[str, int] = {v.name: v.type.tensor_type.elem_type for v in declared}
+        self.makers: dict[str, NodeProto] = {}
+        self.readers: dict[str, list[tuple[NodeProto, int]]] = {}
+        constants = {tensor.name for tensor in graph.initializer}
+        self.types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+        for node in graph.node:
+            self.makers.update(dict.fromkeys(node.output, node))
+            for index, name in enumerate(node.input):
+                if name:
+                    self.readers.setdefault(name, []).append((node, index))
+            if node.op_type == "Constant":
+                self.types[node.output[0]] = constant_type(node)
+                constants.add(node.output[0])
+            elif node.op_type in _MOVES:
+                read = [name for name in node.input if self.is_number(name)]
+                if read and constants.issuperset(read):
+                    constants.update(node.output)
+        self.constants = frozenset(constants)
+
+    def is_float(self, name: str) -> bool:
+        """Whether a value is float32 or float16."""
+        return self.types.get(name) in FLOATS
+
+    def is_number(self, name: str) -> bool:
+        """Whether a value is a float or a quantised one, and no index, size or truth value."""
+        return self.is_float(name) or self.types.get(name) == TensorProto.INT8
+
+    def floats_read(self, node: NodeProto) -> list[str]:
+        """Float inputs of a node that are computed."""
+        return [n for n in node.input if self.is_float(n) and n not in self.constants]
+
+    def has_weights(self, node: NodeProto) -> bool:
+        """Whether a node is a layer with weights."""
+        if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
+            return False
+        return not self.constants.isdisjoint(node.input[:2])
+
+
+def constant_type(node: NodeProto) -> int:
+    """Element type of a Constant node's value."""
+    attribute = node.attribute[0]
+    if attribute.type == onnx.AttributeProto.TENSOR:
+        return int(attribute.t.data_type)
+    if attribute.type in (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS):
+        return TensorProto.FLOAT
+    return TensorProto.INT64
+
+
+def weighted_names(model: ModelProto, among: Iterable[str] | None = None) -> tuple[str, ...]:
+    """Names of the layers with weights, in the graph's order; of ``among`` only where given."""
+    values = Values(model)
+    kept = None if among is None else frozenset(among)
+    return tuple(
+        node.name
+        for node in model.graph.node
+        if values.has_weights(node) and (kept is None or node.name in kept)
+    )
