@@ -14,6 +14,8 @@ from typing import Final, Literal
 
 import onnx
 
+from pointrend_deploy.quantize.values import Values
+
 Role = Literal[
     "backbone",
     "fpn",
@@ -25,18 +27,8 @@ Role = Literal[
     "predictor",
     "other",
 ]
-WEIGHTED_OPS: Final = frozenset(["Conv", "ConvTranspose", "Gemm", "MatMul"])
-_MOVE_NAMES = """
-Cast CastLike Concat DequantizeLinear Expand Flatten Gather GatherElements Identity Reshape Slice
-Split Squeeze Transpose Unsqueeze
-"""
-MOVES: Final = frozenset(_MOVE_NAMES.split())
-"""Ops that give values of their first input and compute none."""
-RECASTS: Final = frozenset(["Cast", "CastLike", "DequantizeLinear", "Identity"])
-"""Those of them that keep the whole tensor as it lies."""
-_FLOATS: Final = frozenset(
-    [onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8]
-)  # INT8: weights of a graph that was quantised
+_RECASTS: Final = frozenset(["Cast", "CastLike", "DequantizeLinear", "Identity"])
+"""Ops that keep a weight as it lies, in another type."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +62,14 @@ def weighted_layers(model: onnx.ModelProto) -> tuple[WeightedLayer, ...]:
     Args:
         model: a graph of any precision that has value_info for every value.
     """
-    values = Values(model)
-    found = []
-    for node in model.graph.node:
-        sides = _sides(node, values) if node.op_type in WEIGHTED_OPS else None
-        if sides is not None:
-            found.append((node, *sides))
-    refines = any("point_head" in node.name.split(".") for node, _, _ in found)
+    values, shapes = Values(model), shapes_of(model)
+    found = [node for node in model.graph.node if values.has_weights(node)]
+    refines = any("point_head" in node.name.split(".") for node in found)
     layers = []
-    for node, weight, activation in found:
+    for node in found:
+        weight, activation = _weight_and_activation(node, values)
         role, block = role_and_block(node.name, refines)
-        flops = _flops(node, activation, values)
+        flops = _flops(node, activation, shapes)
         layers.append(
             WeightedLayer(node.name, node.op_type, role, weight, activation, flops, block)
         )
@@ -145,58 +134,31 @@ def output_axis(node: onnx.NodeProto, weight_input: int, rank: int) -> int:
     return rank - 1 if (weight_input == 1) != turned else rank - 2
 
 
-class Values:
-    """Where the values of a graph come from, and their shapes.
-
-    Attributes:
-        producers: node that makes each value.
-        constants: initializers by name.
-        shapes: of every value and constant; a size that is open is 1.
-    """
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        graph = model.graph
-        self.producers = {name: node for node in graph.node for name in node.output}
-        self.constants = {tensor.name: tensor for tensor in graph.initializer}
-        self.shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-        for value in [*graph.input, *graph.value_info, *graph.output]:
-            dims = value.type.tensor_type.shape.dim
-            self.shapes[value.name] = tuple(
-                dim.dim_value if dim.HasField("dim_value") else 1 for dim in dims
-            )
-
-    def whole_constant(self, value: str) -> str | None:
-        """The initializer that ``value`` is, in whatever type; None where it is another thing."""
-        while value in self.producers and self.producers[value].op_type in RECASTS:
-            value = self.producers[value].input[0]
-        return value if value in self.constants else None
-
-    def is_weight(self, value: str) -> bool:
-        """Whether ``value`` is, or is moved out of, a constant matrix or filter."""
-        if value in self.constants:
-            tensor = self.constants[value]
-            return tensor.data_type in _FLOATS and len(tensor.dims) > 1
-        node = self.producers.get(value)
-        if node is None or node.op_type not in MOVES:
-            return False
-        sources = node.input if node.op_type == "Concat" else node.input[:1]
-        return all(self.is_weight(source) for source in sources)
+def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shape of every value and constant; a size that is open is 1."""
+    graph = model.graph
+    shapes: dict[str, tuple[int, ...]] = {t.name: tuple(t.dims) for t in graph.initializer}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else 1 for d in dims)
+    return shapes
 
 
-def _sides(node: onnx.NodeProto, values: Values) -> tuple[str | None, int] | None:
-    """The weight as it lies, and the index of the other input; None where there is no weight."""
-    for index in (1, 0):
-        if values.is_weight(node.input[index]):
-            return values.whole_constant(node.input[index]), 1 - index
-    return None
+def _weight_and_activation(node: onnx.NodeProto, values: Values) -> tuple[str | None, int]:
+    """The weight if it is read as it lies, and the index of the other input."""
+    index = 1 if node.input[1] in values.constants else 0
+    weight = node.input[index]
+    while weight in values.makers and values.makers[weight].op_type in _RECASTS:
+        weight = values.makers[weight].input[0]
+    return (None if weight in values.makers else weight), 1 - index
 
 
-def _flops(node: onnx.NodeProto, activation: int, values: Values) -> int:
-    weight = values.shapes[node.input[1 - activation]]
-    out = math.prod(values.shapes[node.output[0]])
+def _flops(node: onnx.NodeProto, activation: int, shapes: dict[str, tuple[int, ...]]) -> int:
+    weight = shapes[node.input[1 - activation]]
+    out = math.prod(shapes[node.output[0]])
     if node.op_type == "Conv":
         return 2 * out * math.prod(weight[1:])
     if node.op_type == "ConvTranspose":
-        return 2 * math.prod(values.shapes[node.input[activation]]) * math.prod(weight[1:])
-    axis = output_axis(node, 1 - activation, len(weight))
-    return 2 * out * weight[len(weight) - 1 if axis == len(weight) - 2 else len(weight) - 2]
+        return 2 * math.prod(shapes[node.input[activation]]) * math.prod(weight[1:])
+    summed = {len(weight) - 1, len(weight) - 2} - {output_axis(node, 1 - activation, len(weight))}
+    return 2 * out * weight[summed.pop()]

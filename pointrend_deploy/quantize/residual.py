@@ -7,11 +7,10 @@ the output of the layer that the addition is fused with.
 
 from __future__ import annotations
 
-from collections import Counter
-
 import onnx
 
-from pointrend_deploy.quantize.layers import Values, WeightedLayer
+from pointrend_deploy.quantize.layers import WeightedLayer
+from pointrend_deploy.quantize.values import Values
 
 
 def shortcuts(
@@ -34,8 +33,7 @@ def shortcuts(
         input.
     """
     values = Values(model)
-    readers = Counter(name for node in model.graph.node for name in node.input)
-    readers.update(output.name for output in model.graph.output)
+    outputs = {output.name for output in model.graph.output}
     activation = {layer.name: layer.activation for layer in layers}
     found = {}
     for node in model.graph.node:
@@ -44,13 +42,14 @@ def shortcuts(
         fused = [
             index
             for index, name in enumerate(node.input)
-            if (maker := values.producers.get(name)) is not None
+            if (maker := values.makers.get(name)) is not None
             and maker.name in activation
-            and readers[name] == 1
+            and len(values.readers[name]) == 1
+            and name not in outputs
             and _is_shortcut(node.input[1 - index], maker, values, activation)
         ]
         if len(fused) == 1:
-            maker = values.producers[node.input[fused[0]]]
+            maker = values.makers[node.input[fused[0]]]
             found[maker.name] = (node.name, 1 - fused[0])
     return found
 
@@ -61,7 +60,7 @@ def _is_shortcut(
     behind = _depths(layer.input[activation[layer.name]], values, activation)
     if other in behind:
         return True
-    maker = values.producers.get(other)
+    maker = values.makers.get(other)
     if maker is None or maker.name not in activation:
         return False
     return behind.get(maker.input[activation[maker.name]], 0) > 0
@@ -77,7 +76,7 @@ def _depths(value: str, values: Values, activation: dict[str, int]) -> dict[str,
     waiting = [value]
     while waiting:
         name = waiting.pop()
-        node = values.producers.get(name)
+        node = values.makers.get(name)
         if node is None:
             continue
         step = 1 if node.name in activation else 0

@@ -1,0 +1,207 @@
+"""Write a placement into a graph: explicit QuantizeLinear and DequantizeLinear nodes.
+
+    x -> Conv(x, w, b)   becomes   x -> Quantize -> Dequantize -> Conv(., Dequantize(w int8), b)
+
+Builders fuse the two Dequantize nodes with the layer into one INT8 kernel; what reads ``x`` besides
+still reads ``x``. Weights are stored in INT8, once each, with a scale for each output channel;
+biases stay as they are. All is symmetric with zero point 0, the only form TensorRT takes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.quantize.layers import WeightedLayer, output_axis, weighted_layers
+from pointrend_deploy.quantize.placement import Placement
+from pointrend_deploy.quantize.weights import quantized_weight, scales_of
+
+HALF_OPSET: Final = 19
+"""From here on QuantizeLinear and DequantizeLinear take FP16; 20 is one builders read wrongly."""
+
+_HALF_IR: Final = 9
+"""The file format that came with that opset."""
+
+Scale = type[np.float32] | type[np.float16]
+
+
+def insert(
+    model: onnx.ModelProto,
+    placement: Placement,
+    amax: Mapping[str, float],
+    weights_from: onnx.ModelProto | None = None,
+) -> onnx.ModelProto:
+    """A copy of the graph with Q/DQ nodes.
+
+    Args:
+        model: the FP32 graph, or the FP16 one made of it; value_info for every value.
+        placement: made from the FP32 graph.
+        amax: largest absolute value to represent, by value of the FP32 graph. Where the FP16 graph
+            casts a value before a layer reads it, what the layer reads is quantised.
+        weights_from: the FP32 graph, whose weights are then rounded once and not twice; ``model``
+            itself otherwise.
+
+    Returns:
+        The graph; at opset 19 where a scale is FP16.
+
+    Raises:
+        DeployError: a value without a range, or with one that is not a finite number from 0 on.
+    """
+    _check(placement, amax)
+    graph = _Insertion(model)
+    source = model if weights_from is None else weights_from
+    layers = {layer.name: layer for layer in weighted_layers(source)}
+    weights = {tensor.name: tensor for tensor in source.graph.initializer}
+    for name, index, value in placement.edges:
+        graph.quantize_edge(name, index, amax[value])
+    for name in placement.int8:
+        layer = layers[name]
+        if layer.weight is None:
+            raise DeployError(f"the weights of {name} are no constant and cannot be INT8")
+        graph.quantize_weight(layer, weights[layer.weight])
+    return graph.finished()
+
+
+def _check(placement: Placement, amax: Mapping[str, float]) -> None:
+    values = dict.fromkeys(value for _, _, value in placement.edges)
+    if missing := [value for value in values if value not in amax]:
+        raise DeployError(
+            f"{len(missing)} of {len(values)} values have no range: {', '.join(missing[:3])}",
+            "calibrate the bundle again",
+        )
+    for value in values:
+        if not (math.isfinite(amax[value]) and amax[value] >= 0):
+            raise DeployError(f"the range of {value} is {amax[value]}", "calibrate again")
+
+
+class _Insertion:
+    """A graph while nodes are put into it."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        graph = self.model.graph
+        self.nodes = {node.name: node for node in graph.node}
+        self.before: dict[str, list[onnx.NodeProto]] = {}
+        self.types: dict[str, int] = {t.name: t.data_type for t in graph.initializer}
+        self.infos: dict[str, onnx.ValueInfoProto] = {}
+        for info in [*graph.input, *graph.value_info, *graph.output]:
+            self.types[info.name] = info.type.tensor_type.elem_type
+            self.infos[info.name] = info
+        self.done: dict[tuple[object, ...], str] = {}
+        self.half = False
+
+    def quantize_edge(self, name: str, index: int, amax: float) -> None:
+        """Put a Q/DQ pair on what one input of a node reads; pairs are shared."""
+        node = self.nodes[name]
+        value = node.input[index]
+        if (value,) not in self.done:
+            dtype = self._dtype(value)
+            scale = self._constant(f"{value}.scale", scales_of(amax, dtype))
+            zero = self._zero("zero.int8", ())
+            whole = f"{value}.quantize"
+            back = f"{value}.dequantize"
+            nodes = [
+                helper.make_node("QuantizeLinear", [value, scale, zero], [f"{whole}.out"], whole),
+                helper.make_node(
+                    "DequantizeLinear", [f"{whole}.out", scale, zero], [f"{back}.out"], back
+                ),
+            ]
+            self.before.setdefault(name, []).extend(nodes)
+            self._info_like(f"{whole}.out", value, TensorProto.INT8)
+            self._info_like(f"{back}.out", value, self.types[value])
+            self.done[(value,)] = f"{back}.out"
+        node.input[index] = self.done[(value,)]
+
+    def quantize_weight(self, layer: WeightedLayer, weight: TensorProto) -> None:
+        """Let a layer read its weight from INT8 values; layers that share a weight share them."""
+        node = self.nodes[layer.name]
+        index = 1 - layer.activation
+        dtype = self._dtype(node.input[index])
+        axis = output_axis(node, index, len(weight.dims))
+        key = (weight.name, axis, np.dtype(dtype).name)
+        if key not in self.done:
+            base = weight.name + ("" if f"{weight.name}.int8" not in self.types else f".{axis}")
+            base += "" if f"{base}.int8" not in self.types else f".{np.dtype(dtype).name}"
+            values, scales = quantized_weight(numpy_helper.to_array(weight), axis, dtype)
+            back = f"{base}.dequantize"
+            inputs = [
+                self._constant(f"{base}.int8", values),
+                self._constant(f"{base}.scale", scales),
+                self._zero(f"zero.int8.{len(scales)}", scales.shape),
+            ]
+            made = helper.make_node("DequantizeLinear", inputs, [f"{back}.out"], back, axis=axis)
+            self.before.setdefault(layer.name, []).append(made)
+            kind = TensorProto.FLOAT16 if dtype is np.float16 else TensorProto.FLOAT
+            self.infos[f"{back}.out"] = helper.make_tensor_value_info(
+                f"{back}.out", kind, list(weight.dims)
+            )
+            self.done[key] = f"{back}.out"
+        node.input[index] = self.done[key]
+
+    def finished(self) -> onnx.ModelProto:
+        """The graph: nodes in order, nothing unused left, value_info for what is new."""
+        graph = self.model.graph
+        nodes: list[onnx.NodeProto] = []
+        for node in graph.node:
+            nodes += [*self.before.get(node.name, []), node]
+        kept = _used(nodes, {output.name for output in graph.output})
+        read = {name for node in kept for name in node.input}
+        constants = [tensor for tensor in graph.initializer if tensor.name in read]
+        known = {name for node in kept for name in node.output}
+        known -= {output.name for output in graph.output}
+        infos = [self.infos[name] for node in kept for name in node.output if name in known]
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend(kept)
+        graph.initializer.extend(constants)
+        graph.value_info.extend(infos)
+        if self.half:
+            _raise_opset(self.model)
+        return self.model
+
+    def _dtype(self, value: str) -> Scale:
+        half = self.types[value] == TensorProto.FLOAT16
+        self.half |= half
+        return np.float16 if half else np.float32
+
+    def _constant(self, name: str, values: np.ndarray) -> str:
+        if name not in self.types:
+            tensor = numpy_helper.from_array(values, name)
+            self.model.graph.initializer.append(tensor)
+            self.types[name] = tensor.data_type
+        return name
+
+    def _zero(self, name: str, shape: tuple[int, ...]) -> str:
+        return self._constant(name, np.zeros(shape, np.int8))
+
+    def _info_like(self, name: str, value: str, kind: int) -> None:
+        info = onnx.ValueInfoProto()
+        info.CopyFrom(self.infos[value])
+        info.name = name
+        info.type.tensor_type.elem_type = kind
+        self.infos[name] = info
+
+
+def _used(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """Without nodes nothing reads any more: casts of weights that are now INT8."""
+    read = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if read & set(node.output):
+            read |= set(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _raise_opset(model: onnx.ModelProto) -> None:
+    model.ir_version = max(model.ir_version, _HALF_IR)
+    for imports in [model.opset_import, *(function.opset_import for function in model.functions)]:
+        for opset in imports:
+            if opset.domain in ("", "ai.onnx"):
+                opset.version = max(opset.version, HALF_OPSET)
