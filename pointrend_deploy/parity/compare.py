@@ -50,10 +50,28 @@ class Reference(Protocol):
 
 
 @dataclass(frozen=True)
-class _Item:
+class Item:
+    """A picture on the canvas, and its true labels where there are any."""
+
     pair: Pair
     fitted: Fitted
     truth: npt.NDArray[np.int32] | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as both sides saw and answered it; rows past the items are fillers.
+
+    Attributes:
+        inputs: of the graph, by name.
+        outputs: the candidate's, by name.
+        expected: the reference's stages and labels, by name.
+    """
+
+    items: tuple[Item, ...]
+    inputs: dict[str, Array]
+    outputs: Mapping[str, Array]
+    expected: Mapping[str, Array]
 
 
 def compare(
@@ -62,6 +80,7 @@ def compare(
     pictures: Sequence[Pair],
     versions: Mapping[str, str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    watch: Callable[[Batch], None] | None = None,
 ) -> Run:
     """Compare a bundle with its reference.
 
@@ -71,6 +90,7 @@ def compare(
         pictures: what ``dataset.pairs`` found.
         versions: of what ran, for the record.
         progress: called with pictures done, pictures in all, and the current picture's name.
+        watch: called with every batch and both sides' answers.
 
     Returns:
         A run, truthy when every gate passed; pictures that could not be read are in ``skipped``.
@@ -86,7 +106,12 @@ def compare(
     found: list[VerificationResult] = []
     skipped: list[Skipped] = []
     ways: set[str] = set()
-    batch: list[_Item] = []
+    batch: list[Item] = []
+
+    def finish() -> None:
+        _compare_batch(candidate, reference, batch, scores, rows, found, ways, watch)
+        batch.clear()
+
     for number, pair in enumerate(pictures):
         tell(number, len(pictures), pair.name)
         try:
@@ -94,10 +119,9 @@ def compare(
         except DeployError as error:
             skipped.append(Skipped(name=pair.name, reason=error.message))
         if batch and (len(batch) == manifest.canvas.batch or number + 1 == len(pictures)):
-            _compare_batch(candidate, reference, batch, scores, rows, found, ways)
-            batch = []
+            finish()
     if batch:
-        _compare_batch(candidate, reference, batch, scores, rows, found, ways)
+        finish()
     tell(len(pictures), len(pictures), "")
     if not rows:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[:3])
@@ -125,7 +149,7 @@ def compare(
     )
 
 
-def _read(pair: Pair, bundle: Bundle) -> _Item:
+def _read(pair: Pair, bundle: Bundle) -> Item:
     rgb = read_picture(pair.picture).rgb
     fitted = fit(from_rgb(rgb, bundle.manifest), bundle.manifest)
     truth = None
@@ -134,21 +158,24 @@ def _read(pair: Pair, bundle: Bundle) -> _Item:
         truth = read_labels(
             pair.labels, len(classes.names), classes.ignore_label, pair.coding, fitted.picture_hw
         )
-    return _Item(pair, fitted, truth)
+    return Item(pair, fitted, truth)
 
 
 def _compare_batch(
     candidate: Candidate,
     reference: Reference,
-    batch: Sequence[_Item],
+    batch: Sequence[Item],
     scores: Scores,
     rows: list[PictureRow],
     found: list[VerificationResult],
     ways: set[str],
+    watch: Callable[[Batch], None] | None,
 ) -> None:
     inputs = batch_of([item.fitted for item in batch], candidate.bundle.manifest)
     outputs = candidate.infer(inputs)
     expected = {name: np.asarray(value) for name, value in reference.canvas_stages(inputs).items()}
+    if watch is not None:
+        watch(Batch(tuple(batch), inputs, outputs, expected))
     for index, item in enumerate(batch):
         ours = {name: value[index : index + 1] for name, value in outputs.items()}
         theirs = {name: value[index : index + 1] for name, value in expected.items()}
@@ -156,12 +183,12 @@ def _compare_batch(
         result = verify_stages(theirs, ours, candidate.bundle.manifest.semantic, [hw])
         found.append(result)
         logits = "logits" in ours
-        answers = {"bundle": _labels_at(ours, item.fitted, logits)}
-        answers["reference"] = _labels_at(theirs, item.fitted, logits)
+        answers = {"bundle": labels_at(ours, item.fitted, logits)}
+        answers["reference"] = labels_at(theirs, item.fitted, logits)
         if "coarse" in theirs and candidate.bundle.manifest.semantic.point_head is not None:
             whole = bilinear(theirs["coarse"][0], theirs["logits"].shape[2:])[None]
             coarse = {"logits": whole, "labels": whole.argmax(axis=1).astype(np.uint8)}
-            answers["coarse"] = _labels_at(coarse, item.fitted, logits)
+            answers["coarse"] = labels_at(coarse, item.fitted, logits)
         ways.add(answers["bundle"][1])
         own = scores.add({who: labels for who, (labels, _) in answers.items()}, item.truth)
         rows.append(
@@ -177,10 +204,16 @@ def _compare_batch(
         )
 
 
-def _labels_at(
+def labels_at(
     stages: Mapping[str, Array], fitted: Fitted, use_logits: bool
 ) -> tuple[npt.NDArray[np.uint8], str]:
-    """Labels at the picture's size, by the rule of what the bundle exports."""
+    """Labels at the picture's size and how they came there, by the rule of what is exported.
+
+    Args:
+        stages: ``labels`` (1, Hp, Wp), ``logits`` (1, C, Hp, Wp), or both.
+        fitted: the picture on the canvas.
+        use_logits: whether the bundle exports logits.
+    """
     labels = stages["labels"][0] if "labels" in stages else None
     logits = stages["logits"][0] if use_logits else None
     return labels_at_picture_size(labels, logits, fitted.fitted_hw, fitted.picture_hw)

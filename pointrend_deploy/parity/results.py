@@ -1,7 +1,8 @@
 """What a comparison found, as written to ``parity.json``; reports are rendered from it.
 
-``parity.json`` is ``{"schema": 1, "runs": {"export": Run, "compare": Run}}``. A number that does
-not exist (the SNR of two equal tensors, the IoU of a class that never occurs) is ``null``.
+``parity.json`` is ``{"schema": 1, "runs": {"export": Run, "compare": Run}, "precisions":
+PrecisionTable or null}``. A number that does not exist (the SNR of two equal tensors, the IoU of a
+class that never occurs) is ``null``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pointrend_deploy.parity.instance_results import (
     DetectionsRow,
     Truth,
 )
+from pointrend_deploy.parity.precision_results import PrecisionTable
 
 SCHEMA = 1
 Kind = Literal["tensor", "points", "labels", "proposals", "detections", "masks"]
@@ -179,10 +181,16 @@ class Run(_Row, frozen=True):
 
 
 class Parity(_Row, frozen=True):
-    """The whole of ``parity.json``."""
+    """The whole of ``parity.json``.
+
+    Attributes:
+        runs: by kind.
+        precisions: of the last comparison that was asked for precisions.
+    """
 
     schema: int = SCHEMA
     runs: dict[str, Run] = {}
+    precisions: PrecisionTable | None = None
 
 
 def now() -> str:
@@ -215,9 +223,13 @@ def decode(raw: bytes, where: str = "parity.json") -> Parity:
     return parity
 
 
-def merged(parity: Parity, name: str, run: Run) -> Parity:
-    """``parity`` with one run added or replaced; the others stay."""
-    return msgspec.structs.replace(parity, runs={**parity.runs, name: run})
+def merged(parity: Parity, name: str, run: Run, precisions: PrecisionTable | None = None) -> Parity:
+    """``parity`` with one run, and a table of precisions, added or replaced; the others stay."""
+    return msgspec.structs.replace(
+        parity,
+        runs={**parity.runs, name: run},
+        precisions=parity.precisions if precisions is None else precisions,
+    )
 
 
 def of_bundle(bundle: Bundle) -> Parity:

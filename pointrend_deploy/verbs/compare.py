@@ -16,14 +16,22 @@ from pointrend_deploy.parity import results
 from pointrend_deploy.parity.compare import compare
 from pointrend_deploy.parity.dataset import pairs
 from pointrend_deploy.parity.gallery import GalleryItem, collect
+from pointrend_deploy.parity.precision_results import PrecisionTable
 from pointrend_deploy.parity.report import render_html, render_markdown
 from pointrend_deploy.parity.results import Run
 from pointrend_deploy.progress import Bars, progress_bar
 from pointrend_deploy.run.runner import open_runner
 from pointrend_deploy.run.torch_runner import TorchRunner
 from pointrend_deploy.verbs.compare_instances import compare_instance_bundle
+from pointrend_deploy.verbs.compare_precisions import (
+    asked,
+    label_columns,
+    label_table,
+    open_columns,
+)
 from pointrend_deploy.verbs.compare_table import GALLERY_PICTURES, table
 from pointrend_deploy.verbs.export import installed_versions
+from pointrend_deploy.verbs.precision_lines import precision_lines
 from pointrend_deploy.verbs.report import encode_gallery
 
 CandidateName = Literal["onnx", "tensorrt"]
@@ -31,18 +39,27 @@ CandidateName = Literal["onnx", "tensorrt"]
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What was found of which bundle, and tiles to show. Truthy when every gate passed."""
+    """What was found of which bundle, and tiles to show. Truthy when every gate passed.
+
+    Attributes:
+        run: of the FP32 graph or engine beside PyTorch.
+        precisions: a column each, where precisions were asked for.
+    """
 
     bundle: Bundle
     run: Run
     gallery: tuple[GalleryItem, ...]
+    precisions: PrecisionTable | None = None
 
     def __bool__(self) -> bool:
-        return self.run.passed
+        return self.run.passed and (self.precisions is None or bool(self.precisions))
 
     def summary(self, out: str | Path | None = None) -> str:
         """A table and a verdict for the terminal; ``out`` is where the report will lie."""
-        return table(self.run, Path(out or self.bundle.path) / REPORT)
+        told = table(self.run, Path(out or self.bundle.path) / REPORT)
+        if self.precisions is None:
+            return told
+        return "\n".join([told, "", *precision_lines(self.precisions)])
 
 
 def compare_bundle(
@@ -53,6 +70,7 @@ def compare_bundle(
     coco: str | Path | None = None,
     runner: CandidateName = "onnx",
     engine: str | None = None,
+    precisions: tuple[str, ...] | None = None,
     weights: str | Path | None = None,
     out: str | Path | None = None,
 ) -> CompareResult:
@@ -67,6 +85,8 @@ def compare_bundle(
         coco: of an instance bundle a COCO annotation file; only its pictures are compared.
         runner: the side compared with PyTorch: ONNX Runtime, or an engine of the bundle.
         engine: the engine's folder under ``engines/``; None for the only one that fits.
+        precisions: names of those to compare beside PyTorch, a column each, or ``all`` alone; the
+            FP32 graph is always compared. None compares ``runner``'s own graph or engine only.
         weights: for a bundle exported without them.
         out: the folder :func:`record` will be given, so that one that cannot be written to is
             refused before the work.
@@ -86,8 +106,9 @@ def compare_bundle(
         opened = Bundle.open(bundle)
         results.of_bundle(opened)  # a damaged record is said before the work, not after it
         _refuse_unwritable(Path(bundle if out is None else out), out is None)
+        names = None if precisions is None else asked(opened, precisions, runner, engine)
     if opened.manifest.recipe.task == "instance":
-        run, gallery = compare_instance_bundle(
+        run, gallery, found_precisions = compare_instance_bundle(
             opened,
             images,
             labels,
@@ -96,30 +117,35 @@ def compare_bundle(
             engine,
             weights,
             bars,
+            names,
         )
-        return CompareResult(opened, run, tuple(gallery))
+        return CompareResult(opened, run, tuple(gallery), found_precisions)
     if coco is not None:
         raise UsageError(
             f"{opened.manifest.name} is a semantic bundle; --coco is for instance bundles",
             "give label maps with --labels",
         )
     with bars.step("opening both runners"):
-        found = pairs(images, labels)
+        listed = pairs(images, labels)
         reference = TorchRunner(opened, weights)
-        candidate = open_runner(opened, runner, engine=engine)
+        columns = None if names is None else open_columns(opened, names, runner, engine)
+        candidate = columns.fp32 if columns else open_runner(opened, runner, engine=engine)
+        watching = None if columns is None else label_columns(columns)
     with progress_bar("comparing") as tell:
         run = compare(
             candidate,
             reference,
-            found,
+            listed,
             versions=installed_versions(),
             progress=lambda done, total, name: tell(done, total),
+            watch=watching,
         )
     skipped = {item.name for item in run.skipped}
-    readable = [pair for pair in found if pair.name not in skipped]
+    readable = [pair for pair in listed if pair.name not in skipped]
     with bars.step("drawing the pictures"):
         items = collect(candidate, reference, readable, GALLERY_PICTURES)
-    return CompareResult(opened, run, tuple(items))
+    found = label_table(columns, watching, run) if columns and watching else None
+    return CompareResult(opened, run, tuple(items), found)
 
 
 def _refuse_unwritable(folder: Path, is_bundle: bool) -> None:
@@ -148,7 +174,7 @@ def record(result: CompareResult, out: str | Path | None = None) -> None:
         DeployError: the disk refuses; the bundle is as it was.
     """
     bundle = result.bundle
-    parity = results.merged(results.of_bundle(bundle), "compare", result.run)
+    parity = results.merged(results.of_bundle(bundle), "compare", result.run, result.precisions)
     manifest, record = msgspec.to_builtins(bundle.manifest), msgspec.to_builtins(parity)
     files = {
         PARITY: results.encode(parity).decode(),

@@ -20,6 +20,7 @@ from pointrend_deploy.parity.instance_compare import compare_instances
 from pointrend_deploy.parity.instance_gallery import Gallery
 from pointrend_deploy.parity.instance_picture import ToCompare
 from pointrend_deploy.parity.instance_verify import PictureReference
+from pointrend_deploy.parity.precision_results import PrecisionName, PrecisionTable
 from pointrend_deploy.parity.results import Run
 from pointrend_deploy.progress import Bars, progress_bar
 from pointrend_deploy.run.runner import RunnerName, open_runner
@@ -38,7 +39,8 @@ def compare_instance_bundle(
     engine: str | None,
     weights: str | Path | None,
     bars: Bars,
-) -> tuple[Run, list[GalleryItem]]:
+    precisions: tuple[PrecisionName, ...] | None = None,
+) -> tuple[Run, list[GalleryItem], PrecisionTable | None]:
     """Compare an instance bundle with PyTorch; see ``verbs.compare.compare_bundle``."""
     recipe, _ = bundle.manifest.instances
     truth, scorer = None, None
@@ -64,7 +66,7 @@ def compare_instance_bundle(
             progress=lambda done, total, name: tell(done, total),
             seen=gallery,
         )
-    return run, gallery.items
+    return run, gallery.items, None
 
 
 def _truth(

@@ -1,0 +1,56 @@
+"""The table of precisions as lines for the terminal."""
+
+from __future__ import annotations
+
+from pointrend_deploy.parity.precision_results import PrecisionTable
+from pointrend_deploy.parity.precision_view import View, view
+
+
+def precision_lines(table: PrecisionTable) -> list[str]:
+    """A column each, where the error enters, which limits failed, and a verdict on them."""
+    shown = view(table)
+    lines = _table(shown)
+    if shown.simulated:
+        lines.append(
+            f"{' and '.join(shown.simulated)}: ONNX Runtime simulation on the CPU; not an engine"
+        )
+    lines += [f"where it enters: {told}" for told in shown.entries]
+    lines += sorted({f"no stages: {c.stages_note}" for c in table.columns if c.stages_note})
+    for column in table.columns:
+        lines += [f"{column.precision}: {told}" for told in column.unreadable[:5]]
+        lines += [
+            f"failed: {column.precision} {gate.name}: {gate.value} {gate.op} {gate.limit}"
+            for gate in column.gates
+            if not gate
+        ]
+    lines += table.notes
+    failed = [column.precision for column in table.columns if not column]
+    lower = [column.precision for column in table.columns if column.precision != "fp32"]
+    if failed:
+        lines.append(f"FAILED: {', '.join(failed)} beside fp32")
+    elif lower:
+        lines.append(f"passed: {', '.join(lower)} beside fp32")
+    return lines
+
+
+def _table(shown: View) -> list[str]:
+    heads = ("", "PyTorch", *shown.precisions)
+    body: list[tuple[str, ...]] = []
+    for group in shown.groups:
+        body.append((group.title,))
+        for row in group.rows:
+            changes = row.changes or ("",) * len(row.cells)
+            cells = [" ".join(pair).strip() for pair in zip(row.cells, changes, strict=True)]
+            body.append((f"  {row.name}", row.reference, *cells))
+    widths = [
+        max(len(row[place]) for row in (heads, *(each for each in body if len(each) > 1)))
+        for place in range(len(heads))
+    ]
+
+    def line(row: tuple[str, ...]) -> str:
+        return "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ).rstrip()
+
+    return [line(heads), *(line(row) for row in body)]
