@@ -26,6 +26,8 @@ CastLike GatherND GreaterOrEqual NonMaxSuppression Pow Range ReduceSum RoiAlign 
 where the number of RoIs is open."""
 
 ALLOWED_OPS: Final = frozenset(" ".join((_NETWORKS, _POINTS, _BOXES, _BODIES)).split())
+QUANTIZING_OPS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""In an INT8 graph besides; never in a body."""
 
 FIXED_ATTRIBUTES: Final[Mapping[str, Mapping[str, tuple[object, ...]]]] = {
     "GridSample": {"mode": ("bilinear",), "padding_mode": ("zeros",), "align_corners": (0,)},

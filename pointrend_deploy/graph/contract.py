@@ -12,7 +12,12 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.allowed_ops import ALLOWED_OPS, FIXED_ATTRIBUTES, default_of
+from pointrend_deploy.graph.allowed_ops import (
+    ALLOWED_OPS,
+    FIXED_ATTRIBUTES,
+    QUANTIZING_OPS,
+    default_of,
+)
 from pointrend_deploy.graph.instance_ops import NMS, ROI_ALIGN
 from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN
 from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
@@ -81,9 +86,10 @@ def check_contract(model: onnx.ModelProto, expected: Expected) -> None:
     bodies = {output for node in model.graph.node for output in node.output}
     if len(bodies) != sum(len(node.output) for node in model.graph.node):
         raise DeployError("two nodes of the graph write the same value")
-    _check_nodes(model.graph.node, constants)
+    allowed = ALLOWED_OPS | QUANTIZING_OPS if "int8" in expected.types else ALLOWED_OPS
+    _check_nodes(model.graph.node, constants, allowed)
     for function in model.functions:
-        _check_nodes(function.node, {})
+        _check_nodes(function.node, {}, ALLOWED_OPS)
 
 
 def _check_opsets(model: onnx.ModelProto, expected: Expected) -> None:
@@ -105,7 +111,7 @@ def _check_opsets(model: onnx.ModelProto, expected: Expected) -> None:
 
 
 def _check_ends(kind: str, values: Iterable[onnx.ValueInfoProto], expected: TensorSpecs) -> None:
-    found = {value.name: _spec(value) for value in values}
+    found = {value.name: spec_of(value) for value in values}
     if list(found) != list(expected):
         raise DeployError(f"the graph's {kind}s are {list(found)}, not {list(expected)}")
     for name, (dtype, shape) in expected.items():
@@ -116,7 +122,8 @@ def _check_ends(kind: str, values: Iterable[onnx.ValueInfoProto], expected: Tens
             )
 
 
-def _spec(value: onnx.ValueInfoProto) -> tuple[str, tuple[int | str, ...]]:
+def spec_of(value: onnx.ValueInfoProto) -> tuple[str, tuple[int | str, ...]]:
+    """Dtype and shape of a value; an open size is its name."""
     tensor = value.type.tensor_type
     dims = tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
@@ -140,7 +147,7 @@ def _check_values(model: onnx.ModelProto, expected: Expected) -> None:
     by_data = set() if open_sizes else _sized_by_data(model)
     for value in [*model.graph.value_info, *model.graph.output]:
         known.add(value.name)
-        dtype, shape = _spec(value)
+        dtype, shape = spec_of(value)
         fixed = all(isinstance(side, int) and side > 0 for side in shape)
         if not fixed and not open_sizes and value.name not in by_data:
             raise DeployError(
@@ -167,7 +174,7 @@ def _sized_by_data(model: onnx.ModelProto) -> set[str]:
     fixed = {
         value.name
         for value in [*model.graph.value_info, *model.graph.output]
-        if all(isinstance(side, int) and side > 0 for side in _spec(value)[1])
+        if all(isinstance(side, int) and side > 0 for side in spec_of(value)[1])
     }
     found: set[str] = set()
     for node in model.graph.node:
@@ -209,7 +216,11 @@ def _check_custom(
         )
 
 
-def _check_nodes(nodes: Iterable[onnx.NodeProto], constants: Mapping[str, TensorProto]) -> None:
+def _check_nodes(
+    nodes: Iterable[onnx.NodeProto],
+    constants: Mapping[str, TensorProto],
+    allowed: frozenset[str],
+) -> None:
     sizes: dict[str, list[int]] = {
         name: [int(v) for v in numpy_helper.to_array(tensor).reshape(-1)]
         for name, tensor in constants.items()
@@ -219,10 +230,10 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], constants: Mapping[str, Tensor
         if node.domain == DOMAIN:
             continue
         values = dict(_attributes(node))
-        if node.domain not in ("", "ai.onnx") or node.op_type not in ALLOWED_OPS:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in allowed:
             raise DeployError(
                 f"node {node.name}: {node.domain}::{node.op_type} is not allowed in a graph",
-                f"allowed are {', '.join(sorted(ALLOWED_OPS))}",
+                f"allowed are {', '.join(sorted(allowed))}",
             )
         if node.op_type == "Constant":
             sizes |= _whole_numbers(node, values)
