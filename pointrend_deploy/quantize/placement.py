@@ -4,6 +4,10 @@ The rule:
 
 - Meant for INT8: every layer with weights of the backbone, the pyramid, the coarse heads, the RPN,
   the box head and the standard mask head.
+- Of these, ConvTranspose cannot: TensorRT-RTX 1.7 builds a floating point kernel of it whether its
+  weight has a scale a tensor, a channel of either axis, or its output is quantised too. Depthwise,
+  grouped and 1-D convolutions, Gemm with and without transB, and MatMul with a constant on either
+  side all become INT8 kernels (compute capability 8.6).
 - Not: the last layer of a head (its logits and deltas decide what is selected) and the point head
   (its features are sampled at real coordinates, and it decides labels at boundaries); either is
   put in on request. Nothing else has Q/DQ: no resize, no sampler, no top-k, no softmax.
@@ -44,13 +48,16 @@ class Placement:
         left_out: every other layer with weights, with the reason.
         edges: where activations are quantised: node, index of its input, and the value as the FP32
             graph names it.
-        flops_share: FLOPs of the INT8 layers among those meant for it, in 0..1; 1 where none is.
+        flops_share: FLOPs of the INT8 layers among those meant for it that can be, in 0..1; 1 where
+            there are none.
+        meant_flops: FLOPs of the layers meant for it that can be.
     """
 
     int8: tuple[str, ...]
     left_out: dict[str, str]
     edges: tuple[tuple[str, int, str], ...]
     flops_share: float
+    meant_flops: int = 0
 
 
 def place(
@@ -74,6 +81,7 @@ def place(
         left_out={name: reason for name, reason in reasons.items() if reason is not None},
         edges=_edges(model, layers, chosen),
         flops_share=reached / total if total else 1.0,
+        meant_flops=total,
     )
 
 
@@ -99,6 +107,8 @@ def _reason(layer: WeightedLayer, keep: Collection[str], also: Collection[str]) 
 def _cannot(layer: WeightedLayer) -> str | None:
     if layer.weight is None:
         return f"{CANNOT}its weights are gathered or moved in the graph"
+    if layer.op == "ConvTranspose":
+        return f"{CANNOT}TensorRT-RTX computes ConvTranspose in floating point, with Q/DQ too"
     return None
 
 
