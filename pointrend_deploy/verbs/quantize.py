@@ -108,8 +108,7 @@ def quantize_bundle(
     with progress.step("checking the graph"):
         for name, graph in made.items():
             check_graph(fp32[name], graph, options.precision)
-    del fp32
-    measured = measure(opened, made, options.precision, progress)
+    measured = measure(opened, fp32, made, options.precision, progress)
     with progress.step("writing"):
         files = {name: file_of(name, options.precision) for name in made}
         contents = {files[name]: graph.SerializeToString() for name, graph in made.items()}
@@ -122,7 +121,7 @@ def quantize_bundle(
         files=tuple(files[name] for name in written.manifest.graphs_of("fp32")),
         record=record,
         measured=measured,
-        notes=notes,
+        notes=(*notes, *measured.notes()),
         more=more,
         seconds=time.perf_counter() - started,
     )
