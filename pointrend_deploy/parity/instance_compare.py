@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -42,6 +43,21 @@ class Candidate(Protocol):
         """One call: the five outputs of every instance bundle by name, whatever its layout."""
 
 
+@dataclass(frozen=True)
+class InstanceBatch:
+    """A batch as both sides saw and answered it; rows past the pictures are fillers.
+
+    Attributes:
+        inputs: of the graph, by name.
+        outputs: the candidate's, by name.
+        pictures: both sides' answers at each picture's size.
+    """
+
+    inputs: dict[str, Array]
+    outputs: Mapping[str, Array]
+    pictures: tuple[Compared, ...]
+
+
 def compare_instances(
     candidate: Candidate,
     reference: Callable[[dict[str, Array], int], PictureReference],
@@ -50,6 +66,7 @@ def compare_instances(
     versions: Mapping[str, str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     seen: Callable[[Compared], None] | None = None,
+    watch: Callable[[InstanceBatch], None] | None = None,
 ) -> Run:
     """Compare an instance bundle with its reference.
 
@@ -61,6 +78,7 @@ def compare_instances(
         versions: of what ran, for the record.
         progress: called with pictures done, pictures in all, and the current picture's name.
         seen: called with every picture's answers.
+        watch: called with every batch and its pictures' answers.
 
     Returns:
         A run, truthy when every gate passed; pictures that could not be read are in ``skipped``.
@@ -80,6 +98,7 @@ def compare_instances(
         fitted = [each[2] for each in batch]
         inputs = batch_of(fitted, manifest)
         outputs = candidate.infer(inputs)
+        answers: list[Compared] = []
         for row, (picture, rgb, where) in enumerate(batch):
             rows = {name: array[row] for name, array in outputs.items()}
             one, both = compare_picture(manifest, rows, reference(inputs, row), picture, rgb, where)
@@ -89,6 +108,10 @@ def compare_instances(
                 scorer.add(picture.image_id, sides)
             if seen is not None:
                 seen(both)
+            if watch is not None:
+                answers.append(both)
+        if watch is not None:
+            watch(InstanceBatch(inputs, outputs, tuple(answers)))
         batch.clear()
 
     for number, picture in enumerate(pictures):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pointrend_deploy.parity.figures import NONE, counted, overlap, percent, small
 from pointrend_deploy.parity.precision_results import (
@@ -96,7 +96,10 @@ def _labels(table: PrecisionTable) -> list[Group]:
         Group(
             "Against PyTorch's labels",
             "percent; no truth needed",
-            tuple(_label_scores(columns, lambda c: c.beside_reference, None)),
+            tuple(
+                replace(row, changes=())
+                for row in _label_scores(columns, lambda c: c.beside_reference, None)
+            ),
         ),
     ]
 

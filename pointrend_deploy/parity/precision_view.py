@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pointrend_deploy.parity.figures import NONE
-from pointrend_deploy.parity.precision_results import PrecisionColumn, PrecisionTable
-from pointrend_deploy.parity.precision_rows import Group, groups
+from pointrend_deploy.parity.figures import NONE, percent
+from pointrend_deploy.parity.precision_results import (
+    PrecisionColumn,
+    PrecisionGate,
+    PrecisionTable,
+)
+from pointrend_deploy.parity.precision_rows import MINUS, Group, groups
 from pointrend_deploy.parity.precision_stages import ENTRY_DB, entry
 
 
@@ -28,16 +32,49 @@ class NoiseRow:
 
 
 @dataclass(frozen=True)
-class View:
-    """All that is shown of a table."""
+class GateRow:
+    """A limit of a lower precision, in words."""
 
-    precisions: tuple[str, ...]
-    simulated: tuple[str, ...]
+    precision: str
+    name: str
+    value: str
+    limit: str
+    reason: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """All that is shown of a table; names of precisions as a reader meets them.
+
+    Attributes:
+        columns: precisions, fp32 first; ``names`` the same in words.
+        simulated: those ONNX Runtime imitated, in words; empty where there are none.
+        lower: precisions whose stages are in ``noise``.
+        entries: for each of them where the error enters.
+        outdated: those whose graph is another one today, in words.
+        left_out: layers that are not in INT8 with their reasons, by precision.
+    """
+
+    passed: bool
+    created: str
+    pictures: int
+    stage_pictures: int
+    columns: tuple[str, ...]
+    names: str
+    simulated: str
     groups: tuple[Group, ...]
+    gates: tuple[GateRow, ...]
+    notes: tuple[str, ...]
     lower: tuple[str, ...]
     noise: tuple[NoiseRow, ...]
     entries: tuple[str, ...]
-    outdated: tuple[str, ...]
+    stages_note: str
+    outdated: str
+    left_out: tuple[tuple[str, Mapping[str, str]], ...]
+    unreadable: tuple[str, ...]
+    full_db: int
+    entry_db: int
 
 
 FULL_BAR_DB = 80.0
@@ -53,19 +90,34 @@ def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
     """
     columns = table.columns
     lower = tuple(column for column in columns if column.stages)
+    changed = [
+        column.precision
+        for column in columns
+        if files is not None
+        and any(files.get(name) != digest for name, digest in column.graphs.items())
+    ]
     return View(
-        precisions=tuple(column.precision for column in columns),
-        simulated=tuple(column.precision for column in columns if column.simulated),
+        passed=bool(table),
+        created=table.created,
+        pictures=table.pictures,
+        stage_pictures=table.stage_pictures,
+        columns=tuple(column.precision for column in columns),
+        names=_and(column.precision for column in columns),
+        simulated=_and(column.precision for column in columns if column.simulated),
         groups=groups(table),
+        gates=tuple(
+            _gate_row(column.precision, gate) for column in columns for gate in column.gates
+        ),
+        notes=table.notes,
         lower=tuple(column.precision for column in lower),
         noise=_noise(lower),
         entries=tuple(map(entry_sentence, lower)),
-        outdated=tuple(
-            column.precision
-            for column in columns
-            if files is not None
-            and any(files.get(name) != digest for name, digest in column.graphs.items())
-        ),
+        stages_note=next((column.stages_note for column in columns if column.stages_note), ""),
+        outdated=_and(changed),
+        left_out=tuple((c.precision, c.left_out) for c in columns if c.left_out),
+        unreadable=tuple(f"{c.precision}: {told}" for c in columns for told in c.unreadable[:5]),
+        full_db=round(FULL_BAR_DB),
+        entry_db=round(ENTRY_DB),
     )
 
 
@@ -81,6 +133,30 @@ def entry_sentence(column: PrecisionColumn) -> str:
             f"{column.precision}: no stage falls below {ENTRY_DB:.0f} dB; least {min(known):.0f} dB"
         )
     return f"{column.precision}: every stage equals the FP32 graph's"
+
+
+def _gate_row(precision: str, gate: PrecisionGate) -> GateRow:
+    def told(value: float | None) -> str:
+        if value is None:
+            return NONE
+        if gate.name.startswith("drop"):
+            return f"{100 * value:.2f} points".replace("-", MINUS)
+        return percent(value) if gate.op == ">=" else f"{value:g}"
+
+    sign = "≤" if gate.op == "<=" else "≥"
+    return GateRow(
+        precision=precision,
+        name=gate.name,
+        value=told(gate.value),
+        limit=f"{sign} {told(gate.limit)}",
+        reason=gate.reason,
+        passed=gate.passed,
+    )
+
+
+def _and(names: Iterable[str]) -> str:
+    every = list(names)
+    return " and ".join([", ".join(every[:-1]), every[-1]] if len(every) > 1 else every)
 
 
 def _noise(lower: Sequence[PrecisionColumn]) -> tuple[NoiseRow, ...]:

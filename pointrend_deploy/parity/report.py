@@ -17,6 +17,7 @@ from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.parity import figures, results
 from pointrend_deploy.parity.gallery import GalleryItem
 from pointrend_deploy.parity.instance_results import AccuracyRow
+from pointrend_deploy.parity.precision_view import view
 from pointrend_deploy.parity.results import MetricRow, Parity, Run
 from pointrend_deploy.parity.verdict import runner_name, verdict
 
@@ -162,6 +163,9 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         if compare is not None
         else 0,
         "gallery": gallery,
+        "precisions": None
+        if parity.precisions is None
+        else view(parity.precisions, manifest.files),
         "weights": ""
         if manifest.weights.included
         else f" --weights {manifest.weights.source_name}",

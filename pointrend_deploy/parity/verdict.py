@@ -8,6 +8,7 @@ from typing import Literal
 
 from pointrend_deploy.parity.facts import Fact, instance_facts
 from pointrend_deploy.parity.figures import percent, score, small
+from pointrend_deploy.parity.precision_results import PrecisionTable
 from pointrend_deploy.parity.results import MetricRow, Parity, Run
 
 
@@ -28,8 +29,12 @@ def verdict(parity: Parity) -> Verdict:
             "not compared", "This bundle was never held against its PyTorch reference.", (), ()
         )
     details = tuple(_tell(name, run) for name, run in parity.runs.items())
+    details += _tell_precisions(parity.precisions)
     failed = next((run for run in parity.runs.values() if not run), None)
     facts = tuple(_facts(parity))
+    if failed is None and not (parity.precisions is None or parity.precisions):
+        lost = "A lower precision of this bundle loses more than its limits allow."
+        return Verdict("failed", lost, details, facts)
     if failed is None:
         return Verdict(
             "passed", "This bundle computes what its PyTorch reference computes.", details, facts
@@ -55,6 +60,23 @@ def _tell(name: str, run: Run) -> str:
         f"{when}, {candidate} agrees with {reference} in {_what(run)}, within every tolerance."
         f"{skipped}"
     )
+
+
+def _tell_precisions(table: PrecisionTable | None) -> tuple[str, ...]:
+    """A sentence for every precision beside fp32."""
+    found = []
+    for column in table.columns if table is not None else ():
+        failed = [gate.name for gate in column.gates if not gate]
+        how = " in ONNX Runtime's simulation" if column.simulated else ""
+        if failed:
+            found.append(f"{column.precision}{how} fails: {', '.join(failed)}.")
+        elif column.precision != "fp32" and any(
+            not gate.name.startswith("pictures") for gate in column.gates
+        ):
+            found.append(f"{column.precision}{how} keeps its accuracy within every limit.")
+        elif column.precision != "fp32":
+            found.append(f"{column.precision}{how} was compared without limits on its accuracy.")
+    return tuple(found)
 
 
 def _what(run: Run) -> str:

@@ -23,9 +23,11 @@ from pointrend_deploy.parity.instance_verify import PictureReference
 from pointrend_deploy.parity.precision_results import PrecisionName, PrecisionTable
 from pointrend_deploy.parity.results import Run
 from pointrend_deploy.progress import Bars, progress_bar
-from pointrend_deploy.run.runner import RunnerName, open_runner
+from pointrend_deploy.run.runner import open_runner
+from pointrend_deploy.verbs.compare_precisions import CandidateName, open_columns
 from pointrend_deploy.verbs.compare_table import GALLERY_PICTURES
 from pointrend_deploy.verbs.export import installed_versions
+from pointrend_deploy.verbs.precision_instances import instance_columns, instance_table
 
 Array = npt.NDArray[Any]
 
@@ -35,7 +37,7 @@ def compare_instance_bundle(
     images: str | Path,
     labels: str | Path | None,
     coco: str | Path | None,
-    runner: RunnerName,
+    runner: CandidateName,
     engine: str | None,
     weights: str | Path | None,
     bars: Bars,
@@ -54,7 +56,11 @@ def compare_instance_bundle(
         pictures = [ToCompare(each.name, each.picture) for each in pairs(images)]
     with bars.step("opening both runners"):
         reference = _reference(bundle, weights)
-        candidate = open_runner(bundle, runner, engine=engine)
+        columns = None
+        if precisions is not None:
+            columns = open_columns(bundle, precisions, runner, engine)
+        candidate = columns.fp32 if columns else open_runner(bundle, runner, engine=engine)
+        watching = None if columns is None else instance_columns(columns, truth)
     gallery = Gallery(recipe, GALLERY_PICTURES, truth)
     with progress_bar("comparing") as tell:
         run = compare_instances(
@@ -65,8 +71,10 @@ def compare_instance_bundle(
             versions=installed_versions(),
             progress=lambda done, total, name: tell(done, total),
             seen=gallery,
+            watch=watching,
         )
-    return run, gallery.items, None
+    found = instance_table(columns, watching, run) if columns and watching else None
+    return run, gallery.items, found
 
 
 def _truth(

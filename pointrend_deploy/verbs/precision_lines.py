@@ -11,19 +11,17 @@ def precision_lines(table: PrecisionTable) -> list[str]:
     shown = view(table)
     lines = _table(shown)
     if shown.simulated:
-        lines.append(
-            f"{' and '.join(shown.simulated)}: ONNX Runtime simulation on the CPU; not an engine"
-        )
+        lines.append(f"{shown.simulated}: ONNX Runtime simulation on the CPU; not an engine")
     lines += [f"where it enters: {told}" for told in shown.entries]
-    lines += sorted({f"no stages: {c.stages_note}" for c in table.columns if c.stages_note})
-    for column in table.columns:
-        lines += [f"{column.precision}: {told}" for told in column.unreadable[:5]]
-        lines += [
-            f"failed: {column.precision} {gate.name}: {gate.value} {gate.op} {gate.limit}"
-            for gate in column.gates
-            if not gate
-        ]
-    lines += table.notes
+    if shown.stages_note:
+        lines.append(f"no stages and no points: {shown.stages_note}")
+    lines += shown.unreadable
+    lines += [
+        f"failed: {gate.precision}, {gate.name}: {gate.value}, limit {gate.limit}"
+        for gate in shown.gates
+        if not gate.passed
+    ]
+    lines += shown.notes
     failed = [column.precision for column in table.columns if not column]
     lower = [column.precision for column in table.columns if column.precision != "fp32"]
     if failed:
@@ -34,7 +32,7 @@ def precision_lines(table: PrecisionTable) -> list[str]:
 
 
 def _table(shown: View) -> list[str]:
-    heads = ("", "PyTorch", *shown.precisions)
+    heads = ("", "PyTorch", *shown.columns)
     body: list[tuple[str, ...]] = []
     for group in shown.groups:
         body.append((group.title,))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 
@@ -20,7 +19,6 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.quantize.simulation import first_line, open_session
 
 Array = npt.NDArray[Any]
-Shape = Sequence[int | str]
 
 _BLOCK = re.compile(r"(backbone\.(?:[a-z_]+\.)*?(?:stem|blocks\.\d+|res\d+\.\d+))(?:\.|$)")
 _NAMED = re.compile(r"p\d+|coarse|step\d+\.(?:indices|point_logits)|logits|mask_logits")
@@ -90,8 +88,8 @@ class TappedGraph:
     Args:
         path: of the graph.
         wanted: stages; values that this graph does not compute are left out.
-        given: values that are fed instead of computed, with their shapes; of no others are the
-            results. Every node that nothing wanted needs is left out.
+        given: dtypes of values that are fed instead of computed, as inputs ``given.<name>``. Nodes
+            that nothing wanted needs are left out.
         also: further values to give, by their own names.
 
     Raises:
@@ -102,7 +100,7 @@ class TappedGraph:
         self,
         path: Path,
         wanted: Sequence[Tap],
-        given: Mapping[str, Shape] | None = None,
+        given: Mapping[str, npt.DTypeLike] | None = None,
         also: Sequence[str] = (),
     ) -> None:
         model = onnx.load(str(path))
@@ -159,15 +157,11 @@ def read_graph(path: Path) -> onnx.GraphProto:
     return model.graph
 
 
-def _feed(model: onnx.ModelProto, given: Mapping[str, Shape]) -> None:
+def _feed(model: onnx.ModelProto, given: Mapping[str, npt.DTypeLike]) -> None:
     """Make inputs of values: whoever read ``x`` reads ``given.x``; ``x`` is still computed."""
-    kinds = {
-        value.name: value.type.tensor_type.elem_type
-        for value in (*model.graph.value_info, *model.graph.output)
-    }
-    for name, shape in given.items():
-        kind = kinds.get(name, onnx.TensorProto.FLOAT)
-        fed = onnx.helper.make_tensor_value_info(f"given.{name}", kind, shape)
+    for name, dtype in given.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        fed = onnx.helper.make_tensor_value_info(f"given.{name}", kind, None)
         model.graph.input.append(fed)
     for node in model.graph.node:
         for place, name in enumerate(node.input):
@@ -193,18 +187,3 @@ def _give_only(model: onnx.ModelProto, values: Sequence[str]) -> None:
     graph.ClearField("output")
     graph.ClearField("value_info")  # ONNX Runtime infers types, so a precision needs no other code
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in values)
-
-
-def used_rows(values: Array, counts: Sequence[int], rows: int) -> Array:
-    """The used rows of a batch, one after the other.
-
-    Args:
-        values: (N, rows, ...) or (N * rows, ...).
-        counts: used rows of each picture.
-        rows: a picture's.
-    """
-    flat = (
-        values if values.shape[0] == len(counts) * rows else values.reshape(-1, *values.shape[2:])
-    )
-    places = [row * rows + each for row, count in enumerate(counts) for each in range(count)]
-    return flat[np.asarray(places, np.int64)]

@@ -1,0 +1,189 @@
+"""`compare --precision` of an instance bundle: stages on the same boxes, and the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.parity.annotations import InstanceTruth
+from pointrend_deploy.parity.evaluator import Scorer
+from pointrend_deploy.parity.instance_results import AccuracyRow
+from pointrend_deploy.parity.precision_gates import drop_gates, readable_gate, ungated
+from pointrend_deploy.parity.precision_instances import InstanceColumns
+from pointrend_deploy.parity.precision_results import PrecisionName, PrecisionTable
+from pointrend_deploy.parity.results import Run
+from pointrend_deploy.verbs.compare_precisions import Columns, described
+
+if TYPE_CHECKING:
+    from pointrend_deploy.verbs.precision_taps import TappedGraph
+
+Array = npt.NDArray[Any]
+
+FOUND = ("proposals", "proposal_count", "num_detections", "boxes", "classes")
+"""What is asked of the FP32 graph."""
+GIVEN = {"proposals": "float32", "num_detections": "int64", "boxes": "float32", "classes": "int64"}
+"""What every precision is then given of it; of a split layout's detector the proposals only."""
+
+
+class SameBoxes:
+    """Stages of every precision's graphs, all on the proposals and boxes of the FP32 graph.
+
+    Where precisions chose their own boxes, no stage after them could be held side by side: rounding
+    keeps another of two overlapping boxes, and everything of it differs.
+
+    Args:
+        bundle: opened.
+        names: precisions, fp32 among them.
+    """
+
+    def __init__(self, bundle: Bundle, names: Sequence[PrecisionName]) -> None:
+        from pointrend_deploy.verbs.precision_taps import TappedGraph, read_graph, taps
+
+        _, export = bundle.manifest.instances
+        self._most, self._split = export.detections, export.layout == "split"
+        files = {
+            name: [bundle.file(file) for file in bundle.manifest.graphs_of(name)] for name in names
+        }
+        self._levels = tuple(
+            spec.name for spec in export.mask_inputs if spec.name not in ("boxes", "classes")
+        )
+        graphs = [taps(read_graph(path)) for path in files["fp32"]]
+        self._order = [tap.stage for each in graphs for tap in each]
+        self._find = TappedGraph(files["fp32"][0], (), also=FOUND)
+        given = {"proposals": "float32"} if self._split else GIVEN
+        self._detectors = {
+            name: TappedGraph(paths[0], graphs[0], given, self._levels)
+            for name, paths in files.items()
+        }
+        self._masks: dict[PrecisionName, TappedGraph] = {
+            name: TappedGraph(paths[1], graphs[1]) for name, paths in files.items() if self._split
+        }
+
+    def __call__(
+        self, inputs: Mapping[str, Array], used: int
+    ) -> dict[PrecisionName, dict[str, Array]]:
+        """See :class:`pointrend_deploy.parity.precision_instances.InstanceStages`."""
+        _, found = self._find(inputs)
+        at = dict(zip(FOUND, found, strict=True))
+        fed = {**inputs, **{f"given.{name}": array for name, array in at.items()}}
+        return {name: self._stages(name, fed, at, used) for name in self._detectors}
+
+    def _stages(
+        self, name: PrecisionName, fed: Mapping[str, Array], at: Mapping[str, Array], used: int
+    ) -> dict[str, Array]:
+        values, levels = self._detectors[name](fed)
+        proposals = np.where(np.arange(len(at["boxes"])) < used, at["proposal_count"], 0)
+        counts = np.where(np.arange(len(at["boxes"])) < used, at["num_detections"], 0)
+        found: dict[str, Array] = {}
+        for stage, arrays in values.items():
+            if stage.startswith("roi_heads.box_predictor"):
+                found[stage] = used_rows(arrays[0], proposals, at["proposals"].shape[1])
+            elif stage.startswith("step") or stage in ("coarse", "mask_logits"):
+                found[stage] = _shaped(stage, used_rows(arrays[0], counts, self._most))
+            else:
+                found[stage] = np.concatenate([array[:used].reshape(-1) for array in arrays])
+        if self._split:
+            found |= self._mask_stages(
+                name, at, counts, dict(zip(self._levels, levels, strict=True))
+            )
+        return {stage: found[stage] for stage in self._order if stage in found}
+
+    def _mask_stages(
+        self,
+        name: PrecisionName,
+        at: Mapping[str, Array],
+        counts: Array,
+        levels: Mapping[str, Array],
+    ) -> dict[str, Array]:
+        parts: dict[str, list[Array]] = {}
+        for row, count in enumerate(counts):
+            if count:
+                maps = {key: value[row : row + 1] for key, value in levels.items()}
+                rois = {key: at[key][row, :count] for key in ("boxes", "classes")}
+                values, _ = self._masks[name]({**maps, **rois})
+                for stage, arrays in values.items():
+                    parts.setdefault(stage, []).append(_shaped(stage, arrays[0]))
+        return {stage: np.concatenate(each) for stage, each in parts.items()}
+
+
+def used_rows(values: Array, counts: Array, rows: int) -> Array:
+    """The used rows of a batch, one after the other.
+
+    Args:
+        values: (N, rows, ...) or (N * rows, ...).
+        counts: (N,) used rows of each picture.
+        rows: a picture's.
+    """
+    flat = values
+    if values.shape[0] != len(counts) * rows:
+        flat = values.reshape(-1, *values.shape[2:])
+    places = [row * rows + each for row, count in enumerate(counts) for each in range(int(count))]
+    return flat[np.asarray(places, np.int64)]
+
+
+def _shaped(stage: str, values: Array) -> Array:
+    """Logits of points as (R, 1, K), whatever shape the graph scatters them in."""
+    if not stage.endswith(".point_logits"):
+        return values
+    return values.reshape(len(values), 1, -1) if len(values) else values.reshape(0, 1, 0)
+
+
+def instance_columns(columns: Columns, truth: InstanceTruth | None) -> InstanceColumns:
+    """What watches the comparison of an instance bundle."""
+    manifest = columns.bundle.manifest
+    recipe, _ = manifest.instances
+    stages = None
+    if not columns.stages_note and columns.others:
+        stages = SameBoxes(columns.bundle, columns.names)
+    scorer = None if truth is None or not columns.others else Scorer(truth, recipe)
+    return InstanceColumns(manifest, columns.others, stages, scorer)
+
+
+def instance_table(columns: Columns, found: InstanceColumns, run: Run) -> PrecisionTable:
+    """The table of an instance bundle.
+
+    Args:
+        columns: what ran.
+        found: what it gave.
+        run: of the FP32 column beside the reference.
+    """
+    fp32 = tuple(row for row in run.accuracy if row.prediction == "bundle")
+    made, held = [], {}
+    for name in columns.names:
+        own = found.columns[name]
+        accuracy = fp32 if name == "fp32" else found.accuracy(name)
+        gates = drop_gates(name, _scores(fp32), _scores(accuracy))
+        held[name] = bool(gates)
+        if name != "fp32":
+            gates += (readable_gate(len(own.unreadable)),)
+        made.append(
+            msgspec.structs.replace(
+                described(columns, name),
+                found_reference=own.reference.figures(),
+                found_fp32=own.fp32.figures(),
+                accuracy=accuracy,
+                points=own.sums.points(),
+                stages=own.sums.stages(),
+                unreadable=tuple(own.unreadable),
+                gates=gates,
+            )
+        )
+    return PrecisionTable(
+        task="instance",
+        created=run.created,
+        pictures=run.pictures,
+        stage_pictures=found.staged,
+        truth=run.truth is not None,
+        columns=tuple(made),
+        reference_accuracy=tuple(row for row in run.accuracy if row.prediction == "reference"),
+        notes=() if run.truth is not None else ungated(held, "instance"),
+    )
+
+
+def _scores(rows: Sequence[AccuracyRow]) -> dict[str, float | None]:
+    return {f"{row.measure} AP": row.ap for row in rows}
