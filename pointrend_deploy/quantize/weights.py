@@ -1,4 +1,4 @@
-"""Symmetric INT8 values and their scales: q = clip(round(x / scale), -127, 127), zero point 0.
+"""Symmetric INT8 values and their scales: q = round(x / scale), zero point 0.
 
 A scale is stored in the type of the values it stands for, FP32 or FP16. Rounding it to FP16 could
 put the largest value at 127.06, or a channel of tiny weights at a scale of 0; so it is rounded up,
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 LEVELS: Final = 127
-"""Steps on either side of 0. -128 is left out: a range is then the same on both sides."""
+"""Steps on either side of 0. Weights leave -128 out; of activations it catches what is below."""
 
 UNSEEN: Final = 1.0
 """Largest absolute value assumed of what was 0 throughout: nothing is known of its scale."""
