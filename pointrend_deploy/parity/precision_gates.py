@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from pointrend_deploy.parity.gates import FEW, Tolerance
-from pointrend_deploy.parity.precision_results import PrecisionGate, PrecisionName
+from pointrend_deploy.parity.precision_results import PrecisionColumn, PrecisionGate, PrecisionName
 
 FP16_DROP = Tolerance(
     0.001,
@@ -30,6 +30,7 @@ FP16_LABELS = Tolerance(
     0.9995, "without a truth only labels can be held: FP16 moves pixels that two classes nearly tie"
 )
 READABLE = Tolerance(0, "an answer with NaN, or out of its range, is no answer")
+UNREADABLE: Final = "pictures with answers that cannot be right"
 
 DROPS: Final[Mapping[PrecisionName, Mapping[str, Tolerance]]] = {
     "fp32": {},
@@ -86,8 +87,12 @@ def label_gates(
 
 def readable_gate(unreadable: int) -> PrecisionGate:
     """No picture's answers may be ones that cannot be right."""
-    name = "pictures with answers that cannot be right"
-    return _gate(name, float(unreadable), "<=", READABLE.limit, READABLE.reason)
+    return _gate(UNREADABLE, float(unreadable), "<=", READABLE.limit, READABLE.reason)
+
+
+def accuracy_gates(column: PrecisionColumn) -> tuple[PrecisionGate, ...]:
+    """The gates of a column that hold its accuracy; none where there was nothing to hold it to."""
+    return tuple(gate for gate in column.gates if gate.name != UNREADABLE)
 
 
 def ungated(precisions: Mapping[PrecisionName, bool], task: str) -> tuple[str, ...]:

@@ -116,7 +116,6 @@ class InstanceColumns:
         """Take one batch of the comparison."""
         for seen in batch.pictures:
             self.columns["fp32"].reference.add(seen.bundle, seen.reference)
-            self.columns["fp32"].fp32.add(seen.bundle, seen.bundle)
         for name, runner in self._runners.items():
             outputs = runner.infer(batch.inputs)
             for row, seen in enumerate(batch.pictures):

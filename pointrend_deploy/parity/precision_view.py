@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pointrend_deploy.parity.figures import NONE, percent
+from pointrend_deploy.parity.precision_gates import accuracy_gates
 from pointrend_deploy.parity.precision_results import (
     PrecisionColumn,
     PrecisionGate,
@@ -13,6 +15,8 @@ from pointrend_deploy.parity.precision_results import (
 )
 from pointrend_deploy.parity.precision_rows import MINUS, Group, groups
 from pointrend_deploy.parity.precision_stages import ENTRY_DB, entry
+
+Status = Literal["passed", "failed", "not gated"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class View:
     """All that is shown of a table; names of precisions as a reader meets them.
 
     Attributes:
+        status: see ``status_of``.
         columns: precisions, fp32 first; ``names`` the same in words.
         simulated: those ONNX Runtime imitated, in words; empty where there are none.
         lower: precisions whose stages are in ``noise``.
@@ -56,7 +61,7 @@ class View:
         left_out: layers that are not in INT8 with their reasons, by precision.
     """
 
-    passed: bool
+    status: Status
     created: str
     pictures: int
     stage_pictures: int
@@ -97,7 +102,7 @@ def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
         and any(files.get(name) != digest for name, digest in column.graphs.items())
     ]
     return View(
-        passed=bool(table),
+        status=status_of(table),
         created=table.created,
         pictures=table.pictures,
         stage_pictures=table.stage_pictures,
@@ -119,6 +124,14 @@ def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
         full_db=round(FULL_BAR_DB),
         entry_db=round(ENTRY_DB),
     )
+
+
+def status_of(table: PrecisionTable) -> Status:
+    """Passed only where a limit on accuracy was held against every precision beside fp32."""
+    if not table:
+        return "failed"
+    lower = [column for column in table.columns if column.precision != "fp32"]
+    return "passed" if all(accuracy_gates(column) for column in lower) else "not gated"
 
 
 def entry_sentence(column: PrecisionColumn) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pointrend_deploy.parity.facts import Fact, instance_facts
 from pointrend_deploy.parity.figures import percent, score, small
+from pointrend_deploy.parity.precision_gates import accuracy_gates
 from pointrend_deploy.parity.precision_results import PrecisionTable
 from pointrend_deploy.parity.results import MetricRow, Parity, Run
 
@@ -70,9 +71,7 @@ def _tell_precisions(table: PrecisionTable | None) -> tuple[str, ...]:
         how = " in ONNX Runtime's simulation" if column.simulated else ""
         if failed:
             found.append(f"{column.precision}{how} fails: {', '.join(failed)}.")
-        elif column.precision != "fp32" and any(
-            not gate.name.startswith("pictures") for gate in column.gates
-        ):
+        elif column.precision != "fp32" and accuracy_gates(column):
             found.append(f"{column.precision}{how} keeps its accuracy within every limit.")
         elif column.precision != "fp32":
             found.append(f"{column.precision}{how} was compared without limits on its accuracy.")

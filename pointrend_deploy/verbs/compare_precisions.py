@@ -156,7 +156,7 @@ def label_table(columns: Columns, found: LabelColumns, run: Run) -> PrecisionTab
                 described(columns, name),
                 labels_compared=own.compared,
                 agrees_reference=own.agreement("reference"),
-                agrees_fp32=own.agreement("fp32"),
+                agrees_fp32=None if name == "fp32" else own.agreement("fp32"),
                 truth=scores,
                 beside_reference=own.mutual,
                 points=points,

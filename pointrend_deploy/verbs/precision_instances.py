@@ -165,7 +165,7 @@ def instance_table(columns: Columns, found: InstanceColumns, run: Run) -> Precis
             msgspec.structs.replace(
                 described(columns, name),
                 found_reference=own.reference.figures(),
-                found_fp32=own.fp32.figures(),
+                found_fp32=None if name == "fp32" else own.fp32.figures(),
                 accuracy=accuracy,
                 points=own.sums.points(),
                 stages=own.sums.stages(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pointrend_deploy.parity.precision_gates import accuracy_gates
 from pointrend_deploy.parity.precision_results import PrecisionTable
 from pointrend_deploy.parity.precision_view import View, view
 
@@ -23,11 +24,11 @@ def precision_lines(table: PrecisionTable) -> list[str]:
     ]
     lines += shown.notes
     failed = [column.precision for column in table.columns if not column]
-    lower = [column.precision for column in table.columns if column.precision != "fp32"]
+    held = [column.precision for column in table.columns if accuracy_gates(column)]
     if failed:
         lines.append(f"FAILED: {', '.join(failed)} beside fp32")
-    elif lower:
-        lines.append(f"passed: {', '.join(lower)} beside fp32")
+    elif held:
+        lines.append(f"passed: {', '.join(held)} beside fp32")
     return lines
 
 
