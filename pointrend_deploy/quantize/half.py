@@ -65,6 +65,8 @@ def to_half(model: ModelProto, keep_fp32: Collection[str] = ()) -> HalfGraph:
     values = Values(model)
     if TensorProto.FLOAT16 in values.types.values():
         raise DeployError("the graph has float16 values: only an FP32 graph is turned into FP16")
+    if len({node.name for node in model.graph.node}) != len(model.graph.node):
+        raise DeployError("nodes of the graph have no names of their own", "export it again")
     types = node_types(model, keep_fp32)
     half = ModelProto()
     half.CopyFrom(model)

@@ -93,27 +93,38 @@ def _behind_decisions(model: ModelProto, values: Values) -> set[str]:
     return found
 
 
-def _coordinates(model: ModelProto, values: Values, fp32: set[str]) -> set[str]:
-    """Nodes whose floats come from integers, or from the boxes the graph is given, alone."""
-    given = {value.name for value in model.graph.input}
-    known = {
-        name
-        for node in model.graph.node
-        if node.name in fp32
-        for name in node.input
-        if name in given and values.is_float(name)
-    }
+def _coordinates(model: ModelProto, values: Values, behind: set[str]) -> set[str]:
+    """Nodes that compute on coordinates and on what decides alone, and give floats.
+
+    Such are the offsets between a box and the cell it falls in, from which a graph that samples
+    by gathering rows makes its weights. What reads features besides is none.
+    """
     found = set()
+    known = _decided(model, values, behind)
     for node in model.graph.node:
-        if node.op_type == "Cast" and not values.is_float(node.input[0]):
-            from_numbers = values.is_float(node.output[0])
-        else:
-            read = values.floats_read(node)
-            from_numbers = bool(read) and known.issuperset(read) and node.op_type not in _MIXES
-        if from_numbers:
+        if _from_known_alone(values, node, known):
             found.add(node.name)
             known.update(name for name in node.output if values.is_float(name))
     return found
+
+
+def _decided(model: ModelProto, values: Values, behind: set[str]) -> set[str]:
+    """Floats that nodes behind decisions read from outside, boxes say, or give."""
+    given = {value.name for value in model.graph.input}
+    return {
+        name
+        for node in model.graph.node
+        if node.name in behind
+        for name in (*given.intersection(node.input), *node.output)
+        if values.is_float(name)
+    }
+
+
+def _from_known_alone(values: Values, node: NodeProto, known: set[str]) -> bool:
+    if node.op_type == "Cast" and not values.is_float(node.input[0]):
+        return values.is_float(node.output[0])
+    read = values.floats_read(node)
+    return bool(read) and known.issuperset(read) and node.op_type not in _MIXES
 
 
 def _sampled_in_fp32(model: ModelProto, values: Values) -> set[str]:
@@ -192,8 +203,8 @@ def check_islands(model: ModelProto) -> None:
 
     Every deciding input and every place a sampler reads at is float32, and so is all between it and
     the layer or sampler before it, but for the one Cast at that layer's output; nothing on the way
-    was rounded to FP16 and back, or passed INT8. No sampler reads features out of a
-    DequantizeLinear.
+    was rounded to FP16 and back, or passed INT8. Nothing is computed in FP16 from coordinates
+    alone, and no sampler reads features out of a DequantizeLinear.
 
     Args:
         model: with ``value_info`` for every value; not changed.
@@ -208,6 +219,7 @@ def check_islands(model: ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type in SAMPLERS:
             _check_features(values, node)
+    _check_coordinates(model, values)
 
 
 def _check_decision(values: Values, decider: NodeProto, decided: str, sound: set[str]) -> None:
@@ -242,8 +254,20 @@ def _check_features(values: Values, node: NodeProto) -> None:
             raise _broken(node, f"{name}, which it samples, comes out of INT8")
 
 
+def _check_coordinates(model: ModelProto, values: Values) -> None:
+    known = _decided(model, values, _behind_decisions(model, values))
+    for node in model.graph.node:
+        if not _from_known_alone(values, node, known):
+            continue
+        made = [name for name in node.output if values.is_float(name)]
+        known.update(made)
+        rounded = any(values.types[name] == TensorProto.FLOAT16 for name in made)
+        if rounded and not (node.op_type == "Cast" and values.is_float(node.input[0])):
+            raise _broken(node, f"{made[0]} is not float32")
+
+
 def _broken(node: NodeProto, what: str) -> DeployError:
     return DeployError(
-        f"node {node.name} ({node.op_type}) decides in FP32, but {what}",
+        f"node {node.name} ({node.op_type}) decides, or says where, in FP32, but {what}",
         "make the graph again with pointrend-deploy quantize",
     )
