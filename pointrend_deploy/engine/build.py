@@ -29,15 +29,17 @@ from pointrend_deploy.engine.graph_forms import (
     read_graph,
 )
 from pointrend_deploy.engine.job import Built, Failed, Job, Message, Plugin, Profile, decode
-from pointrend_deploy.engine.layers import LayerTable, check_precision, read_layers, table_of
+from pointrend_deploy.engine.layers import LayerTable, read_layers
 from pointrend_deploy.engine.phases import Phases
 from pointrend_deploy.engine.plugin_library import PluginLibrary
+from pointrend_deploy.engine.precision_check import check_precision, table_of
 from pointrend_deploy.engine.targets import Target
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress
 
 WORKER: Final = (sys.executable, "-m", "pointrend_deploy.engine.worker")
 Precision = Literal["fp32", "fp16", "int8"]
+_RTX_INT8: Final = 80
 _LESS_MEMORY: Final = (
     "give the builder less: --workspace-mib 512, a bundle of a smaller --size or --batch, or close "
     "other programs (a Jetson's CPU and GPU share one memory)"
@@ -138,8 +140,18 @@ def build_engine(
     if not layers.is_file():
         raise DeployError(f"{flavour.title} {built.version} said nothing of the engine's layers")
     table = table_of(read_layers(layers.read_text(encoding="utf-8")), weighted)
-    check_precision(table, weighted, request.precision)
+    check_precision(table, weighted, request.precision, _fallback_hint(request.target))
     return Engine(Path(job.engine), built.version, built.plugins, table, built.timings_reused)
+
+
+def _fallback_hint(target: Target) -> str:
+    """Why convolutions meant for INT8 are not in it, where the target is the reason."""
+    if target.flavour.module == "tensorrt_rtx" and target.capability < _RTX_INT8:
+        return (
+            "TensorRT-RTX has int8 convolutions from compute capability "
+            f"{_RTX_INT8 / 10:.1f} on: build --precision fp16 for this GPU"
+        )
+    return ""
 
 
 def _profiles(shapes: dict[str, tuple[int | str, ...]], request: Request) -> list[Profile]:

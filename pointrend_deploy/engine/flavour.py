@@ -8,6 +8,7 @@ bindings of 10.3.0, 10.16.1 and 11.4.0 document, not against a GPU.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -172,8 +173,16 @@ def timing_cache(config: Any) -> bytes:
     return bytes(memoryview(config.get_timing_cache().serialize()))
 
 
-def layers_from_engine(trt: Any, logger: Any, engine: bytes) -> str:
+def layers_from_engine(
+    trt: Any, logger: Any, engine: bytes, shapes: Mapping[str, tuple[int, ...]]
+) -> str:
     """The engine inspector's JSON. It deserialises, so it needs the GPU that full TensorRT has.
+
+    Args:
+        trt: the module.
+        logger: of this process.
+        engine: as it was built.
+        shapes: of each input with a dynamic dimension; without them the inspector gives no types.
 
     Raises:
         DeployError: TensorRT does not take back what it just built.
@@ -182,6 +191,11 @@ def layers_from_engine(trt: Any, logger: Any, engine: bytes) -> str:
     if loaded is None:
         raise DeployError("the engine cannot be deserialised on the machine that built it")
     inspector = loaded.create_engine_inspector()
+    if shapes:
+        context = loaded.create_execution_context()
+        for name, shape in shapes.items():
+            context.set_input_shape(name, shape)
+        inspector.execution_context = context
     return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 

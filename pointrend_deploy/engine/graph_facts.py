@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,8 @@ from pointrend_deploy.errors import DeployError
 TOPK_LIMIT: Final = 3840
 """The largest k of one TopK layer, in every TensorRT."""
 WEIGHTED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Ops whose precision is the engine's precision."""
+"""Ops whose precision is the engine's precision: products with weights or of activations."""
+_MOVES: Final = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _EITHER = ("float32", "float16")
 _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendSample": (_EITHER, ("float32",)),
@@ -65,12 +66,14 @@ def refuse_ops(model: ModelProto, unsupported: Sequence[str], builder: str) -> N
 
 
 def weighted_nodes(model: ModelProto) -> dict[str, str]:
-    """Name -> type it computes in, of every node with weights: float32, float16 or int8.
+    """Name -> type it computes in, of every product: float32, float16 or int8.
 
-    A node computes in int8 where its first input comes from a DequantizeLinear.
+    That is every node with weights, and every MatMul of two activations. A node computes in int8
+    where both of its operands come from a DequantizeLinear, moved but not computed with between.
 
     Raises:
-        DeployError: a value whose type is not recorded.
+        DeployError: only one operand does, the operands are of two types, or a type is not
+            recorded.
     """
     types = _types(model)
     makers = {output: node for node in nodes_of(model) for output in node.output}
@@ -78,30 +81,44 @@ def weighted_nodes(model: ModelProto) -> dict[str, str]:
     for node in nodes_of(model):
         if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
             continue
-        maker = makers.get(node.input[0])
-        if maker is not None and maker.op_type == "DequantizeLinear":
-            found[node.name] = "int8"
-            continue
-        known = [types[n] for n in (*node.input[:2], node.output[0]) if n in types]
-        if not known:
+        quantized = [_dequantized(name, makers) for name in node.input[:2]]
+        known = {types[name] for name in node.input[:2] if name in types}
+        if any(quantized) and not all(quantized):
+            which = "activation" if quantized[0] else "weight"
+            raise DeployError(
+                f"node {node.name}: its {which} alone is dequantised; it would compute in float",
+                "quantize the bundle again",
+            )
+        if len(known) > 1:
+            raise DeployError(f"node {node.name}: its operands are {' and '.join(sorted(known))}")
+        if not known and not any(quantized):
             raise DeployError(f"node {node.name}: the types of its values are not in the file")
-        found[node.name] = known[0]
+        found[node.name] = "int8" if any(quantized) else known.pop()
     return found
+
+
+def _dequantized(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
+    """Whether a value was int8, by what made it."""
+    maker = makers.get(name)
+    while maker is not None and maker.op_type in _MOVES:
+        maker = makers.get(maker.input[0])
+    return maker is not None and maker.op_type == "DequantizeLinear"
 
 
 def check_plugin_inputs(model: ModelProto) -> None:
     """Each custom node is given what its plugin takes; builders do not say which is not.
 
     Raises:
-        DeployError: naming the node and the input of another type.
+        DeployError: naming the node and the input of another type, or of none that is recorded.
     """
     types = _types(model)
     for node in custom_nodes(model):
         for name, takes in zip(node.input, _TAKES.get(node.op_type, ()), strict=False):
-            if types.get(name, takes[0]) not in takes:
+            found = types.get(name, "of a type that the file does not give")
+            if found not in takes:
                 raise DeployError(
                     f"node {node.name}: {node.op_type} takes {' or '.join(takes)}, and {name} is "
-                    f"{types[name]}",
+                    f"{found}",
                     "export the bundle again",
                 )
 

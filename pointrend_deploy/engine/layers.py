@@ -1,4 +1,4 @@
-"""The layers an engine really has: their types after fusion, and the precision that follows.
+"""The layers an engine really has: what each reads, what it writes, the ONNX nodes in it.
 
 Two sources give the same table: TensorRT-RTX's verbose message that begins ``Layers:``, which needs
 no GPU, and the JSON of full TensorRT's engine inspector.
@@ -7,8 +7,7 @@ no GPU, and the JSON of full TensorRT's engine inspector.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +18,12 @@ LAYERS_BEGIN: Final = "Layers:"
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _LINE = re.compile(
     r"Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], "
-    r"(?:Constants: \[.*?\], )?Outputs: \[(?P<outputs>.*?)\], Tactic.*?Metadata: (?P<metadata>.*)"
+    r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<outputs>.*?)\], "
+    r"TacticName: (?P<tactic>[^,]*),.*?Metadata: (?P<metadata>.*)"
 )
+_TENSOR = re.compile(r"Dimensions: \[([^\]]*)\].*?Datatype: (\w+)")
+_NUMBER = re.compile(r"\d+$")
+_PRODUCT = re.compile(r"conv|correlation|gemm|matmul|matrixmultiply|fullyconnected", re.IGNORECASE)
 _TYPES: Final = {
     "bfloat16": ("BFloat16", "BF16"),
     "float16": ("Half", "FP16"),
@@ -33,23 +36,60 @@ _TYPES: Final = {
 }
 
 
+class Operand(msgspec.Struct, frozen=True, array_like=True):
+    """What a layer reads or writes.
+
+    Attributes:
+        type: float32, float16, int8 and the like; the builder's own word where it is none of them.
+        shape: as the layer sees it, -1 where it is dynamic; empty where the source does not say.
+    """
+
+    type: str
+    shape: tuple[int, ...] = ()
+
+    @property
+    def matrix(self) -> bool:
+        """Whether at least two of its dimensions are not one: no scale and no bias."""
+        return sum(size != 1 for size in self.shape) > 1
+
+
 class Layer(msgspec.Struct, frozen=True):
     """A layer of the engine.
 
     Attributes:
         name: the builder's.
-        kind: the builder's word for what it is: correlation, kgen, custom_layer (a plugin) and the
-            like.
-        inputs: type of each input.
-        outputs: type of each output.
+        kind: the builder's word for what it is: correlation (a convolution), gemm, kgen,
+            runtime_fusion, custom_layer (a plugin), CaskConvolution and the like.
+        inputs: what it reads; of a product of matrices the activation comes first.
+        constants: what it holds; of a product of matrices the weights come first.
+        outputs: what it writes.
         nodes: the ONNX nodes that were fused into it.
+        tactic: the kernel's name, where it is known before the GPU is.
     """
 
     name: str
     kind: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    inputs: tuple[Operand, ...]
+    constants: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
     nodes: tuple[str, ...]
+    tactic: str = ""
+
+    @property
+    def product(self) -> bool:
+        """Whether it is a product of matrices or a convolution, with whatever follows in place."""
+        return _PRODUCT.search(self.kind) is not None
+
+    @property
+    def weights(self) -> Operand | None:
+        """The weights of a product: its first constant, or where that is a scalar its second input.
+
+        The scalars are the factors of the product and of what is added to it.
+        """
+        first = self.constants[0] if self.constants else None
+        if first is not None and any(size != 1 for size in first.shape):
+            return first
+        return self.inputs[1] if len(self.inputs) > 1 else first
 
 
 class LayerTable(msgspec.Struct, frozen=True):
@@ -57,7 +97,8 @@ class LayerTable(msgspec.Struct, frozen=True):
 
     Attributes:
         kinds: number of layers by kind.
-        weighted: type in which each node with weights computes; ``?`` where no layer names it.
+        weighted: type in which each node that multiplies matrices computes, nodes with weights
+            among them; see precision_check.
         layers: all of them, in order.
     """
 
@@ -80,6 +121,20 @@ def read_layers(text: str) -> tuple[Layer, ...]:
     return layers
 
 
+def encode_tables(tables: Mapping[str, LayerTable]) -> bytes:
+    """``layers.json``: the table of each engine by its file, one layer a line."""
+    parts = []
+    for name, table in tables.items():
+        layers = b",\n   ".join(map(msgspec.json.encode, table.layers))
+        summary = [
+            b'"%s": %s' % (key.encode(), msgspec.json.encode(value))
+            for key, value in (("kinds", table.kinds), ("weighted", table.weighted))
+        ]
+        fields = b",\n  ".join([*summary, b'"layers": [\n   %s\n  ]' % layers])
+        parts.append(b" %s: {\n  %s\n }" % (msgspec.json.encode(name), fields))
+    return b"{\n%s\n}\n" % b",\n".join(parts)
+
+
 def _from_log(text: str) -> tuple[Layer, ...]:
     layers: list[Layer] = []
     for line in text.splitlines()[1:]:
@@ -94,16 +149,25 @@ def _from_log(text: str) -> tuple[Layer, ...]:
             Layer(
                 match["name"],
                 match["kind"],
-                _types(match["inputs"]),
-                _types(match["outputs"]),
+                _operands(match["inputs"]),
+                _operands(match["constants"] or ""),
+                _operands(match["outputs"]),
                 tuple(_NODE.findall(match["metadata"])),
+                match["tactic"],
             )
         )
     return tuple(layers)
 
 
-def _types(tensors: str) -> tuple[str, ...]:
-    return tuple(map(_type, re.findall(r"Datatype: (\w+)", tensors)))
+def _operands(tensors: str) -> tuple[Operand, ...]:
+    return tuple(
+        Operand(_type(kind), tuple(map(_size, filter(None, sizes.split(",")))))
+        for sizes, kind in _TENSOR.findall(tensors)
+    )
+
+
+def _size(word: str) -> int:
+    return int(word) if _NUMBER.match(word.strip()) else -1
 
 
 def _from_inspector(text: str) -> tuple[Layer, ...]:
@@ -116,16 +180,25 @@ def _from_inspector(text: str) -> tuple[Layer, ...]:
 
 
 def _layer_of(entry: Mapping[str, Any]) -> Layer:
-    def types(key: str) -> tuple[str, ...]:
-        tensors = [t for t in entry.get(key) or () if isinstance(t, dict)]
-        return tuple(_type(t.get("Datatype") or t.get("Format/Datatype", "?")) for t in tensors)
+    def operands(key: str) -> Iterator[Operand]:
+        for tensor in entry.get(key) or ():
+            if isinstance(tensor, dict):
+                sizes = [size for size in tensor.get("Dimensions") or () if isinstance(size, int)]
+                kind = tensor.get("Datatype") or tensor.get("Format/Datatype") or "?"
+                yield Operand(_type(str(kind)), tuple(sizes))
 
+    constants = tuple(operands("Constants"))
+    weights = entry.get("Weights")
+    if isinstance(weights, dict) and "Type" in weights:  # of a convolution, by its size alone
+        constants = (Operand(_type(str(weights["Type"])), (weights.get("Count", -1),)), *constants)
     return Layer(
         str(entry.get("Name", "?")),
         str(entry.get("LayerType", "?")),
-        types("Inputs"),
-        types("Outputs"),
+        tuple(operands("Inputs")),
+        constants,
+        tuple(operands("Outputs")),
         tuple(_NODE.findall(str(entry.get("Metadata", "")))),
+        str(entry.get("TacticName", "")),
     )
 
 
@@ -135,50 +208,3 @@ def _type(words: str) -> str:
         if any(re.search(rf"\b{word}\b", words) for word in spellings):
             return name
     return words
-
-
-def table_of(layers: tuple[Layer, ...], weighted: Mapping[str, str]) -> LayerTable:
-    """The table, and for each node with weights the type it computes in.
-
-    Args:
-        layers: of the engine.
-        weighted: type each such node must compute in, by name; see graph_forms.weighted_nodes.
-    """
-    inputs: dict[str, set[str]] = {}
-    for layer in layers:
-        for node in layer.nodes:
-            inputs.setdefault(node, set()).update(layer.inputs)
-    computed = {}
-    for node, wanted in weighted.items():
-        seen = inputs.get(node, set())
-        computed[node] = wanted if wanted in seen else "/".join(sorted(seen)) or "?"
-    kinds = dict(Counter(layer.kind for layer in layers))
-    return LayerTable(kinds, computed, layers)
-
-
-def check_precision(table: LayerTable, weighted: Mapping[str, str], precision: str) -> None:
-    """The engine computes as was asked for.
-
-    Args:
-        table: of the engine.
-        weighted: type each node with weights must compute in.
-        precision: what was asked for: fp32, fp16 or int8.
-
-    Raises:
-        DeployError: nodes that compute in another type, or none that computes in the one asked for.
-    """
-    name = {"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision]
-    if name not in weighted.values():
-        raise DeployError(
-            f"no node of the {precision} graph computes in {name}", "quantize the bundle again"
-        )
-    seen = {node: found for node, found in table.weighted.items() if found != "?"}
-    if not seen:
-        raise DeployError("the builder's layers name none of the graph's nodes with weights")
-    wrong = [node for node, found in seen.items() if found != weighted[node]]
-    if wrong:
-        raise DeployError(
-            f"{len(wrong)} of {len(seen)} nodes with weights do not compute as asked: {wrong[0]} "
-            f"in {seen[wrong[0]]}, not {weighted[wrong[0]]}",
-            "this engine is not what it would be called; nothing was written",
-        )

@@ -56,7 +56,8 @@ def check_network(trt: Any, network: Any, job: Job) -> int:
 
     Raises:
         DeployError: a custom node that is no plugin or a plugin that was not asked for, a sampler
-            that is not bilinear, a TopK of another size.
+            that is not bilinear, a TopK of another size, coordinates or scores to choose by that
+            are not FP32.
     """
     layers = list(_layers(network))
     plugins = [layer for layer in layers if layer.type.name.startswith("PLUGIN")]
@@ -81,6 +82,8 @@ def check_network(trt: Any, network: Any, job: Job) -> int:
                 f"{layer.name} samples with {layer.interpolation_mode.name}, not bilinearly",
                 "build with --ops plugin, whose sampler does not depend on the parser",
             )
+        for index in range(2):  # both of one type, and coordinates in FP16 are pixels wrong
+            _check_float32(trt, layer, index, "samples")
     for layer in layers:
         if layer.type == trt.LayerType.TOPK:
             _check_topk(trt, layer, job)
@@ -91,11 +94,21 @@ def _check_topk(trt: Any, layer: Any, job: Job) -> None:
     wanted = job.topk.get(_node_name(layer))
     if wanted is None:  # an ArgMax
         return
+    _check_float32(trt, layer, 0, "selects")
     layer.__class__ = trt.ITopKLayer
     axis = layer.axes.bit_length() - 1
     found = tuple(layer.get_output(0).shape)[axis]
     if found not in (wanted, -1):
         raise DeployError(f"{layer.name} selects {found} where the graph selects {wanted}")
+
+
+def _check_float32(trt: Any, layer: Any, index: int, verb: str) -> None:
+    found = layer.get_input(index).dtype
+    if found != trt.DataType.FLOAT:
+        raise DeployError(
+            f"{layer.name} {verb} by {found.name} values, where FP32 alone is exact enough",
+            "quantize the bundle again",
+        )
 
 
 def _layers(network: Any) -> Iterator[Any]:

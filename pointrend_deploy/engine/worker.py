@@ -66,7 +66,8 @@ def build(trt: Any, job: Job, tell: Tell) -> None:
             file.write(data)
         if differences.has_timing_cache(trt):
             Path(job.timing_cache).write_bytes(differences.timing_cache(config))
-            text = differences.layers_from_engine(trt, logger, bytes(data))
+            shapes = {bounds.name: bounds.largest for bounds in job.profiles}
+            text = differences.layers_from_engine(trt, logger, bytes(data), shapes)
             Path(job.layers).write_text(text, encoding="utf-8")
         tell(Built(trt.__version__, plugins, reused))
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from pointrend_deploy import atomic
 from pointrend_deploy.build_records import EngineFile, EngineRecord
 from pointrend_deploy.bundle import ENGINES, Bundle, sha256_of
 from pointrend_deploy.engine.build import Engine, Precision, Request, build_engine
-from pointrend_deploy.engine.graph_forms import Ops
-from pointrend_deploy.engine.layers import LayerTable
+from pointrend_deploy.engine.graph_facts import weighted_nodes
+from pointrend_deploy.engine.graph_forms import Ops, read_graph
+from pointrend_deploy.engine.layers import encode_tables
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library, note_on
+from pointrend_deploy.engine.precision_check import NAMES, check_record
 from pointrend_deploy.engine.targets import Target, parse_targets
 from pointrend_deploy.engine.trtexec import command_lines
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.progress import Progress, Silent
+from pointrend_deploy.quantize.values import weighted_names
 
 LAYERS = "layers.json"
 LOG = "build.log"
@@ -75,21 +77,34 @@ class BuildResult:
                 f"builder     {title} {record.version}, for {record.gpu or 'a GPU not here'} "
                 f"(compute capability {record.capability / 10:.1f}), {one.seconds:.1f} s"
             )
-            for engine in one.engines:
-                file = self.bundle.path / ENGINES / one.name / engine.path.name
-                mib = file.stat().st_size / 2**20
-                lines.append(f"  {file.name}  {mib:.1f} MiB, {_said(engine)}")
+            for file, engine in zip(record.engines, one.engines, strict=True):
+                mib = file.size / 2**20
+                lines.append(f"  {engine.path.name}  {mib:.1f} MiB, {_said(engine)}")
+            lines += _beside(self.bundle.manifest, record)
         lines += [f"note        {note}" for note in self.notes]
         return "\n".join(lines)
 
 
 def _said(engine: Engine) -> str:
-    types: dict[str, int] = {}
-    for found in engine.table.weighted.values():
-        types[found] = types.get(found, 0) + 1
-    weighted = ", ".join(f"{count} in {name}" for name, count in sorted(types.items()))
+    types = Counter(engine.table.weighted.values())
+    weighted = ", ".join(f"{types[name]} in {name}" for name in NAMES.values() if name in types)
     layers = len(engine.table.layers)
-    return f"{layers} layers, {engine.plugins} plugins; nodes with weights: {weighted}"
+    return f"{layers} layers, {engine.plugins} plugins; products: {weighted}"
+
+
+def _beside(manifest: Manifest, record: EngineRecord) -> list[str]:
+    """A line with the sizes of this target's engines in every precision, where there are two."""
+    sizes = {
+        other.precision: sum(engine.size for engine in other.engines)
+        for other in manifest.engines.values()
+        if _target(other) == _target(record)
+    }
+    listed = [f"{name} {sizes[name] / 2**20:.1f} MiB" for name in NAMES if name in sizes]
+    return [f"precisions  {', '.join(listed)}"] if len(listed) > 1 else []
+
+
+def _target(record: EngineRecord) -> tuple[str, str, int, str]:
+    return record.builder, record.platform, record.capability, record.ops
 
 
 def build_bundle(
@@ -112,6 +127,8 @@ def build_bundle(
     bundle, targets, ops, library = _prepared(path, options)
     sources = bundle.manifest.graphs_of(options.precision)
     sizes = dynamic_sizes(bundle.manifest)
+    if options.precision != "fp32":
+        _check_record(bundle, options.precision)
     built = []
     for target in targets:
         requests = [
@@ -131,6 +148,15 @@ def build_bundle(
         built.append(one)
     notes = {note_on(library, t.flavour.module, t.flavour.version) for t in targets if library}
     return BuildResult(bundle, tuple(built), tuple(sorted(notes - {""})))
+
+
+def _check_record(bundle: Bundle, precision: Precision) -> None:
+    weighted: dict[str, str] = {}
+    for source in bundle.manifest.graphs_of(precision):
+        graph = read_graph(bundle.file(source))
+        types = weighted_nodes(graph)
+        weighted |= {name: types[name] for name in weighted_names(graph)}
+    check_record(bundle.manifest.quantized.get(precision), weighted, precision)
 
 
 def explain(path: str | Path, options: BuildOptions) -> str:
@@ -204,10 +230,7 @@ def _build_target(
                 (folder / LOG).replace(failed_log)
             raise
         atomic.remove(folder / ".scratch")
-        tables: dict[str, LayerTable] = {e.path.name: e.table for e in engines}
-        (folder / LAYERS).write_bytes(
-            msgspec.json.format(msgspec.json.encode(tables), indent=1) + b"\n"
-        )
+        (folder / LAYERS).write_bytes(encode_tables({e.path.name: e.table for e in engines}))
         keeps_timings = (folder / TIMINGS).is_file()
         reused = any(engine.timings_reused for engine in engines)
         record = EngineRecord(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from pointrend_deploy.bundle import DETECTOR, MASKS
 from tests.run.tiny_bundle import write_bundle
@@ -86,4 +86,5 @@ def _model(
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("pointrend", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    return shape_inference.infer_shapes(model)

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from pointrend_deploy.engine import graph_facts, graph_forms
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.quantize.half import to_half
 from tests.conftest import Exporter
 from tests.engine.graphs import conv_graph, half, quantized, topk_graph
 
@@ -102,6 +103,37 @@ def test_what_nodes_with_weights_compute_in() -> None:
     assert graph_facts.weighted_nodes(quantized(conv_graph())) == {"conv": "int8"}
 
 
+def test_operands_that_do_not_belong_together() -> None:
+    model = quantized(conv_graph())
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    for index, which in ((1, "activation"), (0, "weight")):
+        one = onnx.ModelProto.FromString(model.SerializeToString())
+        node = next(node for node in one.graph.node if node.op_type == "Conv")
+        node.input[index] = f"float{index}"
+        with pytest.raises(DeployError, match=f"node conv: its {which} alone is dequantised"):
+            graph_facts.weighted_nodes(one)
+    conv.input[0], conv.input[1] = "float", "half"
+    for name, kind in (("float", TensorProto.FLOAT), ("half", TensorProto.FLOAT16)):
+        model.graph.value_info.append(helper.make_tensor_value_info(name, kind, None))
+    with pytest.raises(DeployError, match="operands are float16 and float32"):
+        graph_facts.weighted_nodes(model)
+    del model.graph.value_info[:]
+    with pytest.raises(DeployError, match="types of its values are not in the file"):
+        graph_facts.weighted_nodes(model)
+
+
+def test_weights_may_be_moved_after_they_were_int8() -> None:
+    model = quantized(conv_graph())
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    moved = helper.make_node("Transpose", [conv.input[1]], ["moved"], perm=[0, 1, 3, 2])
+    conv.input[1] = "moved"
+    model.graph.node.append(moved)
+    assert graph_facts.weighted_nodes(model) == {"conv": "int8"}
+    model.graph.node[-1].op_type = "Cast"
+    with pytest.raises(DeployError, match="its activation alone is dequantised"):
+        graph_facts.weighted_nodes(model)
+
+
 def test_nodes_inside_an_if_count() -> None:
     inner = topk_graph(4000).graph
     model = conv_graph()
@@ -125,6 +157,26 @@ def test_what_a_plugin_does_not_take(model: onnx.ModelProto) -> None:
     value.type.tensor_type.elem_type = TensorProto.FLOAT16
     words = f"node {node.name}: PointRendUncertain takes float32, and {node.input[0]} is float16"
     with pytest.raises(DeployError, match=words):
+        graph_facts.check_plugin_inputs(form)
+    form.graph.value_info.remove(value)
+    with pytest.raises(DeployError, match=f"{node.input[0]} is of a type that the file does not"):
+        graph_facts.check_plugin_inputs(form)
+
+
+def test_the_sampler_takes_half_features_and_float_points(model: onnx.ModelProto) -> None:
+    form = to_half(model).model
+    graph_facts.check_plugin_inputs(form)
+    values = {value.name: value.type.tensor_type for value in form.graph.value_info}
+    for node in form.graph.node:
+        if node.op_type == "PointRendSample":
+            assert values[node.input[0]].elem_type == TensorProto.FLOAT16
+            points = values.get(node.input[1])
+            assert points is None or points.elem_type == TensorProto.FLOAT
+    node = next(
+        n for n in form.graph.node if n.op_type == "PointRendSample" and n.input[1] in values
+    )
+    values[node.input[1]].elem_type = TensorProto.FLOAT16
+    with pytest.raises(DeployError, match=f"takes float32, and {node.input[1]} is float16"):
         graph_facts.check_plugin_inputs(form)
 
 

@@ -1,48 +1,61 @@
-"""The table of layers from both sources, and the precision that is read off it."""
+"""The table of layers from both sources."""
 
 from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
-from pointrend_deploy.engine.layers import Layer, check_precision, read_layers, table_of
+from pointrend_deploy.engine.layers import Layer, LayerTable, Operand, encode_tables, read_layers
 from pointrend_deploy.errors import DeployError
-
-
-def tensor(kind: str) -> str:
-    return (
-        "{ Name: x_myl0, Dimensions: [1,4,256,512], Strides: [524288,1,2048,4], StrideOrder: "
-        f"[3,0,2,1], Datatype: {kind}, Format: (NHWC) Channel major format }}"
-    )
-
-
-LOG = f"""Layers:
-Name: __myl_Move_myl0_0, LayerType: kgen, Inputs: [ {tensor("Float")}], Constants: [], Outputs: [ \
-{tensor("Int8")}], TacticName: __myl_Move_0xfc, StreamId: 0, Metadata: [ONNX Layer: conv1.q]\
-[ONNX Layer: conv1]
-Name: conv1_myl0_1, LayerType: correlation, Inputs: [ {tensor("Int8")}], Constants: [ \
-{tensor("Int8")}, {tensor("Float")}], Outputs: [ {tensor("Half")}], TacticName: \
-__myelin_CASK_STUB, StreamId: 0, Metadata: [ONNX Layer: conv1][ONNX Layer: conv1.dq]
-Name: __myl_Fuse_2, LayerType: runtime_fusion, Inputs: [ {tensor("Half")}, {tensor("Half")}], \
-Constants: [], Outputs: [ {tensor("Float")}], TacticName: , StreamId: 0, Metadata: \
-[ONNX Layer: conv2][ONNX Layer: relu]
-
-I/O Tensors:
- Name: image, IOMode: Input, DataType: Float, Dimensions: [1,3,256,512]
-"""
-WEIGHTED = {"conv1": "int8", "conv2": "float16"}
+from tests.engine.tables import LOG, line
 
 
 def test_the_message_of_the_log() -> None:
     first, second, third = read_layers(LOG)
+    image, weights = Operand("int8", (1, 64, 8, 8)), Operand("int8", (32, 64, 3, 3))
+    factors = Operand("float32", (1, 32, 1, 1))
     assert first == Layer(
-        "__myl_Move_myl0_0", "kgen", ("float32",), ("int8",), ("conv1.q", "conv1")
+        "__myl_Move_myl0_0",
+        "kgen",
+        (Operand("float32", (1, 64, 8, 8)),),
+        (),
+        (image,),
+        ("conv1.q", "conv1"),
+        "__myl_Move_0xfc",
     )
-    assert (second.inputs, second.outputs) == (("int8",), ("float16",))
-    assert third == Layer(
-        "__myl_Fuse_2", "runtime_fusion", ("float16", "float16"), ("float32",), ("conv2", "relu")
+    assert (second.kind, second.inputs, second.nodes) == (
+        "correlation",
+        (image,),
+        ("conv1", "conv1.dq"),
     )
+    assert second.constants == (weights, factors, factors)
+    assert (second.weights, second.product) == (weights, True)
+    assert second.outputs == (Operand("float16", (1, 32, 8, 8)),)
+    assert (third.kind, third.product) == ("runtime_fusion", False)
+    assert third.nodes == ("conv2", "relu")
+
+
+def test_dynamic_dimensions_are_read() -> None:
+    (first, *_) = read_layers(LOG.replace("[1,64,8,8]", "[-1,64,R,8]"))
+    assert first.inputs == (Operand("float32", (-1, 64, -1, 8)),)
+
+
+@pytest.mark.parametrize(
+    ("constants", "weights"),
+    [
+        ("Half[4,4]", "float16"),
+        ("Half[1,1,4,1] Float[1]", "float16"),
+        ("Float[1] Float[1]", "int8"),
+        ("", "int8"),
+    ],
+)
+def test_where_the_weights_are(constants: str, weights: str) -> None:
+    text = line("gemm", "Float[2,4] Int8[4,4]", constants, "Half[2,4]", "product")
+    (layer,) = read_layers(f"Layers:\n{text}")
+    assert layer.weights is not None
+    assert layer.weights.type == weights
 
 
 @pytest.mark.parametrize(
@@ -50,7 +63,9 @@ def test_the_message_of_the_log() -> None:
     [
         ("Format/Datatype", "Row major linear FP16 format", "float16"),
         ("Format/Datatype", "Channel major INT8 format where channel % 32 == 0", "int8"),
+        ("Format/Datatype", "Thirty-two wide channel vectorized row major Int8 format", "int8"),
         ("Format/Datatype", "Row major linear FP32", "float32"),
+        ("Format/Datatype", "N/A due to dynamic shapes", "N/A due to dynamic shapes"),
         ("Datatype", "Half", "float16"),
         ("Datatype", "BFloat16", "bfloat16"),
         ("Datatype", "Int64", "int64"),
@@ -64,14 +79,28 @@ def test_the_engine_inspector(key: str, word: str, found: str) -> None:
                 {
                     "Name": "conv1",
                     "LayerType": "CaskConvolution",
-                    "Inputs": [{"Name": "x", "Dimensions": [1], key: word}],
+                    "Inputs": [{"Name": "x", "Dimensions": [1, 64], key: word}],
                     "Outputs": [{"Name": "y", "Dimensions": [1], key: word}],
-                    "Metadata": "[ONNX Layer: conv1]",
+                    "ParameterType": "Convolution",
+                    "Weights": {"Type": "Int8", "Count": 2048},
+                    "TacticName": "sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32",
+                    "Metadata": "[ONNX Layer: conv1]\x1e[ONNX Layer: relu]",
                 }
             ]
         }
     )
-    assert read_layers(text) == (Layer("conv1", "CaskConvolution", (found,), (found,), ("conv1",)),)
+    (layer,) = read_layers(text)
+    assert layer == Layer(
+        "conv1",
+        "CaskConvolution",
+        (Operand(found, (1, 64)),),
+        (Operand("int8", (2048,)),),
+        (Operand(found, (1,)),),
+        ("conv1", "relu"),
+        "sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32",
+    )
+    assert layer.product
+    assert layer.weights == Operand("int8", (2048,))
 
 
 @pytest.mark.parametrize(
@@ -82,35 +111,11 @@ def test_a_table_that_cannot_be_read(text: str) -> None:
         read_layers(text)
 
 
-def test_precision_as_asked() -> None:
-    table = table_of(read_layers(LOG), WEIGHTED)
-    assert table.weighted == WEIGHTED
-    assert table.kinds == {"kgen": 1, "correlation": 1, "runtime_fusion": 1}
-    check_precision(table, WEIGHTED, "int8")
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "words"),
-    [
-        (f"correlation, Inputs: [ {tensor('Int8')}", f"correlation, Inputs: [ {tensor('Float')}",
-         "1 of 2 nodes .* conv1 in float32, not int8"),
-        (tensor("Half"), tensor("Float"), "conv2 in float32, not float16"),
-        ("ONNX Layer: conv", "ONNX Layer: other", "name none"),
-    ],
-)  # fmt: skip
-def test_a_fallback_is_found(before: str, after: str, words: str) -> None:
-    assert before in LOG
-    table = table_of(read_layers(LOG.replace(before, after)), WEIGHTED)
-    with pytest.raises(DeployError, match=words):
-        check_precision(table, WEIGHTED, "int8")
-
-
-def test_a_graph_that_is_not_of_its_precision() -> None:
-    weighted = {"conv1": "float32"}
-    with pytest.raises(DeployError, match="no node of the fp16 graph computes in float16"):
-        check_precision(table_of(read_layers(LOG), weighted), weighted, "fp16")
-
-
-def test_a_node_that_no_layer_names_is_told_apart() -> None:
-    table = table_of(read_layers(LOG), {**WEIGHTED, "folded": "int8"})
-    assert table.weighted["folded"] == "?"
+def test_the_file_of_tables() -> None:
+    table = LayerTable({"kgen": 1}, {'a "name"': "int8"}, read_layers(LOG))
+    raw = encode_tables({"detector.engine": table, "masks.engine": table})
+    assert msgspec.json.decode(raw, type=dict[str, LayerTable]) == {
+        "detector.engine": table,
+        "masks.engine": table,
+    }
+    assert raw.count(b'\n   {"name"') == 6

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from pointrend_deploy.engine import flavour, worker
@@ -38,6 +39,11 @@ def answers(**more: Any) -> dict[str, Any]:
         made.__dict__["of"] = names[owner.row]
         return made
 
+    def read(owner: Any, index: int) -> Any:
+        made = object.__new__(holder["trt"].ITensor)
+        made.__dict__["of"] = f"{names[owner.row]}.in{index}"
+        return made
+
     def creators(registry: Any) -> list[Any]:
         kind = holder["trt"].IPluginCreatorV3One
         made = object.__new__(kind)
@@ -54,7 +60,9 @@ def answers(**more: Any) -> dict[str, Any]:
         "ILayer.name": lambda self: names[self.row],
         "ILayer.metadata": lambda self: f"[ONNX Layer: {names[self.row]}]",
         "ILayer.get_output": tensor,
+        "ILayer.get_input": lambda self, index: read(self, index),
         "ITensor.shape": lambda self: shapes[self.of],
+        "ITensor.dtype": lambda self: holder["trt"].DataType.FLOAT,
         "ITopKLayer.axes": 2,
         "IGridSampleLayer.interpolation_mode": lambda self: holder["trt"].InterpolationMode.LINEAR,
         "IPluginRegistry.all_creators": creators,
@@ -186,6 +194,41 @@ def test_a_sampler_that_became_nearest(name: str) -> None:
     trt, job = made(name, **{"IGridSampleLayer.interpolation_mode": mode})
     with pytest.raises(DeployError, match="samples with NEAREST"):
         built(trt, job)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("value", ["grid.in0", "grid.in1", "top.in0"])
+def test_coordinates_and_scores_that_are_not_fp32(name: str, value: str) -> None:
+    def dtype(tensor: Any) -> Any:
+        return trt.DataType.HALF if tensor.of == value else trt.DataType.FLOAT
+
+    trt, job = made(name, **{"ITensor.dtype": dtype})
+    with pytest.raises(DeployError, match=f"{value.split('.')[0]} .* by HALF values"):
+        built(trt, job)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_an_argmax_may_read_what_it_likes(name: str) -> None:
+    def dtype(tensor: Any) -> Any:
+        return trt.DataType.HALF if tensor.of == "argmax.in0" else trt.DataType.FLOAT
+
+    trt, job = made(name, **{"ITensor.dtype": dtype})
+    assert built(trt, job) == [Built(trt.__version__, 1)]
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_dynamic_engine_is_inspected_at_its_largest_shapes(name: str) -> None:
+    trt, job = made(name)
+    built(trt, job)
+    calls = dict(trt.calls)
+    given = calls["IExecutionContext.set_input_shape"]
+    assert given == {"name": "boxes", "shape": (100, 4)}
+    order = [call[0] for call in trt.calls]
+    last = order.index("EngineInspector.get_engine_information")
+    assert order.index("EngineInspector.execution_context =") < last
+    trt, job = made(name)
+    built(trt, msgspec.structs.replace(job, profiles=()))
+    assert "IExecutionContext.set_input_shape" not in dict(trt.calls)
 
 
 @pytest.mark.parametrize("name", FULL)

@@ -11,7 +11,9 @@ import msgspec
 import onnx
 import pytest
 
+from pointrend_deploy.build_records import QuantizedRecord
 from pointrend_deploy.bundle import Bundle, sha256_of
+from pointrend_deploy.engine.graph_facts import weighted_nodes
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.manifest import MANIFEST, encode_manifest, read_manifest
 from pointrend_deploy.run.engine_check import Host, check_engine
@@ -55,9 +57,15 @@ def with_graph(bundle: Path, precision: str, model: onnx.ModelProto) -> None:
     name = f"model.{precision}.onnx"
     onnx.save(model, bundle / name)
     old = read_manifest(bundle)
+    types = weighted_nodes(model)
+    record = QuantizedRecord(
+        fallback="fp32" if "float32" in types.values() else "fp16",
+        int8=tuple(node for node, kind in types.items() if kind == "int8"),
+    )
     new = msgspec.structs.replace(
         old,
         graphs={**old.graphs, precision: name},
+        quantized={**old.quantized, precision: record},
         files={**old.files, name: sha256_of(bundle / name)},
     )
     (bundle / MANIFEST).write_bytes(encode_manifest(new))
@@ -136,8 +144,9 @@ def test_each_precision_is_read_off_the_layers(plugins: Path, copied: Copier) ->
     for precision, name in (("fp16", "float16"), ("int8", "int8")):
         options = BuildOptions(precision=precision, target="rtx:86")  # type: ignore[arg-type]
         (one,) = build_bundle(bundle, options).built
-        types = one.engines[0].table.weighted
-        assert sum(found == name for found in types.values()) > 20, precision
+        meant = weighted_nodes(onnx.load(bundle / f"model.{precision}.onnx"))
+        assert one.engines[0].table.weighted == meant
+        assert sum(found == name for found in meant.values()) > 20, precision
     assert set(Bundle.open(bundle).manifest.engines) == {
         "rtx-sm86-fp16-plugin",
         "rtx-sm86-int8-plugin",
@@ -214,7 +223,7 @@ def test_points_of_the_wrong_type(plugins: Path, copied: Copier) -> None:
     node.input[1] = "points16"
     model.graph.node.insert(position, cast)
     replace_graph(bundle, model)
-    with pytest.raises(DeployError, match=r"built no engine; its last words: .*supported plugin"):
+    with pytest.raises(DeployError, match="points16 is of a type that the file does not give"):
         build_bundle(bundle, BuildOptions(target="rtx:86"))
     value = onnx.helper.make_tensor_value_info("points16", 10, None)
     model.graph.value_info.append(value)
