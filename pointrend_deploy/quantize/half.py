@@ -91,6 +91,7 @@ class _Rewriter:
     made: dict[str, FloatType] = field(default_factory=dict)
     casts: dict[str, dict[FloatType, str]] = field(default_factory=dict)
     stored: dict[tuple[str, FloatType], str] = field(default_factory=dict)
+    described: dict[str, tuple[str, FloatType]] = field(default_factory=dict)
 
     def rewrite(self) -> None:
         graph = self.model.graph
@@ -99,7 +100,6 @@ class _Rewriter:
         self.taken = {*self.values.types, *self.values.makers, *(n.name for n in graph.node)}
         self.made = {value.name: "float32" for value in graph.input if self._is_float(value.name)}
         nodes = [node for node in graph.node if node.output[0] not in self.constants]
-        kept = [node for node in graph.node if node.op_type == "Constant" and node not in nodes]
         for node in nodes:
             self._type_outputs(node)
         self._choose_constants(nodes)
@@ -108,8 +108,8 @@ class _Rewriter:
                 wanted = self._wanted(node, index)
                 if wanted is not None:
                     node.input[index] = self._in_type(name, wanted)
-        ordered = self._in_order(nodes, [value.name for value in graph.input])
-        ordered = self._stored_constants(kept) + ordered
+        ordered = self._in_order(list(graph.node), [value.name for value in graph.input])
+        self._store_constants()
         self._describe_values()
         del graph.node[:]
         graph.node.extend(ordered)
@@ -184,9 +184,12 @@ class _Rewriter:
         return name
 
     def _in_order(self, nodes: list[NodeProto], inputs: list[str]) -> list[NodeProto]:
-        """The nodes, each followed by the casts of what it makes."""
+        """The nodes, each followed by the casts of what it makes; constants in their types."""
         ordered = [cast for name in inputs for cast in self._casts_of(name)]
         for node in nodes:
+            if node.output[0] in self.constants:
+                ordered += self._constants_of(node)
+                continue
             made = list(node.output)
             node.output[:] = [self._own(name) for name in made]
             ordered.append(node)
@@ -202,24 +205,28 @@ class _Rewriter:
             found.append(_cast(own, f"{node}.out", node, kind))
         return found
 
-    def _stored_constants(self, kept: list[NodeProto]) -> list[NodeProto]:
-        """Store the constants in their types; those of Constant nodes come back as nodes."""
+    def _constants_of(self, node: NodeProto) -> list[NodeProto]:
+        """A Constant node in the types it is read in."""
+        name, found = node.output[0], []
+        for kind in _CODES:
+            if (stored := self.stored.pop((name, kind), None)) is not None:
+                tensor = _tensor(self.constants[name], kind, stored)
+                suffix = stored.removeprefix(name)
+                found.append(helper.make_node("Constant", [], [stored], node.name + suffix))
+                found[-1].attribute.append(helper.make_attribute("value", tensor))
+                self.described[stored] = (name, kind)
+        return found
+
+    def _store_constants(self) -> None:
+        """Initializers in the types they are read in."""
         graph = self.model.graph
         others = [t for t in graph.initializer if t.name not in self.constants]
-        of_nodes = {node.output[0]: node for node in kept}
-        tensors: list[TensorProto] = []
-        nodes: list[NodeProto] = []
-        for (name, kind), stored in self.stored.items():
-            tensor = _tensor(self.constants[name], kind, stored)
-            if name not in of_nodes:
-                tensors.append(tensor)
-                continue
-            suffix = stored.removeprefix(name)
-            nodes.append(helper.make_node("Constant", [], [stored], of_nodes[name].name + suffix))
-            nodes[-1].attribute.append(helper.make_attribute("value", tensor))
+        tensors = [
+            _tensor(self.constants[name], kind, stored)
+            for (name, kind), stored in self.stored.items()
+        ]
         del graph.initializer[:]
         graph.initializer.extend([*others, *tensors])
-        return nodes
 
     def _describe_values(self) -> None:
         """Correct the types in ``value_info``, and add the casts' values and constants'."""
@@ -241,7 +248,7 @@ class _Rewriter:
         ]
         added += [
             _described(declared[name], stored, kind)
-            for (name, kind), stored in self.stored.items()
+            for stored, (name, kind) in self.described.items()
             if name in declared
         ]
         described = [*infos.values(), *added]
