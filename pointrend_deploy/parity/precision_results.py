@@ -66,6 +66,8 @@ class StageNoise(_Row, frozen=True):
         rms: root mean square of the FP32 graph's values.
         noise: root mean square of the difference; 0 where nothing differs.
         snr_db: 20 log10(rms / noise); None where nothing differs or it could not be compared.
+        near_zero: logits at points chosen because their one logit is near zero: the signal is small
+            by choice, so a low ratio does not say that the error enters here.
         problem: why it could not be compared; empty where it was.
     """
 
@@ -73,6 +75,7 @@ class StageNoise(_Row, frozen=True):
     rms: float | None = None
     noise: float | None = None
     snr_db: float | None = None
+    near_zero: bool = False
     problem: str = ""
 
 

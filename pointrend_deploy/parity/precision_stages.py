@@ -32,6 +32,7 @@ class _Sums:
     count: int = 0
     signal: float = 0.0
     noise: float = 0.0
+    near_zero: bool = False
     problem: str = ""
 
 
@@ -76,6 +77,7 @@ class StageSums:
             else:
                 at = name.replace(".point_logits", ".indices")
                 if at != name and at in fp32 and at in found:
+                    sums.near_zero = expected.shape[1] == 1
                     expected, ours = common_logits(fp32[at], expected, found[at], ours)
                 _square(sums, expected, ours)
 
@@ -110,12 +112,16 @@ class StageSums:
 
 
 def entry(stages: Iterable[StageNoise]) -> StageNoise | None:
-    """The first stage whose SNR is below ``ENTRY_DB``, or whose values are no numbers."""
+    """The first stage whose SNR is below ``ENTRY_DB``, or whose values are no numbers.
+
+    Logits that are near zero by choice are passed over: the final logits hold them too.
+    """
     return next(
         (
             each
             for each in stages
-            if each.problem == NOT_FINITE or (each.snr_db is not None and each.snr_db < ENTRY_DB)
+            if each.problem == NOT_FINITE
+            or (each.snr_db is not None and each.snr_db < ENTRY_DB and not each.near_zero)
         ),
         None,
     )
@@ -138,4 +144,10 @@ def _row(name: str, sums: _Sums) -> StageNoise:
     if sums.problem or not sums.count:
         return StageNoise(stage=name, problem=sums.problem or "nothing to compare")
     rms, noise = math.sqrt(sums.signal / sums.count), math.sqrt(sums.noise / sums.count)
-    return StageNoise(stage=name, rms=rms, noise=noise, snr_db=snr_db(rms, noise))
+    return StageNoise(
+        stage=name,
+        rms=rms,
+        noise=noise,
+        snr_db=snr_db(rms, noise),
+        near_zero=sums.near_zero,
+    )

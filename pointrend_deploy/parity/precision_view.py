@@ -58,6 +58,7 @@ class View:
         lower: precisions whose stages are in ``noise``.
         entries: for each of them where the error enters.
         outdated: those whose graph is another one today, in words.
+        near_zero: whether logits of points stand among the stages that are near zero by choice.
         left_out: layers that are not in INT8 with their reasons, by precision.
     """
 
@@ -76,6 +77,7 @@ class View:
     entries: tuple[str, ...]
     stages_note: str
     outdated: str
+    near_zero: bool
     left_out: tuple[tuple[str, Mapping[str, str]], ...]
     unreadable: tuple[str, ...]
     full_db: int
@@ -119,6 +121,7 @@ def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
         entries=tuple(map(entry_sentence, lower)),
         stages_note=next((column.stages_note for column in columns if column.stages_note), ""),
         outdated=_and(changed),
+        near_zero=any(row.near_zero for column in lower for row in column.stages),
         left_out=tuple((c.precision, c.left_out) for c in columns if c.left_out),
         unreadable=tuple(f"{c.precision}: {told}" for c in columns for told in c.unreadable[:5]),
         full_db=round(FULL_BAR_DB),
@@ -137,7 +140,9 @@ def status_of(table: PrecisionTable) -> Status:
 def entry_sentence(column: PrecisionColumn) -> str:
     """Where the error of a precision enters, in a sentence."""
     first = entry(column.stages)
-    known = [each.snr_db for each in column.stages if each.snr_db is not None]
+    known = [
+        each.snr_db for each in column.stages if each.snr_db is not None and not each.near_zero
+    ]
     if first is not None:
         how = first.problem or f"{first.snr_db:.0f} dB"
         return f"{column.precision}: the error enters at {first.stage} ({how})"
