@@ -51,7 +51,7 @@ def initializers(model: onnx.ModelProto) -> dict[str, Array]:
 def rounded(values: Array, scale: npt.ArrayLike, least: int = -127) -> Array:
     """What numpy makes of quantise and dequantise; QuantizeLinear's least value is -128."""
     scale = np.asarray(scale, np.float64)
-    return np.clip(np.rint(values / scale), least, 127) * scale
+    return np.asarray(np.clip(np.rint(values / scale), least, 127) * scale)
 
 
 def one_by_one(weight: Array, opset: int = 18) -> onnx.ModelProto:
