@@ -66,7 +66,8 @@ class QuantizeResult:
         lines += [f"note        {note}" for note in self.notes]
         lines += [
             f"time        {self.seconds:.1f} s",
-            f"next        pointrend-deploy compare {path} IMAGES --precision fp32,{self.precision}",
+            f"next        pointrend-deploy compare {path} --images FOLDER "
+            f"--precision fp32,{self.precision}",
         ]
         return "\n".join(lines)
 
