@@ -39,7 +39,7 @@ FEW_LABELS: Final = 0.99
 """Below this share of equal labels an FP16 graph deserves a note."""
 _STAGES: Final = ("p2", "p3", "p4", "p5", "p6", "coarse")
 """Values that come before anything is decided, so that they can be compared one by one."""
-_MOST_PIXELS: Final = 2**20
+_MOST_PIXELS: Final = 2**19
 _MOST_PICTURES: Final = 3
 
 
