@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,16 @@ def ranges_for(
         raise DeployError(
             f"cannot read {path}: {error.strerror or error}", _calibrate(bundle)
         ) from error
-    if raw.startswith(_CACHE_BEGINS):
+    begins = raw.removeprefix(BOM_UTF8).lstrip()[:4]
+    if begins == _CACHE_BEGINS:
         used = _from_cache(path, options, placements)
-    else:
+    elif begins[:1] == b"{":
         used = _from_ranges(decode(raw, str(path)), path, bundle, options, placements)
+    else:
+        raise DeployError(
+            f"{path} is neither a file of ranges nor a TensorRT calibration cache",
+            _calibrate(bundle),
+        )
     for file, placement in placements.items():
         wanted = dict.fromkeys(value for _, _, value in placement.edges)
         if missing := [value for value in wanted if value not in used.amax[file]]:
@@ -130,7 +137,9 @@ def _from_ranges(
     percentile = options.percentile or ranges.percentile or _PERCENTILE
     described = method if method != "percentile" else f"percentile {percentile:g}"
     return UsedRanges(
-        amax={file: all_amax(ranges.tensors[file], method, percentile) for file in placements},
+        amax={
+            file: all_amax(ranges.tensors.get(file, {}), method, percentile) for file in placements
+        },
         method=method,
         described=f"{described} from {path.name}",
         sha256=sha256_of(path),
