@@ -1,0 +1,151 @@
+"""The file of ranges: what calibration saw of every value, from which any method's range follows.
+
+JSON with nothing of the moment in it: the same pictures through the same graphs on the same
+processor give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+import msgspec
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.quantize.histogram import BINS
+
+SCHEMA: Final = 1
+Method = Literal["entropy", "percentile", "mse", "max"]
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Histogram(_Part, frozen=True):
+    """How often |x| fell in each of 2,048 equal bins.
+
+    Attributes:
+        limit: a power of two; bins run from 0 to it.
+        counts: of the bins, 2,048.
+    """
+
+    limit: float
+    counts: tuple[int, ...]
+
+
+class TensorRange(_Part, frozen=True):
+    """What was seen of one value of a graph.
+
+    Attributes:
+        amax: largest absolute value, >= 0 and <= the histogram's limit.
+        histogram: of absolute values.
+    """
+
+    amax: float
+    histogram: Histogram
+
+
+class CalibrationPicture(_Part, frozen=True, omit_defaults=True):
+    """A picture that was observed: its name in the folder or list, the SHA-256 of its file.
+
+    ``blank`` where it shows nothing; see :func:`pointrend_deploy.quantize.images.is_blank`.
+    """
+
+    name: str
+    sha256: str
+    blank: bool = False
+
+
+class SkippedPicture(_Part, frozen=True, omit_defaults=True):
+    """A picture that was not observed, and why.
+
+    ``duplicate`` where an earlier one shows the same pixels; otherwise it cannot be read.
+    ``sha256`` is empty where not even the file could be.
+    """
+
+    name: str
+    reason: str
+    sha256: str = ""
+    duplicate: bool = False
+
+
+class Ranges(_Part, frozen=True, kw_only=True):
+    """Contents of a file of ranges.
+
+    Attributes:
+        schema: of this form.
+        recipe: name of the bundle's recipe.
+        graphs: SHA-256 of each FP32 graph, by file name.
+        method: how ranges follow from the histograms where nothing else is asked for.
+        percentile: of that method; None for the others.
+        pictures: observed, in the order of the list.
+        skipped: not observed.
+        tensors: by graph file and value; values never computed are absent.
+    """
+
+    schema: int = SCHEMA
+    recipe: str
+    graphs: dict[str, str]
+    method: Method
+    percentile: float | None = None
+    pictures: tuple[CalibrationPicture, ...]
+    skipped: tuple[SkippedPicture, ...] = ()
+    tensors: dict[str, dict[str, TensorRange]]
+
+
+def encode(ranges: Ranges) -> bytes:
+    """The file's bytes: one line a value, the same for the same ranges."""
+    table = msgspec.to_builtins(ranges)
+    tensors = table.pop("tensors")
+    head = msgspec.json.format(msgspec.json.encode(table), indent=1).removesuffix(b"\n}")
+    lines = [head, b',\n "tensors": {']
+    for number, (file, values) in enumerate(tensors.items()):
+        lines += [b",\n  " if number else b"\n  ", msgspec.json.encode(file), b": {"]
+        for place, (name, value) in enumerate(values.items()):
+            lines += [b",\n" if place else b"\n", msgspec.json.encode(name), b": "]
+            lines.append(msgspec.json.encode(value))
+        lines.append(b"\n  }")
+    lines.append(b"\n }\n}\n")
+    return b"".join(lines)
+
+
+def decode(raw: bytes, where: str) -> Ranges:
+    """Read and check a file of ranges.
+
+    Args:
+        raw: its bytes.
+        where: named in errors.
+
+    Raises:
+        DeployError: it is no such file, of another version, or says what cannot be.
+    """
+    hint = "calibrate again: pointrend-deploy calibrate BUNDLE --images FOLDER"
+    try:
+        ranges = msgspec.json.decode(raw, type=Ranges)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DeployError(f"{where} is not a file of ranges: {error}", hint) from error
+    if ranges.schema != SCHEMA:
+        raise DeployError(
+            f"{where} has schema {ranges.schema}; this version reads schema {SCHEMA}", hint
+        )
+    for file, values in ranges.tensors.items():
+        if file not in ranges.graphs:
+            raise DeployError(f"{where}: ranges of {file}, which it does not list", hint)
+        for name, value in values.items():
+            if problem := _problem(value):
+                raise DeployError(f"{where}: {file}, {name}: {problem}", hint)
+    return ranges
+
+
+def _problem(value: TensorRange) -> str:
+    limit, counts = value.histogram.limit, value.histogram.counts
+    if len(counts) != BINS:
+        return f"{len(counts)} bins where {BINS} are expected"
+    if not (math.isfinite(limit) and limit > 0 and math.frexp(limit)[0] == 0.5):
+        return f"the limit {limit} is not a power of two"
+    if not 0 <= value.amax <= limit:
+        return f"the maximum {value.amax} is not between 0 and the limit {limit}"
+    if min(counts) < 0 or not any(counts):
+        return "counts are negative or all zero"
+    return ""

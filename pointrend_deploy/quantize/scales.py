@@ -1,0 +1,165 @@
+"""Ranges from histograms: where symmetric INT8 with 127 levels a side is to saturate.
+
+Every method gives a number above 0 and at most the largest value seen. A histogram's bin counts as
+spread evenly over its width, except the first: after a ReLU most of it is exact zeros, which any
+scale represents exactly. ``mse`` and ``entropy`` therefore take no more of bin 0 than bin 1 holds.
+
+- ``max``: the largest value seen.
+- ``percentile``: the upper edge of the bin in which that share of all values is reached.
+- ``mse``: of 2,048 clips, the one with the least expected squared error: rounding to the nearest of
+  127 levels below it and cutting off what lies above.
+- ``entropy``: TensorRT's convention (S. Migacz, "8-bit Inference with TensorRT", GTC 2017). For
+  every i from 128 to the bin of the largest value: P is the first i bins with all that lies beyond
+  added to the last; Q is the same bins without that, gathered into 128 levels and spread again over
+  those bins of each level that are not empty. The i with the least KL(P || Q) is taken, the last of
+  equals, and its upper edge is the range. Where P is not 0 and Q is, the divergence is infinite.
+  Bin 0 is set to bin 1, as NVIDIA's pytorch-quantization does: a spike of zeros would outweigh the
+  rest and draw the range down to the smallest candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.errors import UsageError
+from pointrend_deploy.quantize.histogram import BINS
+from pointrend_deploy.quantize.ranges import Method, TensorRange
+
+LEVELS: Final = 127
+ENTROPY_LEVELS: Final = 128
+PERCENTILE: Final = 99.99
+DEAD: Final = 2.0**-10
+"""Range of a value that was zero throughout. Any would do for what was seen; this one's scale is a
+normal number in FP16 too, or close to one, and small activations are still told apart."""
+
+Array = npt.NDArray[Any]
+
+
+def amax_of(seen: TensorRange, method: Method, percentile: float = PERCENTILE) -> float:
+    """The largest absolute value to represent, of one value of a graph; see :func:`all_amax`."""
+    return all_amax({"": seen}, method, percentile)[""]
+
+
+def all_amax(
+    tensors: Mapping[str, TensorRange], method: Method, percentile: float = PERCENTILE
+) -> dict[str, float]:
+    """The largest absolute value to represent, of each value of a graph.
+
+    Args:
+        tensors: what was seen, by name.
+        method: see the module.
+        percentile: percent of the values inside the range, for that method; in (0, 100].
+
+    Returns:
+        By name: above 0; at most the largest value seen, or DEAD where all were zero.
+
+    Raises:
+        UsageError: the percentile is out of range.
+    """
+    check_percentile(percentile)
+    names = [name for name, seen in tensors.items() if seen.amax > 0]
+    if names and method != "max":
+        counts = np.array([tensors[name].histogram.counts for name in names], np.float64)
+        width = np.array([tensors[name].histogram.limit for name in names]) / BINS
+        most = np.array([tensors[name].amax for name in names])
+        last = np.minimum((most / width).astype(np.int64), BINS - 1)
+        if method == "percentile":
+            bins = _percentile(counts, percentile)
+        elif method == "mse":
+            bins = _mse(_without_zeros(counts), last)
+        else:
+            bins = _entropy(_without_zeros(counts, fill=True), last)
+        found = dict(zip(names, np.minimum((bins + 1) * width, most).tolist(), strict=True))
+    else:
+        found = {name: tensors[name].amax for name in names}
+    return {name: found.get(name, DEAD) for name in tensors}
+
+
+def check_percentile(percentile: float) -> None:
+    """Raises UsageError unless the percentile is above 0 and at most 100."""
+    if not 0 < percentile <= 100:
+        raise UsageError(
+            f"a percentile is above 0 and at most 100, not {percentile:g}",
+            "99.99 keeps all but one value in ten thousand",
+        )
+
+
+def _without_zeros(counts: Array, fill: bool = False) -> Array:
+    """Counts (T, 2048) with bin 0 cut down to bin 1; with ``fill``, set to it."""
+    out = counts.copy()
+    out[:, 0] = counts[:, 1] if fill else np.minimum(counts[:, 0], counts[:, 1])
+    return out
+
+
+def _percentile(counts: Array, percentile: float) -> Array:
+    reached = np.cumsum(counts, axis=1)
+    wanted = reached[:, -1] * (percentile / 100)
+    found: Array = (reached >= wanted[:, None] * (1 - 1e-15)).argmax(axis=1)
+    return found
+
+
+def _mse(counts: Array, last: Array) -> Array:
+    errors = counts @ _squared_errors().T
+    errors[np.arange(BINS) > last[:, None]] = np.inf
+    found: Array = errors.argmin(axis=1)
+    return found
+
+
+@cache
+def _squared_errors() -> Array:
+    """(clips, bins): mean squared error of a bin's values when clipping at a bin's upper edge.
+
+    In units of a bin's width. With r = x - s n, n = min(round(x / s), 127), the integral of r^2
+    from 0 to x is n s^3 / 12 + r^3 / 3: n whole cells of width s, less or plus what x is off.
+    """
+    edges = np.arange(BINS + 1, dtype=np.float64)
+    step = (np.arange(1, BINS + 1) / LEVELS)[:, None]
+    level = np.minimum(np.floor(edges / step + 0.5), LEVELS)
+    integral = level * step**3 / 12 + (edges - level * step) ** 3 / 3
+    return np.diff(integral, axis=1)
+
+
+def _entropy(counts: Array, last: Array) -> Array:
+    """Divergence of every candidate, for all values at once.
+
+    With N the sum of all counts, C of the first i bins and q the spread counts,
+    KL = (1 / N) sum P log(P / q) + log(C / N), the sum over the first i bins. All of P but its last
+    bin comes from running sums; so do the levels' sums S and numbers of bins not empty.
+    """
+    total = counts.sum(axis=1)
+    running = np.concatenate((np.zeros((len(counts), 1)), np.cumsum(counts, axis=1)), axis=1)
+    filled = np.zeros_like(running)
+    filled[:, 1:] = np.cumsum(counts > 0, axis=1)
+    logs = np.zeros_like(running)
+    logs[:, 1:] = np.cumsum(_x_log_x(counts), axis=1)
+    best = np.full(len(counts), np.inf)
+    found = last.copy()
+    for size in range(ENTROPY_LEVELS, int(last.max()) + 2):
+        edges = -(-np.arange(ENTROPY_LEVELS + 1) * size // ENTROPY_LEVELS)
+        sums = np.diff(running[:, edges], axis=1)
+        height = sums / np.maximum(np.diff(filled[:, edges], axis=1), 1)
+        spread = (sums * _log(height)).sum(axis=1)
+        beyond = total - running[:, size]
+        tail = counts[:, size - 1]
+        more = _x_log_x(tail + beyond) - _x_log_x(tail) - beyond * _log(height[:, -1])
+        inside = running[:, size]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            divergence = (logs[:, size] - spread + more) / total + np.log(inside / total)
+        possible = (inside > 0) & ((tail > 0) | (beyond == 0)) & (size - 1 <= last)
+        better = possible & (divergence <= best)
+        best[better], found[better] = divergence[better], size - 1
+    return found
+
+
+def _log(x: Array) -> Array:
+    """log(x), and 0 where x is 0."""
+    return np.log(np.where(x > 0, x, 1.0))
+
+
+def _x_log_x(x: Array) -> Array:
+    return x * _log(x)
