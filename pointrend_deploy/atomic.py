@@ -35,7 +35,7 @@ def _machine() -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
-def _clear_left_over(path: Path) -> None:
+def clear_left_over(path: Path) -> None:
     """Remove what processes of this machine that are no more left behind for ``path``."""
     start = f".{path.name}.partial-{_machine()}-"
     for other in path.parent.iterdir():
@@ -76,7 +76,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
         if path.is_dir():
             with suppress(OSError):  # housekeeping: the folder is in place whatever becomes of it
-                _clear_left_over(path)
+                clear_left_over(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise DeployError(

@@ -33,12 +33,18 @@ def calibrate(
         bool, typer.Option("--restart", help="Forget what an interrupted run observed.")
     ] = False,
 ) -> None:
-    """Observe the ranges of activations over pictures; goes on where it was interrupted."""
+    """Observe ranges of activations over pictures; exit 1 when a picture could not be read.
+
+    Goes on where it was interrupted.
+    """
     from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.calibrate import CalibrateOptions, calibrate_bundle
 
     options = CalibrateOptions(method, percentile, out, cache, restart)
-    print(calibrate_bundle(bundle, images, options, Bars()).summary())
+    result = calibrate_bundle(bundle, images, options, Bars())
+    print(result.summary())
+    if result.skipped:
+        raise typer.Exit(1)
 
 
 def quantize(
