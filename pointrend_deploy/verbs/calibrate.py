@@ -175,7 +175,8 @@ def _seen_before(bundle: Bundle, place: Path, job: Job, graphs: Graphs) -> Range
     for path in dict.fromkeys((place, bundle.path / RANGES)):
         with suppress(DeployError, OSError):
             ranges = decode(path.read_bytes(), str(path))
-            known = {(each.name, each.sha256) for each in (*ranges.pictures, *ranges.skipped)}
+            known = {(each.name, each.sha256) for each in ranges.pictures}
+            known |= {(each.name, each.sha256) for each in ranges.skipped}
             if (
                 ranges.graphs == job.graphs
                 and known == set(job.listed)

@@ -89,7 +89,7 @@ class Calibration:
     def summary(self) -> str:
         """A few lines for the terminal."""
         values = sum(len(seen) for seen in self.ranges.tensors.values())
-        method = self.ranges.method
+        method: str = self.ranges.method
         if self.ranges.percentile is not None:
             method += f" {self.ranges.percentile:g}"
         lines = [
