@@ -1,4 +1,4 @@
-"""Which nodes of a graph stay in FP32 when the rest is FP16 or INT8, and the check that they did.
+"""Which nodes of a graph stay in FP32 when the rest is FP16 or INT8.
 
 What decides is FP32: every float from which an index, a label, a comparison or a place follows, and
 every float the graph gives, together with all that lies between it and the last layer with weights
@@ -17,9 +17,8 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from pointrend_deploy.errors import DeployError
-from pointrend_deploy.quantize.decisions import PLACES, SAMPLERS, cast_to, decisions
-from pointrend_deploy.quantize.values import FLOATS, Values
+from pointrend_deploy.quantize.decisions import behind_decisions, decided, from_decided_alone
+from pointrend_deploy.quantize.values import Values
 
 FloatType = Literal["float16", "float32"]
 
@@ -33,8 +32,6 @@ FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
 _ONE_TYPE: Final = frozenset({"GridSample", "RoiAlign"})
 """Standard samplers, whose inputs are of one type: that of their coordinates."""
 _NOT_ARITHMETIC: Final = frozenset({"Constant", "Shape"})
-_MIXES: Final = SAMPLERS | {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-"""Ops that turn coordinates into something else, if they take them at all."""
 _LARGEST: Final = float(np.finfo(np.float16).max)
 
 
@@ -51,7 +48,7 @@ def node_types(model: ModelProto, keep_fp32: Collection[str] = ()) -> dict[str, 
         By node name, in the graph's order, for nodes that read or give floats.
     """
     values = Values(model)
-    behind = _behind_decisions(model, values)
+    behind = behind_decisions(model, values)
     fp32 = behind | _coordinates(model, values, behind) | _sampled_in_fp32(model, values)
     fp32 |= set(keep_fp32)
     types: dict[str, FloatType] = {}
@@ -67,32 +64,6 @@ def _computes_with_floats(values: Values, node: NodeProto) -> bool:
     return any(values.is_float(name) for name in (*node.input, *node.output))
 
 
-def _stops(values: Values, node: NodeProto) -> bool:
-    return node.op_type in SAMPLERS or values.has_weights(node)
-
-
-def _behind_decisions(model: ModelProto, values: Values) -> set[str]:
-    """Nodes that decide, and those between them and the layers and samplers before them."""
-    found = set()
-    pending = []
-    for node, value in decisions(values, iter(model.graph.node)):
-        pending.append(value)
-        if not _stops(values, node):
-            found.add(node.name)
-    pending += [out.name for out in model.graph.output if values.is_float(out.name)]
-    seen: set[str] = set()
-    while pending:
-        value = pending.pop()
-        maker = values.makers.get(value)
-        if value in seen or maker is None:
-            continue
-        seen.add(value)
-        if not _stops(values, maker):
-            found.add(maker.name)
-            pending += [name for name in maker.input if values.is_float(name)]
-    return found
-
-
 def _coordinates(model: ModelProto, values: Values, behind: set[str]) -> set[str]:
     """Nodes that compute on coordinates and on what decides alone, and give floats.
 
@@ -100,31 +71,12 @@ def _coordinates(model: ModelProto, values: Values, behind: set[str]) -> set[str
     by gathering rows makes its weights. What reads features besides is none.
     """
     found = set()
-    known = _decided(model, values, behind)
+    known = decided(model, values, behind)
     for node in model.graph.node:
-        if _from_known_alone(values, node, known):
+        if from_decided_alone(values, node, known):
             found.add(node.name)
             known.update(name for name in node.output if values.is_float(name))
     return found
-
-
-def _decided(model: ModelProto, values: Values, behind: set[str]) -> set[str]:
-    """Floats that nodes behind decisions read from outside, boxes say, or give."""
-    given = {value.name for value in model.graph.input}
-    return {
-        name
-        for node in model.graph.node
-        if node.name in behind
-        for name in (*given.intersection(node.input), *node.output)
-        if values.is_float(name)
-    }
-
-
-def _from_known_alone(values: Values, node: NodeProto, known: set[str]) -> bool:
-    if node.op_type == "Cast" and not values.is_float(node.input[0]):
-        return values.is_float(node.output[0])
-    read = values.floats_read(node)
-    return bool(read) and known.issuperset(read) and node.op_type not in _MIXES
 
 
 def _sampled_in_fp32(model: ModelProto, values: Values) -> set[str]:
@@ -196,78 +148,3 @@ def overflows(array: npt.NDArray[np.float32]) -> bool:
 def _vanishes(array: npt.NDArray[np.float32]) -> bool:
     with np.errstate(under="ignore"):
         return bool(((array != 0) & (array.astype(np.float16) == 0)).any())
-
-
-def check_islands(model: ModelProto) -> None:
-    """Check on a finished FP16 or INT8 graph that what decides is FP32.
-
-    Every deciding input and every place a sampler reads at is float32, and so is all between it and
-    the layer or sampler before it, but for the one Cast at that layer's output; nothing on the way
-    was rounded to FP16 and back, or passed INT8. Nothing is computed in FP16 from coordinates
-    alone, and no sampler reads features out of a DequantizeLinear.
-
-    Args:
-        model: with ``value_info`` for every value; not changed.
-
-    Raises:
-        DeployError: naming the node that decides and the value at fault.
-    """
-    values = Values(model)
-    sound: set[str] = set()
-    for node, value in decisions(values, iter(model.graph.node)):
-        _check_decision(values, node, value, sound)
-    for node in model.graph.node:
-        if node.op_type in SAMPLERS:
-            _check_features(values, node)
-    _check_coordinates(model, values)
-
-
-def _check_decision(values: Values, decider: NodeProto, decided: str, sound: set[str]) -> None:
-    pending = [decided]
-    while pending:
-        value = pending.pop()
-        if value in sound:
-            continue
-        sound.add(value)
-        if values.types[value] != TensorProto.FLOAT:
-            raise _broken(decider, f"{value} is not float32")
-        maker = values.makers.get(value)
-        if maker is None or _stops(values, maker):
-            continue
-        if maker.op_type in ("DequantizeLinear", "QuantizeLinear"):
-            raise _broken(decider, f"{value} comes out of INT8")
-        if maker.op_type == "Cast" and values.types[maker.input[0]] == TensorProto.FLOAT16:
-            source = values.makers.get(maker.input[0])
-            if source is None or not _stops(values, source):
-                raise _broken(decider, f"{maker.input[0]} was rounded to float16 on the way")
-            continue
-        pending += [name for name in maker.input if values.is_number(name)]
-
-
-def _check_features(values: Values, node: NodeProto) -> None:
-    for index, name in enumerate(node.input):
-        maker = values.makers.get(name)
-        while maker is not None and maker.op_type == "Cast" and cast_to(maker) in FLOATS:
-            maker = values.makers.get(maker.input[0])
-        quantised = maker is not None and maker.op_type == "DequantizeLinear"
-        if quantised and index != PLACES[node.op_type]:
-            raise _broken(node, f"{name}, which it samples, comes out of INT8")
-
-
-def _check_coordinates(model: ModelProto, values: Values) -> None:
-    known = _decided(model, values, _behind_decisions(model, values))
-    for node in model.graph.node:
-        if not _from_known_alone(values, node, known):
-            continue
-        made = [name for name in node.output if values.is_float(name)]
-        known.update(made)
-        rounded = any(values.types[name] == TensorProto.FLOAT16 for name in made)
-        if rounded and not (node.op_type == "Cast" and values.is_float(node.input[0])):
-            raise _broken(node, f"{made[0]} is not float32")
-
-
-def _broken(node: NodeProto, what: str) -> DeployError:
-    return DeployError(
-        f"node {node.name} ({node.op_type}) decides, or says where, in FP32, but {what}",
-        "make the graph again with pointrend-deploy quantize",
-    )

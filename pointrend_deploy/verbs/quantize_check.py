@@ -107,7 +107,7 @@ def check_graph(fp32: ModelProto, made: ModelProto, precision: Precision) -> Non
 
     from pointrend_deploy.graph.contract import check_contract
     from pointrend_deploy.graph.precision import FP16_TYPES, INT8_TYPES, expected_like
-    from pointrend_deploy.quantize.islands import check_islands
+    from pointrend_deploy.quantize.island_check import check_islands
 
     try:
         onnx.checker.check_model(made, full_check=True)

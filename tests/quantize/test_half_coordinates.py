@@ -25,7 +25,7 @@ from pointrend_deploy.graph.trace import finish, trace
 from pointrend_deploy.graph.traceable import Subdivision
 from pointrend_deploy.model.point_head import StandardPointHead
 from pointrend_deploy.quantize.half import to_half
-from pointrend_deploy.quantize.islands import check_islands
+from pointrend_deploy.quantize.island_check import check_islands
 from pointrend_deploy.quantize.placement import observable, place
 from pointrend_deploy.quantize.qdq import insert
 from pointrend_deploy.quantize.simulation import open_session
