@@ -46,7 +46,7 @@ class Matches:
     matched: int = 0
     only_here: int = 0
     only_there: int = 0
-    box_px: float = 0.0
+    boxes_px: list[float] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
 
     def add(self, ours: Instances, theirs: Instances) -> None:
@@ -59,7 +59,7 @@ class Matches:
         self.only_there += len(found.only_b)
         left, right = found.pairs.T
         apart = np.abs(ours.boxes[left] - theirs.boxes[right])
-        self.box_px = max(self.box_px, float(apart.max(initial=0.0)))
+        self.boxes_px += apart.max(axis=1).tolist()
         for i, j in found.pairs:
             both, union = overlap(ours.patches[int(i)], theirs.patches[int(j)])
             if union:
@@ -71,7 +71,8 @@ class Matches:
             matched=self.matched,
             only_here=self.only_here,
             only_there=self.only_there,
-            box_px=self.box_px if self.matched else None,
+            box_px=max(self.boxes_px, default=None),
+            box_mean_px=float(np.mean(self.boxes_px)) if self.boxes_px else None,
             mask_iou_mean=float(np.mean(self.ious)) if self.ious else None,
             mask_iou_min=min(self.ious, default=None),
         )

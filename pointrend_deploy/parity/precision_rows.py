@@ -167,7 +167,8 @@ def _matches(
     return (
         _row("matched", columns, told(lambda m: f"{m.matched:,}"))
         + _row("only here, only there", columns, told(lambda m: f"{m.only_here}, {m.only_there}"))
-        + _row("largest difference of a box, px", columns, told(lambda m: small(m.box_px)))
+        + _row("difference of a box, mean, px", columns, told(lambda m: small(m.box_mean_px)))
+        + _row("difference of a box, largest, px", columns, told(lambda m: small(m.box_px)))
         + _row("mask IoU, mean", columns, told(lambda m: overlap(m.mask_iou_mean)))
         + _row("mask IoU, least", columns, told(lambda m: overlap(m.mask_iou_min)))
     )
@@ -218,7 +219,7 @@ def _made(table: PrecisionTable) -> Group:
         if column.method is None:
             return NONE
         known = "" if column.pictures is None else f", {counted(column.pictures, 'picture')}"
-        return f"{column.method}{known}"
+        return ("TensorRT cache" if column.method == "cache" else column.method) + known
 
     rows = (
         _row("computed by", columns, by, "PyTorch")

@@ -134,7 +134,13 @@ def instance() -> PrecisionTable:
         )
 
     beside = MatchFigures(
-        matched=404, only_here=3, only_there=2, box_px=1.5, mask_iou_mean=0.991, mask_iou_min=0.71
+        matched=404,
+        only_here=3,
+        only_there=2,
+        box_px=1.5,
+        box_mean_px=0.25,
+        mask_iou_mean=0.991,
+        mask_iou_min=0.71,
     )
     columns = tuple(
         column(
