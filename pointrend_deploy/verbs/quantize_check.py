@@ -15,7 +15,7 @@ from pointrend_deploy.parity.instance_pasted import overlap
 from pointrend_deploy.parity.masks import agreement
 from pointrend_deploy.parity.matching import match
 from pointrend_deploy.parity.precision_results import StageNoise
-from pointrend_deploy.parity.precision_stages import StageSums
+from pointrend_deploy.parity.precision_stages import ENTRY_DB, StageSums
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.quantize.simulation import first_line
 from pointrend_deploy.run.instances import Instances
@@ -36,7 +36,7 @@ Sound ones have 35 dB and more. Labels cannot say it: where two classes are near
 pictures unlike any the network has learnt, rounding alone changes them.
 """
 FEW_LABELS: Final = 0.99
-"""Below this share of equal labels an FP16 graph deserves a note."""
+"""Below this share of equal labels a graph without noise deserves a note."""
 _STAGES: Final = ("p2", "p3", "p4", "p5", "p6", "coarse")
 """Values that come before anything is decided, so that they can be compared one by one."""
 _MOST_PIXELS: Final = 2**19
@@ -85,6 +85,8 @@ class Measured:
     def notes(self) -> tuple[str, ...]:
         """What the user should know of it."""
         if self.label_agreement is None or self.label_agreement >= FEW_LABELS:
+            return ()
+        if self.worst is not None and (self.worst.snr_db or 0.0) < ENTRY_DB:
             return ()
         return (
             "few labels agree though no stage is noisy: on generated pictures the best two classes "

@@ -18,6 +18,7 @@ from pointrend_deploy.bundle import MODEL, Bundle
 from pointrend_deploy.cli import app
 from pointrend_deploy.errors import DeployError, ParityError, UsageError
 from pointrend_deploy.manifest import read_manifest
+from pointrend_deploy.parity.precision_results import StageNoise
 from pointrend_deploy.progress import Silent
 from pointrend_deploy.quantize import half
 from pointrend_deploy.quantize.half import HalfGraph, to_half
@@ -26,7 +27,7 @@ from pointrend_deploy.run.instances import Instances
 from pointrend_deploy.run.runner import open_runner
 from pointrend_deploy.verbs import quantize as verb
 from pointrend_deploy.verbs.quantize import QuantizeOptions, quantize_bundle
-from pointrend_deploy.verbs.quantize_check import _detections, check_graph, measure
+from pointrend_deploy.verbs.quantize_check import Measured, _detections, check_graph, measure
 from tests.quantize.deciding_graphs import step
 from tests.quantize.small_graphs import Graph
 from tests.quantize.test_islands import half_and_back
@@ -312,8 +313,8 @@ def test_detections_are_counted_by_whom_they_match() -> None:
 
 
 def test_few_equal_labels_without_noise_are_noted() -> None:
-    from pointrend_deploy.verbs.quantize_check import Measured
-
     sound = Measured(pictures=1, label_agreement=0.995)
     assert sound.notes() == ()
-    assert "nearly tied" in replace(sound, label_agreement=0.97).notes()[0]
+    few = replace(sound, label_agreement=0.97, worst=StageNoise(stage="p2", snr_db=45.0))
+    assert "nearly tied" in few.notes()[0]
+    assert replace(few, worst=StageNoise(stage="p2", snr_db=20.0)).notes() == ()
