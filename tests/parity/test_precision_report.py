@@ -158,6 +158,7 @@ def test_an_instance_table_has_detections_and_average_precision(things: Record) 
         f"{MINUS}0.20",
         "404",
         "3, 2",
+        "0.25",
         "0.99100",
         "0.71000",
     ):
