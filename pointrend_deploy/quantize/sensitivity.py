@@ -4,7 +4,10 @@ A block is measured alone: it in INT8, all others not. The other way round, ever
 this block, would measure it where it works; but there its share drowns. The noise of independent
 roundings adds up in squares, so of N like blocks one alone costs 1 / sqrt(N) of them all, and
 leaving one out of them all saves only 1 / (2 N): for 16 blocks an eighth as much, against the same
-unrest of the pixels that any change of rounding tips over.
+unrest of the pixels that any change of rounding tips over. On the semantic demonstration model (14
+blocks, 16 scenes) all of INT8 cost 3.84 points; the costs of the blocks alone add up to 3.67 in
+squares, to 7.45 as they are. Leaving one out seemed to make things worse for 4 of the 14 blocks,
+and left out in the order of those savings, more FLOPs had to go for every limit below 1.1 points.
 
 What blocks measured alone cost together is an estimate. So it only gives the order in which blocks
 are left out, and every choice is measured as a whole before it is proposed.
