@@ -189,6 +189,6 @@ def _lines(record: QuantizedRecord, ranges: UsedRanges) -> tuple[str, ...]:
     pictures = "" if ranges.pictures is None else f", {ranges.pictures} pictures"
     return (
         f"INT8        {len(record.int8)} layers, {record.int8_flops:.1%} of the FLOPs meant for it",
-        f"{record.fallback.upper()}        {'; '.join(rest) or 'no layer with weights'}",
+        f"{record.fallback.upper()}        {len(record.left_out)} layers: {'; '.join(rest) or 'none'}",
         f"ranges      {ranges.described}{pictures}",
     )

@@ -106,7 +106,7 @@ def test_the_record_and_the_lines_say_what_was_done(bundle: FakeBundle) -> None:
     assert record.fp32 == ()
     assert made.more == (
         "INT8        11 layers, 100.0% of the FLOPs meant for it",
-        "FP16        2 point head; 1 predictor",
+        "FP16        3 layers: 2 point head; 1 predictor",
         "ranges      percentile 99.99 from ranges.json, 2 pictures",
     )
     assert made.graphs[MODEL].opset_import[0].version == 19
