@@ -13,7 +13,7 @@ import onnx
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.quantize.simulation import first_line, open_session
 
-BUDGET: Final = 768 << 20
+BUDGET: Final = 1 << 30
 """Bytes of values that one call may give; a value larger than that is fetched alone."""
 THREADS: Final = 2
 """Of ONNX Runtime within a node, fixed: sums may be split otherwise with another number, and then
@@ -60,7 +60,8 @@ class Observer:
         self._groups = [list(dict.fromkeys(group)) for group in groups]
         self._observed = frozenset(computed)
         self._sessions = [
-            open_session(part_of(model, group, known), threads=THREADS) for group in self._groups
+            open_session(part_of(model, group, known), threads=THREADS, arena=False)
+            for group in self._groups
         ]
         self._takes = [[arg.name for arg in s.get_inputs()] for s in self._sessions]
 

@@ -23,12 +23,14 @@ that of MatMul refuses weights of three dimensions with a scale for each column.
 """
 
 
-def open_session(graph: str | Path | bytes, threads: int | None = None) -> Any:
+def open_session(graph: str | Path | bytes, threads: int | None = None, arena: bool = True) -> Any:
     """An ONNX Runtime session on the CPU that computes what a graph of any precision says.
 
     Args:
         graph: the file, or its bytes.
         threads: within one node; None for ONNX Runtime's own choice.
+        arena: whether memory once used is kept for the next call; without, a call is slower and
+            what it does not need any more goes back at once.
 
     Raises:
         DeployError: ONNX Runtime is not installed, or does not load the graph.
@@ -44,6 +46,7 @@ def open_session(graph: str | Path | bytes, threads: int | None = None) -> Any:
     options.log_severity_level = 3  # errors; they come back as exceptions as well
     if threads is not None:
         options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = arena
     name = "the graph" if isinstance(graph, bytes) else str(graph)
     try:
         return onnxruntime.InferenceSession(
