@@ -71,6 +71,11 @@ def asked(
     has = set(manifest.graphs)
     if runner == "tensorrt":
         has = {record.precision for record in manifest.engines.values()}
+    if runner == "tensorrt" and not has:
+        raise DeployError(
+            f"the bundle {manifest.name} has no engines",
+            "build one: pointrend-deploy build BUNDLE, or compare with --runner onnx",
+        )
     wanted = has if tuple(names) == ("all",) else set(names)
     if not names or (unknown := wanted - set(PRECISIONS)):
         said = ", ".join(sorted(unknown)) if names else "nothing"

@@ -145,4 +145,7 @@ def test_average_precision_of_every_column(tmp_path: Path) -> None:
     assert poor["box"] == pytest.approx(fine["box"])
     assert poor["mask"] < 0.1 and poor["boundary"] < 0.1
     assert bad.accuracy("fp32") == ()
+    nan = changed("boxes", (0, 0, 0), lambda x: np.nan)
+    nothing = columns(tmp_path, nan, scorer=Scorer(truth, recipe)).accuracy("fp16")
+    assert [row.ap for row in nothing] == [0.0, 0.0, 0.0]
     assert columns(tmp_path, None).accuracy("fp16") == ()

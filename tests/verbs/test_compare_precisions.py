@@ -252,6 +252,9 @@ def test_what_is_asked_for(bundle: Path) -> None:
         asked(opened, ("fp16", "int8"), "tensorrt", "orin-fp16")
     with pytest.raises(DeployError, match="no engine of int8"):
         asked(opened, ("fp16", "int8"), "tensorrt")
+    bare = Bundle(bundle, msgspec.structs.replace(opened.manifest, engines={}))
+    with pytest.raises(DeployError, match="has no engines"):
+        asked(bare, ("all",), "tensorrt")
 
 
 def test_a_precision_the_bundle_lacks_is_refused_before_the_work(
