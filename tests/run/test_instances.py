@@ -156,6 +156,8 @@ def test_probabilities_of_every_form() -> None:
         ours = probabilities(logits, "logits")
     assert ours.dtype == np.float32 and np.abs(ours - expected).max() < 1e-7
     assert probabilities(expected, "prob") is not None
+    near = np.array([np.nextafter(np.float32(1), np.float32(2)), -1e-7], np.float32)
+    assert probabilities(near, "prob").tolist() == [1.0, 0.0]
     eighths = probabilities(np.array([0, 127, 128, 255], np.uint8), "prob-u8")
     assert ((eighths >= 0.5) == [False, False, True, True]).all() and eighths.max() == 1
     for wrong in (-0.1, 1.1, np.nan):
