@@ -20,9 +20,9 @@ HW = tuple[int, int]
 MaskForm = Literal["prob", "prob-u8", "logits"]
 
 OUTPUTS = ("num_detections", "boxes", "scores", "classes", "masks")
+"""What every instance bundle gives, whatever its layout, each with the batch axis first."""
 ROUNDING = 1e-6
 """How far a probability may lie outside [0, 1]: eight units in the last place of float32."""
-"""What every instance bundle gives, whatever its layout, each with the batch axis first."""
 
 
 @dataclass(frozen=True, eq=False)
