@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 
@@ -170,10 +169,3 @@ def real_rows(array: Array, real: int, batch: int) -> Array:
     if real == batch or not array.ndim or len(array) % batch:
         return array
     return array[: len(array) // batch * real]
-
-
-def as_float32(array: Array) -> Array:
-    """An array that can be tallied. Raises DeployError where it is not float32."""
-    if array.dtype != np.float32:
-        raise DeployError(f"a value of type {array.dtype} has no range")
-    return array

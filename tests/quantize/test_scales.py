@@ -168,7 +168,8 @@ def test_a_value_that_was_always_zero_has_a_range(method: Method) -> None:
 
 
 def test_many_at_once_are_as_one_by_one() -> None:
-    tensors = {name: seen(values.astype(np.float32)) for name, values in shapes().items()}
+    some = ("relu", "constant", "far outlier")
+    tensors = {name: seen(shapes()[name].astype(np.float32)) for name in some}
     for method in METHODS:
         assert all_amax(tensors, method) == {n: amax_of(s, method) for n, s in tensors.items()}
     assert all_amax({}, "mse") == {}
