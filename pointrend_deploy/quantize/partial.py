@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -122,6 +123,13 @@ def load(path: Path, job: Job) -> tuple[Partial | None, str]:
 
 
 def forget(path: Path) -> None:
-    """Remove a state, and what killed processes left while they wrote it."""
+    """Remove a state, and what killed processes left while they wrote it or the ranges."""
     atomic.remove(path)
-    atomic.clear_left_over(path)
+    clear_left_over(path)
+
+
+def clear_left_over(path: Path) -> None:
+    """Remove what killed processes left while they wrote a state or its ranges."""
+    with suppress(OSError):  # housekeeping; the folder may not be there yet
+        atomic.clear_left_over(path)
+        atomic.clear_left_over(path.with_name(path.name.removesuffix(SUFFIX)))

@@ -92,7 +92,7 @@ def calibrate_bundle(
         state, why = (None, "") if options.restart else load(state_file, job)
         if why:
             notes.append(f"the state of an interrupted calibration is not used: {why}")
-        atomic.clear_left_over(state_file)
+        clear_left_over(state_file)
         resumed = 0 if state is None else state.done
         final = observe(opened, graphs, pictures, state or Partial(job), state_file, progress)
         seen = _ranges(opened, job, final)
