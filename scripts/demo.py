@@ -1,9 +1,9 @@
-"""`make demo`: export the demonstration models, run them, compare them, lay out what to look at.
+"""`make demo`: export the demonstration models, run them, quantize them, compare, lay all out.
 
 Everything goes to one folder: ``index.html`` (all models on one page), and for each of
 ``semantic/``, ``instance/`` and ``instance-standard/`` (the same boxes with Mask R-CNN's own mask
 head) the ``bundle/`` with its ``report.html``, ``scenes/`` and ``pictures/`` (what `run` writes)
-and ``side-by-side/``.
+and ``side-by-side/``. The two with PointRend also get their FP16 and INT8 graphs.
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ from pathlib import Path
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.parity.gallery import GalleryItem
 from pointrend_deploy.progress import Bars
 from pointrend_deploy.recipes import load_any_recipe
 from pointrend_deploy.verbs.compare import CompareResult, compare_bundle, record
 from pointrend_deploy.verbs.export import export_bundle
 from pointrend_deploy.verbs.export_options import ExportOptions
 from pointrend_deploy.verbs.run import run_bundle
+from scripts import demo_precision
 from scripts.demo_page import joined, render, save_strip
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "demo"
 SIZE = (256, 256)
+DRAWN = 4
+"""Scenes drawn in every precision."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,15 @@ class Model:
     scenes: Path
     labels: Path | None = None
     coco: Path | None = None
+    quantized: bool = True
 
 
 SEMANTIC = Model("semantic", "demo_semantic", DEMO / "scenes", labels=DEMO / "labels")
 ANNOTATIONS = DEMO / "instance" / "annotations.json"
 INSTANCE = Model("instance", "demo_instance", DEMO / "instance", coco=ANNOTATIONS)
-STANDARD = Model("instance-standard", "demo_instance_standard", DEMO / "instance", coco=ANNOTATIONS)
+STANDARD = Model(
+    "instance-standard", "demo_instance_standard", DEMO / "instance", None, ANNOTATIONS, False
+)
 
 
 def main() -> int:
@@ -56,7 +63,8 @@ def main() -> int:
     for folder, items in strips.items():
         for item in items:
             save_strip(item, out / folder / "side-by-side" / f"{Path(item.name).stem}.png")
-    atomic.write_text(out / "index.html", render(compared, beside))
+    drawn = {model.folder: lower(model, out) for model in (SEMANTIC, INSTANCE)}
+    atomic.write_text(out / "index.html", render(compared, beside, drawn))
     print(f"look at     {out / 'index.html'}   both models: scores, pictures, links to the reports")
     print(f"            {out / 'semantic' / 'pictures' / 'overlays'}   photographs show the")
     print("            pipeline only: the models were trained on generated scenes")
@@ -67,7 +75,7 @@ def show(model: Model, out: Path) -> CompareResult:
     """Export a model, run it over scenes and photographs, and compare it with PyTorch."""
     bundle = out / model.folder / "bundle"
     recipe = ROOT / "export" / f"{model.recipe}.toml"
-    scenes = model.scenes if model.coco is None else model.scenes / "scenes"
+    scenes = scenes_of(model)
     say(f"{load_any_recipe(recipe).name}: exporting")
     exported = export_bundle(
         recipe,
@@ -81,11 +89,33 @@ def show(model: Model, out: Path) -> CompareResult:
     say("running ONNX Runtime on scenes and photographs")
     run_bundle(bundle, scenes, out / model.folder / "scenes", runner="onnx")
     run_bundle(bundle, DEMO / "pictures", out / model.folder / "pictures", runner="onnx")
+    said = [exported.summary()]
+    if model.quantized:
+        say("calibrating, and making the FP16 and INT8 graphs")
+        said.append(demo_precision.quantized(bundle))
     say("comparing with PyTorch and with the scenes' exact truth")
-    compared = compare_bundle(bundle, model.scenes, labels=model.labels, coco=model.coco)
+    compared = compare_bundle(
+        bundle,
+        model.scenes,
+        labels=model.labels,
+        coco=model.coco,
+        precisions=("all",) if model.quantized else None,
+    )
     record(compared)
-    print(f"{exported.summary()}\n\n{compared.summary()}\n")
+    print("\n\n".join([*said, compared.summary()]), end="\n\n")
     return compared
+
+
+def lower(model: Model, out: Path) -> list[GalleryItem]:
+    """Tiles of FP32, FP16 and INT8 on the first scenes."""
+    say("drawing FP32, FP16 and INT8")
+    scenes = sorted(scenes_of(model).glob("*.png"))[:DRAWN]
+    return demo_precision.items(out / model.folder / "bundle", scenes)
+
+
+def scenes_of(model: Model) -> Path:
+    """The folder of a model's scenes."""
+    return model.scenes if model.coco is None else model.scenes / "scenes"
 
 
 def say(what: str) -> None:

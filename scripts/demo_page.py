@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from pointrend_deploy.parity.gallery import GalleryItem, Tile
 from pointrend_deploy.parity.results import Run
 from pointrend_deploy.verbs.compare import CompareResult
+from scripts import demo_precision
 
 TEMPLATE = Path(__file__).with_name("demo_page.html.j2")
 GAP = 8
@@ -21,12 +22,17 @@ TITLE = 22
 STANDARD, POINTREND = "standard mask head", "PointRend"
 
 
-def render(compared: Mapping[str, CompareResult], beside: Sequence[GalleryItem]) -> str:
+def render(
+    compared: Mapping[str, CompareResult],
+    beside: Sequence[GalleryItem],
+    lower: Mapping[str, Sequence[GalleryItem]],
+) -> str:
     """The page as one HTML file.
 
     Args:
         compared: what was found, by the folder of the model below the page.
         beside: tiles of the two instance models joined.
+        lower: tiles of FP32, FP16 and INT8, by the folder of the model.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -40,10 +46,29 @@ def render(compared: Mapping[str, CompareResult], beside: Sequence[GalleryItem])
             *instance_rows(instance, "Mask R-CNN + PointRend"),
         ],
         passed=all(result.run.passed for result in compared.values()),
+        lower_passed=all(compared[name].precisions for name in lower),
+        precisions={name: precision(compared[name]) for name in lower},
+        lower_items={
+            name: [with_safe_uris(item) for item in items] for name, items in lower.items()
+        },
         pictures={name: result.run.pictures for name, result in compared.items()},
         semantic_items=[with_safe_uris(item) for item in compared["semantic"].gallery],
         instance_items=[with_safe_uris(item) for item in beside],
     )
+
+
+def precision(result: CompareResult) -> dict[str, object]:
+    """Heads and rows of the table of precisions, and what the INT8 graph has in INT8."""
+    table = result.precisions
+    if table is None:
+        raise ValueError("no precisions were compared")
+    if table.task == "semantic":
+        heads = ("labels as FP32's, %", "mIoU", "boundary IoU (2 px)")
+        rows = demo_precision.semantic_rows(table)
+    else:
+        heads = ("box AP", "mask AP", "boundary AP")
+        rows = demo_precision.instance_rows(table)
+    return {"heads": heads, "rows": rows, "said": demo_precision.int8_said(table)}
 
 
 def semantic_rows(run: Run) -> list[tuple[str, str, str]]:
