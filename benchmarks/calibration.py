@@ -38,8 +38,9 @@ def make_pictures(folder: Path, count: int, height: int, width: int) -> None:
         for cells in (4, 16, 64):
             small = generator.integers(0, 256, (cells, 2 * cells, 3), np.uint8)
             rgb += np.asarray(Image.fromarray(small).resize((width, height)), np.float32)
-        rgb = (rgb / 3 - 128) * generator.uniform(0.5, 2.0) + generator.uniform(64, 192)
-        picture = Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
+        contrast, middle = generator.uniform(0.5, 2.0), generator.uniform(64, 192)
+        scaled = (rgb / 3 - 128) * contrast + middle
+        picture = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
         picture.save(folder / f"{index:04d}.jpg", quality=92)
 
 

@@ -15,7 +15,14 @@ from pointrend_deploy import atomic
 from pointrend_deploy.bundle import RANGES, Bundle
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.progress import Progress, Silent
-from pointrend_deploy.quantize.partial import Job, Partial, forget, load, partial_path
+from pointrend_deploy.quantize.partial import (
+    Job,
+    Partial,
+    clear_left_over,
+    forget,
+    load,
+    partial_path,
+)
 from pointrend_deploy.quantize.ranges import Method, Ranges, decode, encode
 from pointrend_deploy.quantize.scales import PERCENTILE, all_amax, check_percentile
 from pointrend_deploy.quantize.tensorrt_cache import write_cache
