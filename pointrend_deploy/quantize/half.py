@@ -165,7 +165,7 @@ class _Rewriter:
             return self.stored[name, kind]
         if self.made[name] == kind:
             return self._own(name)
-        if name in self.outputs:
+        if name in self.outputs and kind == "float32":
             return name
         known = self.casts.setdefault(name, {})
         if kind not in known:

@@ -16,6 +16,7 @@ from pointrend_deploy.graph.precision import FP16_TYPES, expected_like
 from pointrend_deploy.quantize.half import to_half
 from pointrend_deploy.quantize.simulation import open_session
 from tests.quantize.deciding_graphs import picture, step
+from tests.quantize.small_graphs import Graph
 from tests.quantize.test_islands import WITH_WEIGHTS, parsed
 
 HW = (24, 40)
@@ -79,7 +80,7 @@ def test_every_value_is_cast_once_a_type_where_it_is_made() -> None:
     casts = Counter((n.input[0], n.attribute[0].i) for n in half.graph.node if ".to_" in n.name)
     assert casts == Counter(
         {
-            ("backbone.stem.out", TensorProto.FLOAT16): 1,
+            ("backbone.stem.bounded.out", TensorProto.FLOAT16): 1,
             ("p2.fp16", TensorProto.FLOAT): 1,
             ("head.predictor.out", TensorProto.FLOAT): 1,
             ("point_head.predictor.out", TensorProto.FLOAT): 1,
@@ -143,6 +144,17 @@ def test_a_value_the_graph_gives_and_reads_is_half_inside() -> None:
     assert nodes["backbone.fpn_output2"].output[0] == "p2.fp16"
     assert nodes["head.predictor"].input[0] == "p2.fp16"
     assert nodes["p2.to_fp32"].output[0] == "p2"
+
+
+def test_a_value_the_graph_gives_in_fp32_is_cast_for_a_layer_that_reads_it() -> None:
+    g = Graph(image=(1, 3, 8, 8))
+    given = g.node("Relu", "given", "image")
+    model = g.model(given, g.conv("backbone.fpn_output2", given, 4, 3, 3, 3))
+    half = to_half(model).model
+    onnx.checker.check_model(half, full_check=True)
+    nodes = {node.name: node for node in half.graph.node}
+    assert nodes["given"].output[0] == "given.out"
+    assert nodes["backbone.fpn_output2"].input[0] == "given.to_fp16.out"
 
 
 def test_weights_too_small_for_fp16_count_as_nothing() -> None:
