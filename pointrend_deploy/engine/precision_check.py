@@ -129,8 +129,9 @@ def _said(table: LayerTable, weighted: Mapping[str, str], wrong: list[str]) -> s
 
 
 def _hint(weighted: Mapping[str, str], wrong: list[str], hint: str) -> str:
-    if all(weighted[node] == "int8" for node in wrong):
-        return f"{_NOTHING_WRITTEN}; {hint or 'quantize again with --keep-fp16 for these'}"
+    if any(weighted[node] == "int8" for node in wrong):
+        more = hint or "quantize again with --keep-fp16 for those that are not in int8"
+        return f"{_NOTHING_WRITTEN}; {more}"
     return _NOTHING_WRITTEN
 
 

@@ -22,6 +22,7 @@ from pointrend_deploy.quantize.islands import (
     node_types,
     overflows,
 )
+from pointrend_deploy.quantize.saturate import saturate
 from pointrend_deploy.quantize.values import FLOATS, Values, weighted_names
 
 _CODES: Final[dict[FloatType, int]] = {
@@ -37,7 +38,8 @@ class HalfGraph:
 
     Attributes:
         model: nodes, values, inputs and outputs have the names, and inputs and outputs the types,
-            of the graph it was made from; further nodes are casts.
+            of the graph it was made from; further nodes are casts, and a Clip before each cast of
+            an FP32 layer's output.
         fp32_layers: layers with weights that compute in FP32, because that was asked for.
     """
 
@@ -74,11 +76,9 @@ def to_half(model: ModelProto, keep_fp32: Collection[str] = ()) -> HalfGraph:
     for function in half.functions:
         if function.name == "PointRendSample":
             widen_sampler(function)
-    layers = weighted_names(model)
-    return HalfGraph(
-        model=tidy(half, model.producer_version),
-        fp32_layers=tuple(name for name in layers if types[name] == "float32"),
-    )
+    layers = tuple(name for name in weighted_names(model) if types[name] == "float32")
+    saturate(half, layers)
+    return HalfGraph(model=tidy(half, model.producer_version), fp32_layers=layers)
 
 
 @dataclass

@@ -110,6 +110,36 @@ def test_layers_left_out_are_fp16(build: Build) -> None:
     assert engine.table.weighted["backbone.bottom_up.res2.0.conv1"] == "int8"
 
 
+def single(op: str) -> onnx.ModelProto:
+    """A layer ``backbone.kept`` between two convolutions, followed by no other op."""
+    g = Graph(image=(1, 8, 8, 8))
+    x = g.conv("backbone.before", "image", 8, 8, 3, 3)
+    if op == "Conv":
+        x = g.conv("backbone.kept", x, 8, 8, 3, 3)
+    elif op == "ConvTranspose":
+        inputs = x, g.weight("backbone.kept.weight", 8, 8, 2, 2)
+        x = g.node(op, "backbone.kept", *inputs, strides=[2, 2])
+    else:
+        x = g.node(op, "backbone.kept", x, g.weight("backbone.kept.weight", 8, 8))
+    return g.model(g.conv("backbone.after", x, 8, 8, 3, 3))
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "MatMul"])
+def test_a_single_layer_kept_in_fp32(build: Build, op: str) -> None:
+    """Without the Clip that saturate.py puts behind it the builder makes it FP16."""
+    half = to_half(single(op), ["backbone.kept"]).model
+    kinds = {"before": "float16", "kept": "float32", "after": "float16"}
+    expected = {f"backbone.{name}": kind for name, kind in kinds.items()}
+    assert build(half, "fp16").table.weighted == expected
+    (clip,) = (node for node in half.graph.node if node.op_type == "Clip")
+    cast = next(node for node in half.graph.node if clip.output[0] in node.input)
+    cast.input[0] = clip.input[0]
+    with pytest.raises(
+        DeployError, match=r"1 meant for float32 compute in float16: backbone\.kept"
+    ):
+        build(half, "fp16")
+
+
 def test_a_gpu_without_int8_convolutions(build: Build) -> None:
     words = r"meant for int8 compute in float16: backbone\.bottom_up\.stem\.conv1, "
     with pytest.raises(DeployError, match=words) as caught:

@@ -87,8 +87,10 @@ def test_every_value_is_cast_once_a_type_where_it_is_made() -> None:
         }
     )
     order = [node.name for node in half.graph.node]
-    for name in ("backbone.stem", "head.predictor", "point_head.predictor"):
+    for name in ("head.predictor", "point_head.predictor"):
         assert order[order.index(name) + 1].startswith(f"{name}.to_")
+    stem = order.index("backbone.stem")
+    assert order[stem + 1 : stem + 3] == ["backbone.stem.bounded", "backbone.stem.to_fp16"]
 
 
 def test_every_value_says_its_type() -> None:
