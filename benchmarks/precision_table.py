@@ -23,7 +23,7 @@ from typing import Any, Final
 from pointrend_deploy import atomic
 from pointrend_deploy.parity.precision_results import PrecisionColumn
 from pointrend_deploy.progress import Bars
-from pointrend_deploy.quantize.scales import Method
+from pointrend_deploy.quantize.ranges import Method
 from pointrend_deploy.verbs.calibrate import CalibrateOptions, calibrate_bundle
 from pointrend_deploy.verbs.compare import compare_bundle
 from pointrend_deploy.verbs.export import export_bundle, installed_versions
