@@ -48,11 +48,12 @@ class Pictures:
     listed: int
     others: int | None
 
-    def lines(self, skipped: Sequence[Path], measure: str) -> list[str]:
+    def lines(self, skipped: Sequence[Path], measure: tuple[str, str]) -> list[str]:
         """What was measured on what, for the terminal."""
         count = len(self.paths) - len(skipped)
         of = f" of {self.listed}" if self.listed > count else ""
-        lines = [f"sensitivity on {count}{of} picture{'s' if self.listed > 1 else ''}: {measure}"]
+        pictures = f"{count}{of} picture{'s' if self.listed > 1 else ''}"
+        lines = [f"sensitivity on {pictures}: {measure[0]}", f"{'':12}{measure[1]}"]
         if skipped:
             more = ", ..." if len(skipped) > _NAMED else ""
             names = ", ".join(path.name for path in skipped[:_NAMED])
@@ -107,7 +108,7 @@ class Scale:
         paths: of the pictures that can be read.
         skipped: of the others.
         classes: shown by FP32, and of the model; None of an instance bundle.
-        measure: what a point is.
+        measure: what a point is, and what it is not.
 
     Raises:
         DeployError: none can be read, or FP32 finds nothing in any of them.
@@ -136,12 +137,16 @@ class Scale:
                 )
             things = sum(len(each) for each in self._theirs)
             self.measure = (
-                f"points lost = 100 (1 - mean mask IoU with FP32's detections, {things:,} in all)"
+                f"points lost = 100 (1 - mean mask IoU with FP32's {things:,} detections)",
+                "what is lost or made up counts as 0; this is no AP, which needs a truth: compare",
             )
         else:
             names = bundle.manifest.recipe.classes.names
             self.classes = classes_shown(self._theirs), len(names)
-            self.measure = "points lost = 100 (1 - mIoU with FP32's labels)"
+            self.measure = (
+                "points lost = 100 (1 - mIoU with FP32's labels)",
+                "the mIoU against any truth falls by no more than that here, usually by much less",
+            )
 
     def points(self, graphs: Mapping[str, ModelProto], done: Callable[[], None]) -> float:
         """Points that other graphs lose.

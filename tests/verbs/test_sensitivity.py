@@ -308,7 +308,7 @@ def test_with_fp32_for_the_rest_the_command_says_so(ask: Asking) -> None:
     limit = table_of(ask()[0])[0][0] / 3
     found, made = ask(fallback="fp32", max_drop=limit)
     assert "blocks in FP32" in next(line for line in found.lines if line.startswith("proposal"))
-    assert "lost with all in FP32" in found.lines[1]
+    assert "lost with all in FP32" in found.lines[2]
     options = options_of(found.lines[-1])
     assert (options.fallback, options.keep_fp32, options.keep_fp16) == ("fp32", (BAD,), ())
     assert meant_by(found.lines[-1], made) == found.leave_out
@@ -362,9 +362,9 @@ def test_of_many_pictures_some_are_taken_evenly(bundle: Bundle, tmp_path: Path) 
     assert taken[0] == 0
     assert set(np.diff(taken)) == {2, 3}
     assert found.others == MOST
-    lines = found.lines([], "points")
+    lines = found.lines([], ("points", "of what"))
     assert lines[0].startswith("sensitivity on 16 of 40 pictures")
-    assert "16 of 16 pictures are others than those calibrated on" in lines[1]
+    assert "16 of 16 pictures are others than those calibrated on" in lines[2]
 
 
 def test_pictures_of_the_calibration_are_known_by_their_contents(
@@ -387,7 +387,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_left_out(
     (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
     found, _ = ask(images=tmp_path)
     assert found.lines[0].startswith("sensitivity on 1 of 2 pictures")
-    assert "1 cannot be read and are left out: b.png" in found.lines[1]
+    assert "1 cannot be read and are left out: b.png" in found.lines[2]
     (tmp_path / "a.png").unlink()
     with pytest.raises(DeployError, match=r"b\.png is truncated"):
         ask(images=tmp_path)
