@@ -54,6 +54,15 @@ class CalibrateOptions:
     cache: Path | None = None
     restart: bool = False
 
+    def check(self) -> None:
+        """Raises UsageError where the percentile is out of range or of no use."""
+        check_percentile(self.percentile)
+        if self.method != "percentile" and self.percentile != PERCENTILE:
+            raise UsageError(
+                f"--percentile is for --method percentile, not for {self.method}",
+                "add --method percentile, or leave --percentile out",
+            )
+
 
 def calibrate_bundle(
     bundle: str | Path,
@@ -78,11 +87,12 @@ def calibrate_bundle(
     Raises:
         DeployError: the bundle, the list or every picture cannot be used; a value is not finite; a
             file would be replaced that is no such file; or the disk refuses.
-        UsageError: the percentile is out of range, or ``out`` lies in the bundle.
+        UsageError: the percentile is out of range or of another method; or a file would lie in
+            the bundle.
     """
     start = time.perf_counter()
     progress = progress or Silent()
-    check_percentile(options.percentile)
+    options.check()
     with progress.step("opening the bundle"):
         opened = Bundle.open(bundle)
     place = _place(opened, options)

@@ -316,6 +316,7 @@ def test_a_value_that_is_not_finite_is_named_with_its_picture(tmp_path: Path, im
     ("options", "error", "message"),
     [
         ({"percentile": 0.0}, UsageError, "above 0"),
+        ({"percentile": 99.0}, UsageError, "is for --method percentile, not for entropy"),
         ({"out": "bundle/mine.json"}, UsageError, "lies in the bundle"),
         ({"cache": "bundle/mine.cache"}, UsageError, "lies in the bundle"),
         ({"out": "images"}, DeployError, "is a folder"),
