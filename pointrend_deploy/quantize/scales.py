@@ -28,7 +28,8 @@ import numpy.typing as npt
 
 from pointrend_deploy.errors import UsageError
 from pointrend_deploy.quantize.histogram import BINS
-from pointrend_deploy.quantize.ranges import Method, TensorRange
+from pointrend_deploy.quantize.ranges import Method as Method
+from pointrend_deploy.quantize.ranges import TensorRange
 
 LEVELS: Final = 127
 ENTROPY_LEVELS: Final = 128
