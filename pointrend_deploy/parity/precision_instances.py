@@ -72,7 +72,7 @@ class Matches:
             only_here=self.only_here,
             only_there=self.only_there,
             box_px=max(self.boxes_px, default=None),
-            box_mean_px=float(np.mean(self.boxes_px)) if self.boxes_px else None,
+            box_median_px=float(np.median(self.boxes_px)) if self.boxes_px else None,
             mask_iou_mean=float(np.mean(self.ious)) if self.ious else None,
             mask_iou_min=min(self.ious, default=None),
         )

@@ -46,8 +46,8 @@ class MatchFigures(_Row, frozen=True):
     Attributes:
         matched: pairs; the differences are over them.
         only_here, only_there: detections the other side lacks.
-        box_px: largest difference of a box's edge, in pixels of the picture; ``box_mean_px`` the
-            mean over the pairs of each one's largest.
+        box_px: largest difference of a box's edge, in pixels of the picture; ``box_median_px`` the
+            median over the pairs of each one's largest.
         mask_iou_mean, mask_iou_min: IoU of the pasted masks at the picture's size.
     """
 
@@ -55,7 +55,7 @@ class MatchFigures(_Row, frozen=True):
     only_here: int
     only_there: int
     box_px: float | None = None
-    box_mean_px: float | None = None
+    box_median_px: float | None = None
     mask_iou_mean: float | None = None
     mask_iou_min: float | None = None
 

@@ -167,7 +167,7 @@ def _matches(
     return (
         _row("matched", columns, told(lambda m: f"{m.matched:,}"))
         + _row("only here, only there", columns, told(lambda m: f"{m.only_here}, {m.only_there}"))
-        + _row("difference of a box, mean, px", columns, told(lambda m: small(m.box_mean_px)))
+        + _row("difference of a box, median, px", columns, told(lambda m: small(m.box_median_px)))
         + _row("difference of a box, largest, px", columns, told(lambda m: small(m.box_px)))
         + _row("mask IoU, mean", columns, told(lambda m: overlap(m.mask_iou_mean)))
         + _row("mask IoU, least", columns, told(lambda m: overlap(m.mask_iou_min)))

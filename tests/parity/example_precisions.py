@@ -138,7 +138,7 @@ def instance() -> PrecisionTable:
         only_here=3,
         only_there=2,
         box_px=1.5,
-        box_mean_px=0.25,
+        box_median_px=0.25,
         mask_iou_mean=0.991,
         mask_iou_min=0.71,
     )
