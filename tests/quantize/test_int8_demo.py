@@ -96,14 +96,14 @@ def test_int8_is_as_good_as_fp32_on_scenes(semantic: Path) -> None:
 @pytest.mark.slow
 def test_int8_masks_are_as_good_as_fp32(tmp_path: Path) -> None:
     pytest.importorskip("faster_coco_eval")
-    bundle = Bundle.open(quantized("demo_instance", "instance_*.png", tmp_path))
+    bundle = Bundle.open(quantized("demo_instance", "*.png", tmp_path))
     folder = DEMO / "instance"
     recipe, _ = bundle.manifest.instances
     truth = read_coco(folder / "annotations.json", folder, recipe)
     scorer = Scorer(truth, recipe)
     for precision in _BOTH:
         runner = open_runner(bundle, "onnx", precision=precision)
-        for picture in truth.pictures[:SCENES]:
+        for picture in truth.pictures:  # all: AP of a dozen moves by points with one detection
             image = from_rgb(read_picture(picture.path).rgb, bundle.manifest)
             found = runner.predict(image)["instances"]  # type: ignore[typeddict-item]
             scorer.add(picture.image_id, {_SIDES[precision]: found})
