@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -45,7 +46,9 @@ def measured(bundle: Path, images: Path | None, target: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(bundle, Path(folder) / "bundle", ignore=_engines))
         opened = Bundle.open(copy)
-        found: dict[str, Any] = {"model": opened.manifest.name, "target": target}
+        split = opened.manifest.instance is not None and opened.manifest.instance.layout == "split"
+        name = opened.manifest.name + (", split" if split else "")
+        found: dict[str, Any] = {"model": name, "target": target}
         canvas = opened.manifest.canvas.padded_hw
         found["canvas"] = f"{canvas[0]}x{canvas[1]}"
         if RANGES not in opened.manifest.files:
@@ -53,15 +56,16 @@ def measured(bundle: Path, images: Path | None, target: str) -> dict[str, Any]:
                 raise DeployError(f"{bundle} has no ranges", "give --images, or calibrate it")
             started = time.perf_counter()
             calibrate_bundle(copy, images, CalibrateOptions(), Bars())
-            found["calibrate_s"] = time.perf_counter() - started
+            found["calibrate_s"] = round(time.perf_counter() - started, 1)
         for made in MADE:
             done = quantize_bundle(copy, QuantizeOptions(precision=made), Bars())
-            found[f"quantize_{made}_s"] = done.seconds
+            found[f"quantize_{made}_s"] = round(done.seconds, 1)
         for precision in PRECISIONS:
             result = build_bundle(copy, BuildOptions(precision=precision, target=target), Bars())
             (one,) = result.built
-            found[f"build_{precision}_s"] = one.seconds
-            found[f"engine_{precision}_mib"] = sum(e.size for e in one.record.engines) / MIB
+            found[f"build_{precision}_s"] = round(one.seconds, 1)
+            size = sum(engine.size for engine in one.record.engines) / MIB
+            found[f"engine_{precision}_mib"] = round(size, 2)
             if precision == "int8":
                 found |= _int8(result.bundle, one)
             found["builder"] = f"{one.record.builder} {one.record.version}"
@@ -88,8 +92,8 @@ def _int8(bundle: Bundle, built: BuiltTarget) -> dict[str, Any]:
         "int8_meant": len(record.int8),
         "int8_found": len(inside),
         "int8_flops_of_meant": record.int8_flops,
-        "int8_flops_of_all": sum(layer.flops for layer in inside) / total,
-        "left_out": record.left_out,
+        "int8_flops_of_all": round(sum(layer.flops for layer in inside) / total, 4),
+        "left_out": dict(Counter(record.left_out.values())),
     }
 
 

@@ -23,7 +23,9 @@ _LINE = re.compile(
 )
 _TENSOR = re.compile(r"Dimensions: \[([^\]]*)\].*?Datatype: (\w+)")
 _NUMBER = re.compile(r"\d+$")
-_PRODUCT = re.compile(r"conv(?!er)|correlation|gemm|matmul|matrixmultiply|fullyconnected", re.IGNORECASE)
+_PRODUCT = re.compile(
+    r"conv(?!er)|correlation|gemm|matmul|matrixmultiply|fullyconnected", re.IGNORECASE
+)
 _TYPES: Final = {
     "bfloat16": ("BFloat16", "BF16"),
     "float16": ("Half", "FP16"),
