@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def scores(column: PrecisionColumn) -> dict[str, Any]:
         "graph_bytes": column.graph_bytes,
         "int8_layers": column.int8_layers,
         "int8_flops": column.int8_flops,
-        "left_out": column.left_out,
+        "left_out": dict(Counter(column.left_out.values())),
         "passed": bool(column),
     }
     if column.truth is not None:
@@ -133,11 +134,16 @@ def markdown(result: dict[str, Any]) -> str:
         lines += [f"| {model} | " + " | ".join(heads[key] for key in keys) + " |"]
         lines += ["|" + "---|" * (len(keys) + 1)]
         for name, row in rows.items():
-            cells = (f"{100 * row[key]:.{3 if key == 'agreement' else 2}f}" for key in keys)
+            cells = (percent(row[key], 3 if key == "agreement" else 2) for key in keys)
             shown = name.replace("fp", "FP").replace("int8", "INT8,")
             lines.append(f"| {shown} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def percent(value: float | None, digits: int) -> str:
+    """A share in percent; a dash where there is none, as of FP32's agreement with itself."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
 def main(arguments: list[str] | None = None) -> int:
