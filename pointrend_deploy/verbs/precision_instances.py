@@ -84,7 +84,8 @@ class SameBoxes:
             if stage.startswith("roi_heads.box_predictor"):
                 found[stage] = used_rows(arrays[0], proposals, at["proposals"].shape[1])
             elif stage.startswith("step") or stage in ("coarse", "mask_logits"):
-                found[stage] = _shaped(stage, used_rows(arrays[0], counts, self._most))
+                every = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)  # pictures
+                found[stage] = _shaped(stage, used_rows(every, counts, self._most))
             else:
                 found[stage] = np.concatenate([array[:used].reshape(-1) for array in arrays])
         if self._split:

@@ -27,6 +27,7 @@ _HEADS = re.compile(
     r"(proposal_generator\.rpn_head\.(?:objectness_logits|anchor_deltas)|"
     r"roi_heads\.box_predictor\.(?:cls_score|bbox_pred))(?:\.|$)"
 )
+_COARSE = "roi_heads.mask_head.coarse_head.prediction"
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -59,28 +60,49 @@ def taps(graph: onnx.GraphProto) -> tuple[Tap, ...]:
             if _NAMED.fullmatch(value):
                 found[value] = [value]
                 place[value] = number
-    for stage, (value, number) in _mask_steps(graph, set(found)).items():
-        found[stage], place[stage] = [value], number
+    for stage, (values, number) in _mask_steps(graph, set(found)).items():
+        found[stage], place[stage] = values, number
     return tuple(Tap(stage, tuple(found[stage])) for stage in sorted(found, key=place.__getitem__))
 
 
-def _mask_steps(graph: onnx.GraphProto, known: set[str]) -> dict[str, tuple[str, int]]:
+def _mask_steps(graph: onnx.GraphProto, known: set[str]) -> dict[str, tuple[list[str], int]]:
     """Points and logits of the mask head's steps where the graph has not named them so.
 
-    A step scatters its logits at its points, so both are inputs of one ScatterElements node.
+    A step scatters its logits at its points, so both are inputs of one ScatterElements node. A
+    batch is refined picture by picture: a stage has a value for each, in the pictures' order.
     """
-    found: dict[str, tuple[str, int]] = {}
+    found: dict[str, list[str]] = {}
+    last: dict[str, int] = {}
     if any(re.fullmatch(r"step\d+\.indices", name) for name in known):
-        return found
-    step = 0
+        return {}
+    makers = {value: node for node in graph.node for value in node.output}
+    steps: dict[str, int] = {}
     for number, node in enumerate(graph.node):
-        if node.op_type == "ScatterElements" and node.name.startswith("roi_heads.mask_head."):
-            step += 1
-            found[f"step{step}.indices"] = (node.input[1], number)
-            found[f"step{step}.point_logits"] = (node.input[2], number)
-        if node.name.startswith("roi_heads.mask_head.coarse_head.prediction"):
-            found["coarse"] = (node.output[0], number)
-    return {name: at for name, at in found.items() if name not in known}
+        values = {}
+        if _scatters(node):
+            steps[node.name] = step = steps.get(_scattered_before(node, makers), 0) + 1
+            values = {
+                f"step{step}.indices": node.input[1],
+                f"step{step}.point_logits": node.input[2],
+            }
+        elif node.name.startswith(_COARSE) and node.op_type in _WEIGHTED:
+            values = {"coarse": node.output[0]}
+        for stage, value in values.items():
+            found.setdefault(stage, []).append(value)
+            last[stage] = number
+    return {name: (values, last[name]) for name, values in found.items() if name not in known}
+
+
+def _scatters(node: onnx.NodeProto) -> bool:
+    return node.op_type == "ScatterElements" and node.name.startswith("roi_heads.mask_head.")
+
+
+def _scattered_before(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]) -> str:
+    """Name of the step before: what scattered into the grid that this one refines; or none."""
+    before = makers.get(node.input[0])
+    while before is not None and not _scatters(before):
+        before = makers.get(before.input[0]) if before.input else None
+    return "" if before is None else before.name
 
 
 class TappedGraph:

@@ -180,3 +180,32 @@ def test_used_rows_come_one_after_the_other() -> None:
     np.testing.assert_array_equal(used_rows(values, counts, 3), expected)
     np.testing.assert_array_equal(used_rows(values.reshape(6, 2), counts, 3), expected)
     assert used_rows(values, np.array([0, 0]), 3).shape == (0, 2)
+
+
+def test_pictures_of_a_batch_that_are_refined_one_by_one_are_one_stage() -> None:
+    head = "roi_heads.mask_head"
+    nodes = []
+    for picture in "ab":
+        grid = f"coarse.{picture}"
+        name = f"{head}.coarse_head.prediction" + ("" if picture == "a" else ".gemm")
+        nodes.append(helper.make_node("Gemm", [f"rois.{picture}", "w"], [grid], name=name))
+        for step in "12":
+            at = f"{picture}{step}"
+            nodes += [
+                helper.make_node("Resize", [grid], [f"up.{at}"], name=f"{head}.up.{at}"),
+                helper.make_node(
+                    "ScatterElements",
+                    [f"up.{at}", f"points.{at}", f"logits.{at}"],
+                    [f"grid.{at}"],
+                    name=f"{head}.scatter.{at}",
+                ),
+            ]
+            grid = f"grid.{at}"
+    found = {tap.stage: tap.values for tap in taps(helper.make_graph(nodes, "two", [], []))}
+    assert found == {
+        "coarse": ("coarse.a", "coarse.b"),
+        "step1.indices": ("points.a1", "points.b1"),
+        "step1.point_logits": ("logits.a1", "logits.b1"),
+        "step2.indices": ("points.a2", "points.b2"),
+        "step2.point_logits": ("logits.a2", "logits.b2"),
+    }
