@@ -89,10 +89,10 @@ def items(bundle: Path, pictures: Sequence[Path]) -> list[GalleryItem]:
         if opened.manifest.recipe.task == "instance":
             things = {name: answer["instances"] for name, answer in answers.items()}
             maps = {name: painted(found) for name, found in things.items()}
-            item = _thing_item(path.name, rgb, things, opened.manifest)
+            item = _thing_item(path.stem, rgb, things, opened.manifest)
         else:
             maps = {name: answer["labels"] for name, answer in answers.items()}
-            item = make_item(path.name, rgb, maps, opened.manifest.semantic.classes)
+            item = make_item(path.stem, rgb, maps, opened.manifest.semantic.classes)
         changed = maps["FP32"] != maps["INT8"]
         share = f"INT8 not as FP32: {100 * changed.mean():.2f} %"
         tiles = (*item.tiles, make_tile(share, marked(rgb, changed)))

@@ -154,7 +154,7 @@ def test_tiles_show_each_precision_and_count_what_int8_changes(
         lambda bundle, runner, precision: SimpleNamespace(predict=lambda rgb: answers[precision]),
     )
     (item,) = demo_precision.items(tmp_path, [tmp_path / "black.png"])
-    assert item.name == "black.png"
+    assert item.name == "black"
     titles = [tile.label for tile in item.tiles]
     assert titles[:4] == ["picture", "FP32", "FP16", "INT8"]
     changed = 8 / 64 if task == "semantic" else 12 / 64
