@@ -30,8 +30,8 @@ from pointrend_deploy.errors import UsageError
 from pointrend_deploy.quantize.histogram import BINS
 from pointrend_deploy.quantize.ranges import Method as Method
 from pointrend_deploy.quantize.ranges import TensorRange
+from pointrend_deploy.quantize.weights import LEVELS
 
-LEVELS: Final = 127
 ENTROPY_LEVELS: Final = 128
 PERCENTILE: Final = 99.99
 DEAD: Final = 2.0**-10

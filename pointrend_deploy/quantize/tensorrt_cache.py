@@ -9,18 +9,25 @@ from __future__ import annotations
 import math
 import re
 import struct
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.quantize.weights import LEVELS
 
-LEVELS: Final = 127
 VERSION: Final = "100300"
 """TensorRT 10.3.0, as its version number is written: the oldest one this project builds for."""
+_BEGINS: Final = b"TRT-"
 _FIRST: Final = re.compile(r"TRT-\d+-\w+")
 _HEX: Final = re.compile(r"[0-9a-fA-F]{8}")
+
+
+def is_cache(raw: bytes) -> bool:
+    """Whether a file's bytes begin as a cache's do, whatever follows."""
+    return raw.removeprefix(BOM_UTF8).lstrip().startswith(_BEGINS)
 
 
 def read_cache(path: str | Path) -> dict[str, float]:

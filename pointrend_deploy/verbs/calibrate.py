@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -25,12 +24,10 @@ from pointrend_deploy.quantize.partial import (
 )
 from pointrend_deploy.quantize.ranges import Method, Ranges, decode, encode
 from pointrend_deploy.quantize.scales import PERCENTILE, all_amax, check_percentile
-from pointrend_deploy.quantize.tensorrt_cache import write_cache
+from pointrend_deploy.quantize.tensorrt_cache import is_cache, write_cache
 from pointrend_deploy.verbs.calibration_inputs import listed
 from pointrend_deploy.verbs.calibration_observe import Graphs, job_of, observe
 from pointrend_deploy.verbs.calibration_summary import Calibration
-
-_CACHE_BEGINS: Final = b"TRT-"
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,7 @@ def _place(bundle: Bundle, options: CalibrateOptions) -> Path:
         place = own
     for option, path, ours in (
         ("--out", place, _is_ranges),
-        ("--cache", options.cache, lambda raw: raw.startswith(_CACHE_BEGINS)),
+        ("--cache", options.cache, is_cache),
     ):
         if path is None or path == own:
             continue

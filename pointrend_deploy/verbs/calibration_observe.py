@@ -129,11 +129,12 @@ class _Watch:
 
     def look(self, picture: ListedPicture, rgb: npt.NDArray[np.uint8]) -> bool:
         """Remember what a picture shows; False where an earlier one shows the same."""
-        earlier = self._state.shown.setdefault(pixels_sha256(rgb), picture.name)
-        if earlier != picture.name:
+        pixels, shown = pixels_sha256(rgb), self._state.shown
+        if earlier := shown.get(pixels, ""):
             reason = f"shows the same as {earlier}, and is counted once"
             self._leave_out(picture, reason, duplicate=True)
             return False
+        shown[pixels] = picture.name
         if is_blank(rgb):
             self._blank.add(picture.name)
         return True

@@ -11,7 +11,7 @@ import msgspec
 
 from pointrend_deploy.build_records import QuantizedRecord
 from pointrend_deploy.bundle import Bundle
-from pointrend_deploy.errors import DeployError
+from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.progress import Progress, Silent
 from pointrend_deploy.run.runner import Precision
@@ -154,10 +154,16 @@ def _half(
     from pointrend_deploy.quantize.half import to_half
     from pointrend_deploy.quantize.islands import node_types
     from pointrend_deploy.quantize.patterns import matched
+    from pointrend_deploy.quantize.values import weighted_names
 
     names = [name for graph in fp32.values() for name in node_types(graph)]
     keep = matched(names, options.keep_fp32, "--keep-fp32")
     halves = {file: to_half(graph, keep) for file, graph in fp32.items()}
+    for file, half in halves.items():
+        if not set(weighted_names(half.model)) - set(half.fp32_layers):
+            raise UsageError(
+                f"no layer of {file} is left in FP16", "leave fewer layers in FP32 (--keep-fp32)"
+            )
     record = QuantizedRecord(
         fallback="fp16",
         fp32=tuple(name for half in halves.values() for name in half.fp32_layers),

@@ -95,6 +95,7 @@ def int8_graphs(
             placements = {
                 file: place(graph, choice.keep, choice.also) for file, graph in fp32.items()
             }
+    _check_any(placements)
     with progress.step("making the INT8 graph"):
         graphs = make(choice.keep)
     record = _record(bundle, options, fp32, choice, placements, ranges)
@@ -135,6 +136,16 @@ def _check_also(also: Collection[str], placements: Mapping[str, Placement]) -> N
             f"--also-int8: {name} cannot be INT8: {reasons[name].removeprefix(CANNOT)}",
             "leave --also-int8 out",
         )
+
+
+def _check_any(placements: Mapping[str, Placement]) -> None:
+    """Refuse graphs without a layer in INT8, which no engine would be built from."""
+    for file, placement in placements.items():
+        if not placement.int8:
+            raise UsageError(
+                f"no layer of {file} is left in INT8",
+                "leave fewer layers out, or make the FP16 graph: --precision fp16",
+            )
 
 
 def _mixed(
@@ -182,13 +193,15 @@ def _record(
 
 
 def _lines(record: QuantizedRecord, ranges: UsedRanges) -> tuple[str, ...]:
-    reasons = Counter(record.left_out.values())
-    rest = [f"{count} {reason}" for reason, count in reasons.most_common()]
+    others = {k: v for k, v in record.left_out.items() if k not in record.fp32}
+    reasons = Counter(others.values())
+    rest = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    of = f"{len(others)} layers" + (f": {rest}" if rest else "")
     if record.int8_flops is None:
         raise DeployError("an INT8 graph without a share of FLOPs")
     pictures = "" if ranges.pictures is None else f", {ranges.pictures} pictures"
     return (
         f"INT8        {len(record.int8)} layers, {record.int8_flops:.1%} of the FLOPs meant for it",
-        f"{record.fallback.upper()}        {len(record.left_out)} layers: {'; '.join(rest) or 'none'}",
+        f"{record.fallback.upper()}        {of}",
         f"ranges      {ranges.described}{pictures}",
     )

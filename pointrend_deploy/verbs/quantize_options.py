@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pointrend_deploy.errors import UsageError
-
-Method = Literal["entropy", "percentile", "mse", "max"]
+from pointrend_deploy.quantize.ranges import Method
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ class QuantizeOptions:
             raise UsageError(
                 "--sensitivity needs pictures to measure on", "give --images: a folder or a list"
             )
-        if self.max_drop is not None and not (math.isfinite(self.max_drop) and self.max_drop >= 0):
-            raise UsageError(f"--max-drop {self.max_drop:g} is not a number of points from 0 on")
+        if self.max_drop is not None and not (math.isfinite(self.max_drop) and self.max_drop > 0):
+            raise UsageError(f"--max-drop {self.max_drop:g} is not a number of points above 0")
         if self.apply and self.max_drop is None:
             raise UsageError(
                 "--apply needs to know how much may be lost", "give --max-drop in points"

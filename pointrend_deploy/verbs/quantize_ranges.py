@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,11 @@ from pointrend_deploy.bundle import RANGES, Bundle, sha256_of
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.quantize.placement import Placement
 from pointrend_deploy.quantize.ranges import Ranges, decode
-from pointrend_deploy.quantize.scales import all_amax
-from pointrend_deploy.quantize.tensorrt_cache import read_cache
+from pointrend_deploy.quantize.scales import PERCENTILE, all_amax
+from pointrend_deploy.quantize.tensorrt_cache import is_cache, read_cache
 from pointrend_deploy.verbs.quantize_options import QuantizeOptions
 
-_PERCENTILE: Final = 99.99
 _LISTED: Final = 4
-_CACHE_BEGINS: Final = b"TRT-"
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,9 @@ def ranges_for(
         raise DeployError(
             f"cannot read {path}: {error.strerror or error}", _calibrate(bundle)
         ) from error
-    begins = raw.removeprefix(BOM_UTF8).lstrip()[:4]
-    if begins == _CACHE_BEGINS:
+    if is_cache(raw):
         used = _from_cache(path, options, placements)
-    elif begins[:1] == b"{":
+    elif raw.lstrip().startswith(b"{"):
         used = _from_ranges(decode(raw, str(path)), path, bundle, options, placements)
     else:
         raise DeployError(
@@ -134,7 +130,7 @@ def _from_ranges(
             f"--percentile is for --method percentile, and {path} was calibrated with {method}",
             "add --method percentile, or leave --percentile out",
         )
-    percentile = options.percentile or ranges.percentile or _PERCENTILE
+    percentile = options.percentile or ranges.percentile or PERCENTILE
     described = method if method != "percentile" else f"percentile {percentile:g}"
     return UsedRanges(
         amax={

@@ -68,7 +68,7 @@ def proposed(
         )
     limit = options.max_drop
     if limit is not None and not limit > 0:
-        raise UsageError(f"--max-drop {limit:g} is not above 0 points")
+        raise UsageError(f"--max-drop {limit:g} is not a number of points above 0")
     asked = Asked.of(fp32_graphs, options, placements)
     blocks = blocks_of(asked.layers, asked.int8)
     if not blocks:

@@ -16,6 +16,7 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.parity.precision_cost import classes_shown, detection_points, label_points
 from pointrend_deploy.quantize.ranges import decode
+from pointrend_deploy.quantize.tensorrt_cache import is_cache
 from pointrend_deploy.run.instances import Instances, instances_at_picture_size
 from pointrend_deploy.run.preprocess import Fitted, batch_of, fit, from_rgb
 from pointrend_deploy.run.source import read_picture
@@ -40,13 +41,13 @@ class Pictures:
     Attributes:
         paths: of at most :data:`MOST`, evenly spaced in the list.
         listed: how many there are in the list.
-        others: how many of ``paths`` the ranges were not observed on; None where the ranges do not
-            say on which they were.
+        others: those of ``paths`` that the ranges were not observed on; none where the ranges do
+            not say on which they were.
     """
 
     paths: tuple[Path, ...]
     listed: int
-    others: int | None
+    others: tuple[Path, ...] = ()
 
     def lines(self, skipped: Sequence[Path], measure: tuple[str, str]) -> list[str]:
         """What was measured on what, for the terminal."""
@@ -60,10 +61,9 @@ class Pictures:
             lines.append(
                 f"note        {len(skipped)} cannot be read and are left out: {names}{more}"
             )
-        if self.others:
+        if others := set(self.others).difference(skipped):
             lines.append(
-                f"note        {self.others} of {len(self.paths)} pictures are others than those "
-                "calibrated on"
+                f"note        {len(others)} of {count} pictures are others than those calibrated on"
             )
         return lines
 
@@ -81,14 +81,14 @@ def pictures_for(bundle: Bundle, options: QuantizeOptions, images: Path) -> Pict
     return Pictures(
         tuple(each.path for each in taken),
         len(found),
-        None if known is None else sum(each.sha256 not in known for each in taken),
+        tuple(each.path for each in taken if known is not None and each.sha256 not in known),
     )
 
 
 def _calibrated_on(path: Path) -> frozenset[str] | None:
     """SHA-256 of the pictures behind ranges; None of a TensorRT cache, which does not name them."""
     raw = path.read_bytes()
-    if raw.startswith(b"TRT-"):
+    if is_cache(raw):
         return None
     ranges = decode(raw, str(path))
     twice = (skipped.sha256 for skipped in ranges.skipped if skipped.duplicate)

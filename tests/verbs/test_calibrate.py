@@ -252,6 +252,18 @@ def test_a_cache_holds_the_ranges_of_the_method(bundle: Path, images: Path, tmp_
     assert read_cache(path) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_picture_listed_twice_is_counted_once(
+    bundle: Path, images: Path, calls: list[int]
+) -> None:
+    listing = images / "list.txt"
+    listing.write_text("0.png\n1.png\n0.png\n")
+    result = run(bundle, listing)
+    assert sum(calls) == 2
+    assert [each.name for each in result.ranges.pictures] == ["0.png", "1.png"]
+    assert "shown more than once and counted once: 0.png" in result.summary()
+    assert result  # every picture could be read
+
+
 def test_bad_blank_and_repeated_pictures_are_said(
     bundle: Path, images: Path, calls: list[int]
 ) -> None:

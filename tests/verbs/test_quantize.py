@@ -94,7 +94,7 @@ def contents(path: Path) -> dict[str, bytes]:
         ({"precision": "int8", "apply": True}, "--apply"),
         ({"precision": "int8", "sensitivity": True}, "--images"),
         (
-            {"precision": "int8", "sensitivity": True, "images": Path("p"), "max_drop": -1.0},
+            {"precision": "int8", "sensitivity": True, "images": Path("p"), "max_drop": 0.0},
             "--max-drop",
         ),
         (
@@ -124,7 +124,7 @@ def test_options_that_make_no_sense_together(options: dict[str, Any], named: str
         FP16,
         QuantizeOptions("fp16", keep_fp32=("backbone",)),
         QuantizeOptions("int8", method="percentile", percentile=100.0, fallback="fp32"),
-        QuantizeOptions("int8", sensitivity=True, images=Path("p"), max_drop=0.0, apply=True),
+        QuantizeOptions("int8", sensitivity=True, images=Path("p"), max_drop=0.5, apply=True),
     ],
 )
 def test_options_that_do(options: QuantizeOptions) -> None:
@@ -169,10 +169,20 @@ def test_the_command_line(bundle: Path) -> None:
 
 
 def test_layers_kept_in_fp32_are_recorded(bundle: Path) -> None:
-    result = quantize_bundle(bundle, QuantizeOptions("fp16", keep_fp32=("backbone", "*predictor")))
-    assert result.record.fp32 == ("backbone.stem", "backbone.res2", "head.predictor")
+    result = quantize_bundle(bundle, QuantizeOptions("fp16", keep_fp32=("*.res2", "*predictor")))
+    assert result.record.fp32 == ("backbone.res2", "head.predictor")
     graph = onnx.load(bundle / "model.fp16.onnx")
-    assert {t.data_type for t in graph.graph.initializer} == {TensorProto.FLOAT}
+    types = {t.name: t.data_type for t in graph.graph.initializer}
+    assert types["backbone.stem.weight"] == TensorProto.FLOAT16
+    for name in result.record.fp32:
+        assert types[f"{name}.weight"] == TensorProto.FLOAT
+
+
+def test_an_fp16_graph_without_a_layer_in_fp16_is_refused(bundle: Path) -> None:
+    before = contents(bundle)
+    with pytest.raises(UsageError, match=r"no layer of model\.onnx is left in FP16"):
+        quantize_bundle(bundle, QuantizeOptions("fp16", keep_fp32=("*",)))
+    assert contents(bundle) == before
 
 
 def test_a_pattern_that_means_nothing(bundle: Path) -> None:

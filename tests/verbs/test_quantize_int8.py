@@ -140,6 +140,15 @@ def test_layers_are_left_out_and_kept_in_fp32(bundle: FakeBundle) -> None:
     assert 0 < made.record.int8_flops < 1
     weight = next(t for t in made.graphs[MODEL].graph.initializer if t.name == f"{kept}.weight")
     assert weight.data_type == onnx.TensorProto.FLOAT
+    line = next(line for line in made.more if line.startswith("FP16"))
+    asked = sum(r == ASKED for n, r in made.record.left_out.items() if n != kept)
+    assert f" {len(made.record.left_out) - 1} layers: {asked} asked for;" in line  # no FP32 one
+
+
+@pytest.mark.parametrize("option", ["keep_fp16", "keep_fp32"])
+def test_graphs_without_a_layer_in_int8_are_refused(bundle: FakeBundle, option: str) -> None:
+    with pytest.raises(UsageError, match=r"no layer of model\.onnx is left in INT8"):
+        bundle.make(**{option: ("*",)})
 
 
 def test_int8_products_have_fp32_scales_whatever_the_fallback(tmp_path: Path) -> None:
