@@ -18,6 +18,8 @@ from pointrend_deploy.errors import DeployError
 BINS: Final = 2048
 SMALLEST_LIMIT: Final = 2.0**-100
 """Of a histogram: far below what any scale resolves, and BINS / limit is still a float32."""
+LARGEST_LIMIT: Final = 2.0**128
+"""Above every float32."""
 _PIECE: Final = 1 << 18
 """Values binned at once: their scratch memory stays in a core's cache."""
 
@@ -73,11 +75,9 @@ class Tally:
 
 def limit_of(largest: float) -> float:
     """The smallest power of two above a number >= 0, at least SMALLEST_LIMIT."""
-    return (
-        max(math.ldexp(1.0, math.frexp(largest)[1]), SMALLEST_LIMIT)
-        if largest
-        else (SMALLEST_LIMIT)
-    )
+    if not largest:
+        return SMALLEST_LIMIT
+    return max(math.ldexp(1.0, math.frexp(largest)[1]), SMALLEST_LIMIT)
 
 
 def merged(counts: Array, doublings: int) -> Array:

@@ -18,6 +18,7 @@ from pointrend_deploy.quantize.ranges import (
     Histogram,
     SkippedPicture,
     TensorRange,
+    problem_of,
 )
 
 SUFFIX: Final = ".partial"
@@ -119,6 +120,8 @@ def load(path: Path, job: Job) -> tuple[Partial | None, str]:
         return None, "it cannot be read"
     if other := job.other(state.job):
         return None, f"it is of {other}"
+    if any(problem_of(seen) for values in state.tensors.values() for seen in values.values()):
+        return None, "it says what cannot be"
     return state, ""
 
 

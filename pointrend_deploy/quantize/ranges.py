@@ -12,9 +12,10 @@ from typing import Final, Literal
 import msgspec
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.quantize.histogram import BINS
+from pointrend_deploy.quantize.histogram import BINS, LARGEST_LIMIT, SMALLEST_LIMIT
 
 SCHEMA: Final = 1
+_MOST: Final = 2**63 - 1
 Method = Literal["entropy", "percentile", "mse", "max"]
 
 
@@ -129,23 +130,34 @@ def decode(raw: bytes, where: str) -> Ranges:
         raise DeployError(
             f"{where} has schema {ranges.schema}; this version reads schema {SCHEMA}", hint
         )
+    if ranges.percentile is not None and not 0 < ranges.percentile <= 100:
+        raise DeployError(
+            f"{where}: the percentile {ranges.percentile:g} is not above 0 and at most 100", hint
+        )
     for file, values in ranges.tensors.items():
         if file not in ranges.graphs:
             raise DeployError(f"{where}: ranges of {file}, which it does not list", hint)
         for name, value in values.items():
-            if problem := _problem(value):
+            if problem := problem_of(value):
                 raise DeployError(f"{where}: {file}, {name}: {problem}", hint)
     return ranges
 
 
-def _problem(value: TensorRange) -> str:
+def problem_of(value: TensorRange) -> str:
+    """What cannot be of what was seen of a value; empty where all of it can."""
     limit, counts = value.histogram.limit, value.histogram.counts
     if len(counts) != BINS:
         return f"{len(counts)} bins where {BINS} are expected"
-    if not (math.isfinite(limit) and limit > 0 and math.frexp(limit)[0] == 0.5):
-        return f"the limit {limit} is not a power of two"
+    possible = SMALLEST_LIMIT <= limit <= LARGEST_LIMIT
+    if not possible or math.frexp(limit)[0] != 0.5:
+        return f"the limit {limit} is not a power of two that float32 values need"
     if not 0 <= value.amax <= limit:
         return f"the maximum {value.amax} is not between 0 and the limit {limit}"
     if min(counts) < 0 or not any(counts):
         return "counts are negative or all zero"
+    if sum(counts) > _MOST:
+        return "counts are more than could be counted"
+    last = max(place for place, count in enumerate(counts) if count)
+    if last != min(int(value.amax / (limit / BINS)), BINS - 1):
+        return f"the maximum {value.amax} is not in the last bin that has counts"
     return ""

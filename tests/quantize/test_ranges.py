@@ -37,8 +37,8 @@ def example(**changes: Any) -> Ranges:
         ),
         "tensors": {
             "detector.onnx": {
-                'odd "name"': TensorRange(3.9, Histogram(4.0, COUNTS)),
-                "p2": TensorRange(1e-8, Histogram(2.0**-26, COUNTS)),
+                'odd "name"': TensorRange(3.999, Histogram(4.0, COUNTS)),
+                "p2": TensorRange(1.49e-8, Histogram(2.0**-26, COUNTS)),
             },
             "masks.onnx": {},
         },
@@ -54,7 +54,7 @@ def test_what_is_written_is_read_back() -> None:
 
 def test_it_is_json_with_a_line_a_value() -> None:
     raw = encode(example())
-    assert json.loads(raw)["tensors"]["detector.onnx"]["p2"]["amax"] == 1e-8
+    assert json.loads(raw)["tensors"]["detector.onnx"]["p2"]["amax"] == 1.49e-8
     (line,) = (each for each in raw.decode().splitlines() if each.startswith('"p2"'))
     assert json.loads("{" + line + "}")["p2"]["histogram"]["counts"] == list(COUNTS)
 
@@ -79,6 +79,12 @@ def one(amax: float, limit: float, counts: tuple[int, ...] = COUNTS) -> dict[str
         (one(1.0, 2.0, COUNTS[1:]), "2047 bins where 2048"),
         (one(1.0, 2.0, (0,) * 2048), "all zero"),
         (one(1.0, 2.0, (-1, *COUNTS[1:])), "negative"),
+        (one(1.0, 2.0, (10**30, *COUNTS[1:])), "more than could be counted"),
+        (one(1.0, 4.0), r"the maximum 1\.0 is not in the last bin that has counts"),
+        (one(0.0, 4.0), r"the maximum 0\.0 is not in the last bin"),
+        (one(1e300, 2.0**1000), "not a power of two that float32 values need"),
+        (one(5e-324, 5e-324), "not a power of two that float32 values need"),
+        ({"percentile": -3.0}, "the percentile -3 is not above 0 and at most 100"),
         ({"schema": 2}, "has schema 2"),
         ({"graphs": {"masks.onnx": "b" * 64}}, r"ranges of detector\.onnx, which it does not list"),
         ({"method": "mean"}, r"Invalid enum value 'mean' - at `\$\.method`"),
