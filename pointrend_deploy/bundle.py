@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -87,7 +88,8 @@ class Bundle:
 
         The bundle is sound at every moment: all new contents are on disk before the manifest
         vouches for them beside the old ones, only then do they take their places, and last the
-        manifest forgets the old ones. One writer at a time.
+        manifest forgets the old ones. One writer at a time. What killed ones left of these files
+        goes.
 
         Args:
             files: contents by file name.
@@ -118,6 +120,9 @@ class Bundle:
                 {self.path / name: raw for name, raw in data.items()}, vouch_for_both
             )
             self._write(manifest)
+            for name in (*data, MANIFEST):
+                with suppress(OSError):  # housekeeping: all is written whatever becomes of it
+                    atomic.clear_left_over(self.path / name)
         return Bundle(self.path, manifest)
 
     def add_engine(self, name: str, record: EngineRecord, folder: Path) -> Bundle:

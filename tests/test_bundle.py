@@ -114,6 +114,20 @@ def test_update_lists_what_it_writes(bundle: Path) -> None:
     assert not list(bundle.glob(".*"))
 
 
+def test_what_killed_writers_left_goes_with_the_next_update(bundle: Path) -> None:
+    killed = (
+        "import os, signal, sys; from pointrend_deploy import atomic\n"
+        "with atomic.replacing(sys.argv[1]) as file:\n"
+        "    file.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    for name in ("parity.json", "manifest.json"):
+        done = subprocess.run([sys.executable, "-c", killed, str(bundle / name)], check=False)
+        assert done.returncode == -signal.SIGKILL
+    assert len(list(bundle.glob(".*"))) == 2
+    Bundle.open(bundle).update({"parity.json": "{}"})
+    assert not list(bundle.glob(".*"))
+
+
 def test_no_bundle_other_schema_and_escaping_names(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="is not a bundle"):
         Bundle.open(tmp_path)

@@ -112,7 +112,8 @@ def only_fitting(bundle: Bundle, host: Host, precision: Precision | None = None)
         kind = f"{precision} engine" if precision else "engine"
         raise DeployError(
             f"the bundle {bundle.path} has no {kind} for this machine{': ' if said else ''}{said}",
-            "build it here: pointrend-deploy build BUNDLE --target this",
+            "build it here: pointrend-deploy build BUNDLE --target this"
+            + (f" --precision {precision}" if precision else ""),
         )
     if len(fitting) > 1:
         raise DeployError(

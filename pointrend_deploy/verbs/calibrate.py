@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -111,7 +112,9 @@ def calibrate_bundle(
         final = observe(opened, graphs, pictures, state or Partial(job), state_file, progress)
         seen = _ranges(opened, job, final)
     seen = _by(seen, options)
-    _write(opened, place, encode(seen))
+    raw = encode(seen)
+    _write(opened, place, raw)
+    notes += _outdated(opened, place, raw)
     if options.cache is not None:
         write_cache(options.cache, cache_ranges(seen))
     forget(state_file)
@@ -216,6 +219,15 @@ def _by(ranges: Ranges, options: CalibrateOptions) -> Ranges:
     """The same ranges by the method that is asked for."""
     percentile = options.percentile if options.method == "percentile" else None
     return msgspec.structs.replace(ranges, method=options.method, percentile=percentile)
+
+
+def _outdated(bundle: Bundle, place: Path, raw: bytes) -> list[str]:
+    """That the bundle's INT8 graph is not of its new ranges, where it is not."""
+    record = bundle.manifest.quantized.get("int8")
+    other = record is not None and record.ranges_sha256 != hashlib.sha256(raw).hexdigest()
+    if place != bundle.path / RANGES or not other:
+        return []
+    return ["the bundle's INT8 graph was made with other ranges than these: quantize again"]
 
 
 def _write(bundle: Bundle, place: Path, raw: bytes) -> None:

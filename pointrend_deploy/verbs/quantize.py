@@ -122,10 +122,23 @@ def quantize_bundle(
         files=tuple(files[name] for name in written.manifest.graphs_of("fp32")),
         record=record,
         measured=measured,
-        notes=(*notes, *measured.notes()),
+        notes=(*notes, *measured.notes(), *_outdated(written, options.precision)),
         more=more,
         seconds=time.perf_counter() - started,
     )
+
+
+def _outdated(bundle: Bundle, precision: Precision) -> tuple[str, ...]:
+    """Engines that were built from graphs of this precision that are no more."""
+    engines = [
+        name
+        for name, record in bundle.manifest.engines.items()
+        if record.precision == precision
+        and any(bundle.manifest.files.get(e.source) != e.source_sha256 for e in record.engines)
+    ]
+    if not engines:
+        return ()
+    return (f"built from the graph before, and refused from now on: {', '.join(engines)}",)
 
 
 def file_of(fp32: str, precision: Precision) -> str:
@@ -159,11 +172,11 @@ def _half(
     names = [name for graph in fp32.values() for name in node_types(graph)]
     keep = matched(names, options.keep_fp32, "--keep-fp32")
     halves = {file: to_half(graph, keep) for file, graph in fp32.items()}
-    for file, half in halves.items():
-        if not set(weighted_names(half.model)) - set(half.fp32_layers):
-            raise UsageError(
-                f"no layer of {file} is left in FP16", "leave fewer layers in FP32 (--keep-fp32)"
-            )
+    if all(set(weighted_names(half.model)) <= {*half.fp32_layers} for half in halves.values()):
+        raise UsageError(
+            f"no layer of {', '.join(halves)} is left in FP16",
+            "leave fewer layers in FP32 (--keep-fp32)",
+        )
     record = QuantizedRecord(
         fallback="fp16",
         fp32=tuple(name for half in halves.values() for name in half.fp32_layers),

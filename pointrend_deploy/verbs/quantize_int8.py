@@ -139,13 +139,12 @@ def _check_also(also: Collection[str], placements: Mapping[str, Placement]) -> N
 
 
 def _check_any(placements: Mapping[str, Placement]) -> None:
-    """Refuse graphs without a layer in INT8, which no engine would be built from."""
-    for file, placement in placements.items():
-        if not placement.int8:
-            raise UsageError(
-                f"no layer of {file} is left in INT8",
-                "leave fewer layers out, or make the FP16 graph: --precision fp16",
-            )
+    """Refuse graphs that have no layer in INT8 between them."""
+    if not any(placement.int8 for placement in placements.values()):
+        raise UsageError(
+            f"no layer of {', '.join(placements)} is left in INT8",
+            "leave fewer layers out, or make the FP16 graph: --precision fp16",
+        )
 
 
 def _mixed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from pointrend_deploy.build_records import QuantizedRecord
 from pointrend_deploy.bundle import DETECTOR, MASKS, MODEL, RANGES, Bundle
 from pointrend_deploy.cli import app
 from pointrend_deploy.errors import DeployError, UsageError
@@ -197,7 +199,7 @@ def interrupted(bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch, aft
     assert partial_path(bundle / RANGES).is_file()
 
 
-@pytest.mark.parametrize("change", ["model", "pictures", "version", "damage", "restart"])
+@pytest.mark.parametrize("change", ["model", "pictures", "version", "damage", "edited", "restart"])
 def test_a_state_of_another_job_is_not_used(
     bundle: Path, images: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -215,6 +217,12 @@ def test_a_state_of_another_job_is_not_used(
     elif change == "damage":
         partial_path(bundle / RANGES).write_bytes(b'{"job": ')
         said = "cannot be read"
+    elif change == "edited":
+        state = partial_path(bundle / RANGES)
+        table = json.loads(state.read_bytes())
+        table["tensors"][MODEL]["image"]["histogram"]["counts"][0] = 10**30
+        state.write_text(json.dumps(table))
+        said = "says what cannot be"
     result = run(bundle, images, restart=change == "restart")
     assert sum(calls) == count
     assert result.resumed == 0
@@ -262,6 +270,20 @@ def test_a_picture_listed_twice_is_counted_once(
     assert [each.name for each in result.ranges.pictures] == ["0.png", "1.png"]
     assert "shown more than once and counted once: 0.png" in result.summary()
     assert result  # every picture could be read
+
+
+def test_an_int8_graph_of_other_ranges_is_said(bundle: Path, images: Path, tmp_path: Path) -> None:
+    first = run(bundle, images, method="max")
+    record = QuantizedRecord(
+        fallback="fp16", ranges_sha256=hashlib.sha256(first.file.read_bytes()).hexdigest()
+    )
+    Bundle.open(bundle).update(
+        {}, lambda manifest: msgspec.structs.replace(manifest, quantized={"int8": record})
+    )
+    said = "INT8 graph was made with other ranges"
+    assert said not in run(bundle, images, method="max").summary()
+    assert said not in run(bundle, images, method="mse", out=tmp_path / "r.json").summary()
+    assert said in run(bundle, images, method="mse").summary()
 
 
 def test_bad_blank_and_repeated_pictures_are_said(

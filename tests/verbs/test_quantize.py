@@ -203,9 +203,11 @@ def test_made_again_it_replaces_the_first_and_engines_of_that_are_refused(bundle
     )
     with_engine(first, engines=(engine,))
     check_engine(Bundle.open(bundle), NAME, HOST)
-    quantize_bundle(bundle, FP16)  # the same bytes: the engine stays what it was
+    same = quantize_bundle(bundle, FP16)  # the same bytes: the engine stays what it was
+    assert not any("refused" in note for note in same.notes)
     check_engine(Bundle.open(bundle), NAME, HOST)
-    quantize_bundle(bundle, QuantizeOptions("fp16", keep_fp32=("backbone.stem",)))
+    other = quantize_bundle(bundle, QuantizeOptions("fp16", keep_fp32=("backbone.stem",)))
+    assert f"refused from now on: {NAME}" in other.summary()
     with pytest.raises(DeployError, match=r"another model\.fp16\.onnx"):
         check_engine(Bundle.open(bundle), NAME, HOST)
 

@@ -151,6 +151,14 @@ def test_graphs_without_a_layer_in_int8_are_refused(bundle: FakeBundle, option: 
         bundle.make(**{option: ("*",)})
 
 
+def test_one_graph_of_two_may_have_no_layer_in_int8(tmp_path: Path) -> None:
+    graphs = {"detector.onnx": residual_pyramid(), "masks.onnx": instance_heads()}
+    made = FakeBundle(tmp_path, graphs, ranges_of(graphs)).make(keep_fp16=("roi_heads",))
+    assert made.record.int8
+    kinds = {node.op_type for node in made.graphs["masks.onnx"].graph.node}
+    assert "QuantizeLinear" not in kinds
+
+
 def test_int8_products_have_fp32_scales_whatever_the_fallback(tmp_path: Path) -> None:
     graphs = {MODEL: instance_heads()}
     made = FakeBundle(tmp_path, graphs, ranges_of(graphs)).make()
