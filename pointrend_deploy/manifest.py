@@ -165,6 +165,10 @@ class Manifest(_Part, frozen=True):
             )
         return tuple(table[precision] for table in tables)
 
+    def still_has_graphs_of(self, engines: EngineRecord) -> bool:
+        """Whether all of these engines were built from graphs as the bundle has them now."""
+        return all(self.files.get(e.source) == e.source_sha256 for e in engines.engines)
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the graph's outputs, in order."""

@@ -107,7 +107,7 @@ class PrecisionColumn(_Row, frozen=True):
         engine: the engine that ran; None for ``onnx``.
         graphs: SHA-256 of the graphs of this precision by file name, as they were.
         graph_bytes: their size together.
-        engines: size in bytes of the engines of this precision by folder; None where not known.
+        engines: size in bytes of the engines of these graphs by folder; None where not known.
         labels_compared: pixels of the canvas that show a picture.
         agrees_reference, agrees_fp32: share of them with the same label.
         truth, beside_reference: label figures against the truth and against PyTorch's labels.

@@ -194,7 +194,7 @@ def described(columns: Columns, name: PrecisionName) -> PrecisionColumn:
     sizes = {
         folder: [engine.size for engine in each.engines]
         for folder, each in manifest.engines.items()
-        if each.precision == name
+        if each.precision == name and manifest.still_has_graphs_of(each)
     }
     column = PrecisionColumn(
         precision=name,

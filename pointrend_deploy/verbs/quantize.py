@@ -133,8 +133,7 @@ def _outdated(bundle: Bundle, precision: Precision) -> tuple[str, ...]:
     engines = [
         name
         for name, record in bundle.manifest.engines.items()
-        if record.precision == precision
-        and any(bundle.manifest.files.get(e.source) != e.source_sha256 for e in record.engines)
+        if record.precision == precision and not bundle.manifest.still_has_graphs_of(record)
     ]
     if not engines:
         return ()
