@@ -35,6 +35,9 @@ LEAST_FP16_SNR_DB: Final = 20.0
 Sound ones have 35 dB and more. Labels cannot say it: where two classes are nearly tied, as on
 pictures unlike any the network has learnt, rounding alone changes them.
 """
+LOW_INT8_SNR_DB: Final = 10.0
+"""Below this ranges are to blame, not INT8's steps: the demonstration models have 18 to 20 dB with
+fitting ranges, and 3 dB where blank and padded pictures drew them down."""
 FEW_LABELS: Final = 0.99
 """Below this share of equal labels a graph without noise deserves a note."""
 _STAGES: Final = ("p2", "p3", "p4", "p5", "p6", "coarse")
@@ -84,6 +87,11 @@ class Measured:
 
     def notes(self) -> tuple[str, ...]:
         """What the user should know of it."""
+        if self.worst is not None and (self.worst.snr_db or 0.0) < LOW_INT8_SNR_DB:
+            return (
+                f"the noise at {self.worst.stage} is a third of the signal or more: the ranges may "
+                "not fit; try another --method, or calibrate on pictures of the model's own kind",
+            )
         if self.label_agreement is None or self.label_agreement >= FEW_LABELS:
             return ()
         if self.worst is not None and (self.worst.snr_db or 0.0) < ENTRY_DB:

@@ -330,3 +330,5 @@ def test_few_equal_labels_without_noise_are_noted() -> None:
     few = replace(sound, label_agreement=0.97, worst=StageNoise(stage="p2", snr_db=45.0))
     assert "nearly tied" in few.notes()[0]
     assert replace(few, worst=StageNoise(stage="p2", snr_db=20.0)).notes() == ()
+    (told,) = replace(few, worst=StageNoise(stage="p2", snr_db=3.0)).notes()
+    assert "p2 is a third of the signal or more: the ranges may not fit" in told
