@@ -46,7 +46,7 @@ def listed(images: Path) -> tuple[ListedPicture, ...]:
     if images.is_file():
         if images.suffix.lower() in SUFFIXES:
             raise DeployError(
-                f"{images} is a picture, and calibration takes a folder or a list of pictures",
+                f"{images} is a picture, where a folder or a list of pictures is needed",
                 "a list is a text file with lines 'SHA256  path'",
             )
         return read_list(images)

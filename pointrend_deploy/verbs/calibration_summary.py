@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +105,9 @@ class Calibration:
         if self.cache is not None:
             lines.append(f"cache       {self.cache}")
         own = self.file.parent == self.bundle
-        more = "" if own else f" --ranges {self.file}"
-        lines.append(f"next        pointrend-deploy quantize {self.bundle} --precision int8{more}")
+        words = ["pointrend-deploy", "quantize", str(self.bundle), "--precision", "int8"]
+        words += [] if own else ["--ranges", str(self.file)]
+        lines.append(f"next        {shlex.join(words)}")
         return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -66,7 +67,7 @@ class QuantizeResult:
         lines += [f"note        {note}" for note in self.notes]
         lines += [
             f"time        {self.seconds:.1f} s",
-            f"next        pointrend-deploy compare {path} --images FOLDER "
+            f"next        pointrend-deploy compare {shlex.quote(str(path))} --images FOLDER "
             f"--precision fp32,{self.precision}",
         ]
         return "\n".join(lines)

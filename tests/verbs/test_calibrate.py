@@ -245,9 +245,9 @@ def test_another_method_needs_no_pictures(
     assert (second.ranges.method, second.ranges.percentile) == ("percentile", 90.0)
     assert second.ranges.tensors == first.ranges.tensors
     assert run(bundle, images, method="max").file.read_bytes() == first.file.read_bytes()
-    elsewhere = run(bundle, images, method="mse", out=tmp_path / "new" / "mse.json")
-    assert (calls, elsewhere.file) == ([], tmp_path / "new" / "mse.json")
-    assert f"--ranges {tmp_path / 'new' / 'mse.json'}" in elsewhere.summary()
+    elsewhere = run(bundle, images, method="mse", out=tmp_path / "a b" / "mse.json")
+    assert (calls, elsewhere.file) == ([], tmp_path / "a b" / "mse.json")
+    assert f"--ranges '{tmp_path / 'a b' / 'mse.json'}'" in elsewhere.summary()
     assert decode((bundle / RANGES).read_bytes(), "").method == "max"
     run(bundle, images, restart=True)
     assert sum(calls) == COUNT
@@ -332,7 +332,7 @@ def test_no_picture_that_can_be_read_is_an_error(bundle: Path, tmp_path: Path) -
     assert not (bundle / RANGES).exists()
     with pytest.raises(DeployError, match="no such folder or list"):
         run(bundle, tmp_path / "none")
-    with pytest.raises(DeployError, match="is a picture, and calibration takes"):
+    with pytest.raises(DeployError, match="is a picture, where a folder or a list of"):
         run(bundle, folder / "a.png")
 
 
