@@ -140,7 +140,7 @@ def build_engine(
     if not layers.is_file():
         raise DeployError(f"{flavour.title} {built.version} said nothing of the engine's layers")
     table = table_of(read_layers(layers.read_text(encoding="utf-8")), weighted)
-    check_precision(table, weighted, request.precision, _fallback_hint(request.target))
+    check_precision(table, weighted, _fallback_hint(request.target))
     return Engine(Path(job.engine), built.version, built.plugins, table, built.timings_reused)
 
 

@@ -82,27 +82,18 @@ def _spreads(operand: Operand, outputs: tuple[Operand, ...]) -> bool:
     )
 
 
-def check_precision(
-    table: LayerTable, weighted: Mapping[str, str], precision: str, hint: str = ""
-) -> None:
+def check_precision(table: LayerTable, weighted: Mapping[str, str], hint: str = "") -> None:
     """Every product computes in the type its graph gives it, and nothing else in INT8.
 
     Args:
         table: of the engine.
         weighted: type each node must compute in; see graph_facts.weighted_nodes.
-        precision: what was asked for: fp32, fp16 or int8.
         hint: why nodes may have fallen back from INT8 on this target, and what to do.
 
     Raises:
-        DeployError: no node of the graph computes in the precision asked for, nodes compute in
-            another type or are named by no layer, a layer computes in INT8 that has none of them,
-            or one writes sums that its type does not hold.
+        DeployError: nodes compute in another type or are named by no layer, a layer computes in
+            INT8 that has none of them, or one writes sums that its type does not hold.
     """
-    name = NAMES[precision]
-    if name not in weighted.values():
-        raise DeployError(
-            f"no node of the {precision} graph computes in {name}", "quantize the bundle again"
-        )
     wrong = [node for node, wanted in weighted.items() if table.weighted.get(node, "?") != wanted]
     if len(wrong) == len(weighted) and all(table.weighted.get(n, "?") == "?" for n in wrong):
         raise DeployError("the builder's layers name none of the graph's products")
@@ -164,11 +155,17 @@ def check_record(
         precision: fp16 or int8; fp32 has no record.
 
     Raises:
-        DeployError: there is no record, or graph and record differ; naming nodes.
+        DeployError: there is no record, none of the nodes computes in the precision, or graph and
+            record differ; naming nodes.
     """
     if record is None:
         raise DeployError(
             f"the manifest does not say what the {precision} graph was made from",
+            "quantize the bundle again",
+        )
+    if NAMES[precision] not in weighted.values():
+        raise DeployError(
+            f"no node of the {precision} graphs computes in {NAMES[precision]}",
             "quantize the bundle again",
         )
     fallback = NAMES[record.fallback]

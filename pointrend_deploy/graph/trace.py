@@ -177,7 +177,8 @@ def _quiet() -> Iterator[None]:
 def module_names(wrapper: torch.nn.Module, model: torch.nn.Module) -> dict[str, str]:
     """Paths in the wrapper -> paths in the reference, for modules that are in both.
 
-    The point head, which the wrapper holds in a form of its own, has the reference's path too.
+    The point head, which the wrapper holds in a form of its own, has the reference's path too; so
+    has what the subdivision computes outside its steps: the head's products before sampling.
     """
     reference = {id(module): name for name, module in model.named_modules()}
     names = {
@@ -190,4 +191,6 @@ def module_names(wrapper: torch.nn.Module, model: torch.nn.Module) -> dict[str, 
     for path, _ in wrapper.named_modules(remove_duplicate=False):
         if head and path.startswith("subdivision") and path.endswith(".head"):
             names.setdefault(path, head)
+    if head:
+        names.setdefault("subdivision", head)
     return names

@@ -81,15 +81,13 @@ def role_and_block(name: str, refines: bool) -> tuple[Role, str]:
 
     Args:
         name: of the node.
-        refines: the graph has a point head. Its projections of the fine and coarse features are
-            written where they are computed, before the first step: in ``subdivision`` and in the
-            instance mask head itself, where the standard mask head has its predictor.
+        refines: the graph has a point head. Of instance models its projections of the fine and
+            coarse features are written where they are computed, before the first step: in the
+            mask head itself, where the standard mask head has its predictor.
     """
     parts = name.split(".")
     if "point_head" in parts:
         return "point_head", ".".join(parts[: parts.index("point_head") + 1])
-    if parts[0] == "subdivision":
-        return "point_head", "sem_seg_head.point_head"
     if parts[:2] == ["backbone", "bottom_up"]:
         number = next((i for i, part in enumerate(parts) if part.isdecimal()), 2)
         return "backbone", ".".join(parts[: 3 if parts[2:3] == ["stem"] else number + 1])

@@ -81,9 +81,9 @@ WEIGHTED = {
 }
 
 
-def check(rows: dict[str, dict[str, str]], precision: str = "int8", hint: str = "") -> None:
+def check(rows: dict[str, dict[str, str]], hint: str = "") -> None:
     text = "\n".join(["Layers:", *(line(**row) for row in rows.values())])
-    check_precision(table_of(read_layers(text), WEIGHTED), WEIGHTED, precision, hint)
+    check_precision(table_of(read_layers(text), WEIGHTED), WEIGHTED, hint)
 
 
 def changed(row: str, **fields: str) -> dict[str, dict[str, str]]:
@@ -165,7 +165,7 @@ def test_many_nodes_are_counted_not_listed() -> None:
     row = {**SOUND["half"], "nodes": " ".join(weighted)}
     table = table_of(read_layers(f"Layers:\n{line(**row)}"), weighted)
     with pytest.raises(DeployError, match=r"9 of 9 .* in float16: n0, n1, n2 and 6 more$"):
-        check_precision(table, weighted, "int8")
+        check_precision(table, weighted)
 
 
 def test_a_table_of_another_graph() -> None:
@@ -174,10 +174,17 @@ def test_a_table_of_another_graph() -> None:
         check(rows)
 
 
-def test_a_graph_that_is_not_of_its_precision() -> None:
-    table = table_of(read_layers(f"Layers:\n{line(**SOUND['float'])}"), {"f": "float32"})
-    with pytest.raises(DeployError, match="no node of the fp16 graph computes in float16"):
-        check_precision(table, {"f": "float32"}, "fp16")
+def test_one_of_several_graphs_may_have_no_layer_of_the_precision() -> None:
+    rest = {"e": "float16", "f": "float32"}
+    kept = [row for row in SOUND.values() if set(row["nodes"].split()) & set(rest)]
+    text = "\n".join(["Layers:", *(line(**row) for row in kept)])
+    check_precision(table_of(read_layers(text), rest), rest)
+    check_record(RECORD, {**WEIGHTED, **rest}, "int8")
+
+
+def test_graphs_that_are_not_of_their_precision() -> None:
+    with pytest.raises(DeployError, match="no node of the int8 graphs computes in int8"):
+        check_record(RECORD, dict.fromkeys(WEIGHTED, "float16"), "int8")
 
 
 def inspected(**fields: Any) -> str:
@@ -196,7 +203,7 @@ def inspected(**fields: Any) -> str:
 
 def test_the_inspector_of_full_tensorrt() -> None:
     weighted = {"conv1": "int8"}
-    check_precision(table_of(read_layers(inspected()), weighted), weighted, "int8")
+    check_precision(table_of(read_layers(inspected()), weighted), weighted)
     for fields, found in (
         ({"Weights": {"Type": "Half", "Count": 18432}}, "float16/int8"),
         ({"Inputs": [{"Format/Datatype": "Channel major FP16 format"}]}, "float16/int8"),
@@ -205,7 +212,7 @@ def test_the_inspector_of_full_tensorrt() -> None:
     ):
         table = table_of(read_layers(inspected(**fields)), weighted)
         with pytest.raises(DeployError, match=found):
-            check_precision(table, weighted, "int8")
+            check_precision(table, weighted)
 
 
 RECORD = QuantizedRecord(fallback="fp16", fp32=("f",), int8=("a", "b", "c"))

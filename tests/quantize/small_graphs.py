@@ -96,7 +96,7 @@ def residual_pyramid() -> onnx.ModelProto:
     p2 = g.conv("backbone.fpn_output2", low, 8, 8, 3, 3)
     y = g.relu(g.conv("sem_seg_head.coarse_sem_seg_head.p2.0", p2, 8, 8, 3, 3))
     coarse = g.conv("sem_seg_head.coarse_sem_seg_head.predictor", y, 4, 8, 1, 1)
-    fine = g.conv("subdivision", p2, 6, 8, 1, 1)
+    fine = g.conv("sem_seg_head.point_head", p2, 6, 8, 1, 1)
     y = g.conv("sem_seg_head.point_head.step0", g.relu(fine), 4, 6, 1, 1)
     return g.model(coarse, y)
 

@@ -57,7 +57,7 @@ def test_every_layer_of_the_small_graphs_has_a_role() -> None:
             "predictor",
             "sem_seg_head.coarse_sem_seg_head",
         ),
-        ("subdivision.conv", True, "point_head", "sem_seg_head.point_head"),
+        ("sem_seg_head.point_head.conv", True, "point_head", "sem_seg_head.point_head"),
         ("sem_seg_head.point_head.fc1.step0", True, "point_head", "sem_seg_head.point_head"),
         ("sem_seg_head.point_head.predictor.step0", True, "point_head", "sem_seg_head.point_head"),
         ("proposal_generator.rpn_head.conv.p6", True, "rpn", "proposal_generator.rpn_head"),

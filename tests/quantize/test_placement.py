@@ -28,7 +28,7 @@ def test_what_is_meant_is_placed_and_the_rest_has_its_reason() -> None:
     placement = place(residual_pyramid())
     assert placement.left_out == {
         f"{COARSE}.predictor": PREDICTOR,
-        "subdivision": POINT_HEAD,
+        "sem_seg_head.point_head": POINT_HEAD,
         "sem_seg_head.point_head.step0": POINT_HEAD,
     }
     assert len(placement.int8) == 11
@@ -71,7 +71,7 @@ def test_a_layer_read_elsewhere_too_is_not_fused_with_the_addition() -> None:
 
 def test_what_is_kept_loses_its_own_edges_alone() -> None:
     model = residual_pyramid()
-    kept = place(model, keep=[f"{BODY}.res2.1.conv2", "subdivision"])
+    kept = place(model, keep=[f"{BODY}.res2.1.conv2", "sem_seg_head.point_head"])
     assert kept.left_out[f"{BODY}.res2.1.conv2"] == ASKED
     gone = set(place(model).edges) - set(kept.edges)
     assert {node for node, _, _ in gone} == {f"{BODY}.res2.1.conv2", f"{BODY}.res2.1.add"}
@@ -83,7 +83,7 @@ def test_what_is_kept_loses_its_own_edges_alone() -> None:
 
 
 def test_predictors_and_point_heads_are_put_in_on_request() -> None:
-    placement = place(residual_pyramid(), also=[f"{COARSE}.predictor", "subdivision"])
+    placement = place(residual_pyramid(), also=[f"{COARSE}.predictor", "sem_seg_head.point_head"])
     assert set(placement.left_out) == {"sem_seg_head.point_head.step0"}
     assert placement.flops_share == 1  # a share of what is meant, not more
 
@@ -110,4 +110,4 @@ def test_observable_covers_every_placement_once_and_in_order() -> None:
         assert positions == sorted(positions)
     values = observable(residual_pyramid())
     assert values[:2] == ("image", f"{BODY}.stem.maxpool.out")
-    assert "subdivision.relu.out" in values
+    assert "sem_seg_head.point_head.relu.out" in values

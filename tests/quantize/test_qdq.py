@@ -100,7 +100,7 @@ def test_int8_is_near_fp32_on_every_graph(graph: object, half: bool) -> None:
 def test_what_reads_a_value_in_floating_point_still_does() -> None:
     graph = made(residual_pyramid(), half=False)
     reads = {node.name: list(node.input) for node in graph.graph.node}
-    assert reads["subdivision"][0] == "backbone.fpn_output2.out"
+    assert reads["sem_seg_head.point_head"][0] == "backbone.fpn_output2.out"
     assert reads["sem_seg_head.coarse_sem_seg_head.p2.0"][0].endswith(".dequantize.out")
     assert reads["backbone.bottom_up.stem.maxpool"] == ["backbone.bottom_up.stem.conv1.relu.out"]
     assert reads["backbone.add"] == ["backbone.fpn_lateral2.out", "backbone.resize.out"]
