@@ -199,7 +199,8 @@ def open_runner(
     if runner == "onnx":
         if weights is not None:
             raise DeployError(
-                "the onnx runner takes its weights from the bundle's graphs",
+                "the onnx runner takes its weights from "
+                f"{bundle.manifest.graphs_of(precision or 'fp32')[0]}",
                 "leave --weights out",
             )
         from pointrend_deploy.run.onnx_runner import OnnxRunner
