@@ -163,11 +163,6 @@ def check_record(
             f"the manifest does not say what the {precision} graph was made from",
             "quantize the bundle again",
         )
-    if NAMES[precision] not in weighted.values():
-        raise DeployError(
-            f"no node of the {precision} graphs computes in {NAMES[precision]}",
-            "quantize the bundle again",
-        )
     fallback = NAMES[record.fallback]
     said = dict.fromkeys(weighted, fallback)
     said |= dict.fromkeys(record.fp32, "float32") | dict.fromkeys(record.int8, "int8")
@@ -177,5 +172,10 @@ def check_record(
         raise DeployError(
             f"{len(wrong)} nodes with weights of the {precision} graph are not what the manifest "
             f"says: {node} is {weighted.get(node, 'none of its nodes')}, not {said[node]}",
+            "quantize the bundle again",
+        )
+    if NAMES[precision] not in weighted.values():
+        raise DeployError(
+            f"no node of the {precision} graphs computes in {NAMES[precision]}",
             "quantize the bundle again",
         )

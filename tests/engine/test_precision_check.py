@@ -184,7 +184,7 @@ def test_one_of_several_graphs_may_have_no_layer_of_the_precision() -> None:
 
 def test_graphs_that_are_not_of_their_precision() -> None:
     with pytest.raises(DeployError, match="no node of the int8 graphs computes in int8"):
-        check_record(RECORD, dict.fromkeys(WEIGHTED, "float16"), "int8")
+        check_record(QuantizedRecord(fallback="fp16"), {"d": "float16"}, "int8")
 
 
 def inspected(**fields: Any) -> str:
