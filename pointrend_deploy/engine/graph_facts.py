@@ -11,11 +11,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pointrend_deploy.engine.graph_forms import custom_nodes, nodes_of
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.allowed_ops import WEIGHTED
 
 TOPK_LIMIT: Final = 3840
 """The largest k of one TopK layer, in every TensorRT."""
-WEIGHTED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Ops whose precision is the engine's precision: products with weights or of activations."""
 _MOVES: Final = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _EITHER = ("float32", "float16")
 _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {

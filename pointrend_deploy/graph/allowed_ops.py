@@ -29,6 +29,9 @@ ALLOWED_OPS: Final = frozenset(" ".join((_NETWORKS, _POINTS, _BOXES, _BODIES)).s
 QUANTIZING_OPS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 """In an INT8 graph besides; never in a body."""
 
+WEIGHTED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Ops of layers with weights; a MatMul may also be one of two activations."""
+
 FIXED_ATTRIBUTES: Final[Mapping[str, Mapping[str, tuple[object, ...]]]] = {
     "GridSample": {"mode": ("bilinear",), "padding_mode": ("zeros",), "align_corners": (0,)},
     "ScatterElements": {"reduction": ("none",)},

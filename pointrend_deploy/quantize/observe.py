@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.ancestry import nodes_behind, values_read
 from pointrend_deploy.quantize.simulation import first_line, open_session
 
 BUDGET: Final = 1 << 30
@@ -131,14 +132,11 @@ def part_of(
         outputs: values of it.
         known: what is known of each.
     """
-    needed = set(outputs)
-    nodes = []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            nodes.append(node)
-            needed.update(_read(node))
+    nodes = nodes_behind(model.graph.node, outputs)
+    needed = {name for node in nodes for name in values_read(node)}
+    needed.update(outputs)
     part = onnx.GraphProto(name=model.graph.name)
-    part.node.extend(reversed(nodes))
+    part.node.extend(nodes)
     part.input.extend(value for value in model.graph.input if value.name in needed)
     part.initializer.extend(each for each in model.graph.initializer if each.name in needed)
     part.output.extend(known[name] for name in outputs)
@@ -147,17 +145,6 @@ def part_of(
     whole.functions.extend(model.functions)
     raw: bytes = whole.SerializeToString()
     return raw
-
-
-def _read(node: onnx.NodeProto) -> Iterator[str]:
-    """Values a node reads, those read inside its branches included."""
-    yield from node.input
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                yield from _read(inner)
-            for output in attribute.g.output:
-                yield output.name
 
 
 def real_rows(array: Array, real: int, batch: int) -> Array:

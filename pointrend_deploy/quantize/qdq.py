@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.ancestry import nodes_behind
 from pointrend_deploy.quantize.layers import WeightedLayer, output_axis, weighted_layers
 from pointrend_deploy.quantize.placement import Placement
 from pointrend_deploy.quantize.weights import quantized_weight, scales_of
@@ -151,7 +152,8 @@ class _Insertion:
         nodes: list[onnx.NodeProto] = []
         for node in graph.node:
             nodes += [*self.before.get(node.name, []), node]
-        kept = _used(nodes, {output.name for output in graph.output})
+        # What nothing reads any more goes: casts of weights that are now INT8.
+        kept = nodes_behind(nodes, (output.name for output in graph.output))
         read = {name for node in kept for name in node.input}
         constants = [tensor for tensor in graph.initializer if tensor.name in read]
         known = {name for node in kept for name in node.output}
@@ -186,17 +188,6 @@ class _Insertion:
         info.name = name
         info.type.tensor_type.elem_type = kind
         self.infos[name] = info
-
-
-def _used(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
-    """Without nodes nothing reads any more: casts of weights that are now INT8."""
-    read = set(outputs)
-    kept = []
-    for node in reversed(nodes):
-        if read & set(node.output):
-            read |= set(node.input)
-            kept.append(node)
-    return kept[::-1]
 
 
 def _raise_opset(model: onnx.ModelProto) -> None:

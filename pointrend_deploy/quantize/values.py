@@ -8,9 +8,9 @@ from typing import Final
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
+from pointrend_deploy.graph.allowed_ops import WEIGHTED
+
 FLOATS: Final = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
-WEIGHTED: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Ops of layers with weights; a MatMul of two activations is none."""
 
 _MOVING = """
 Cast Concat DequantizeLinear Expand Gather GatherElements Identity Reshape Slice Split Squeeze

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.allowed_ops import WEIGHTED
 from pointrend_deploy.quantize.simulation import first_line, open_session
 
 Array = npt.NDArray[Any]
@@ -28,7 +29,6 @@ _HEADS = re.compile(
     r"roi_heads\.box_predictor\.(?:cls_score|bbox_pred))(?:\.|$)"
 )
 _COARSE = "roi_heads.mask_head.coarse_head.prediction"
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def taps(graph: onnx.GraphProto) -> tuple[Tap, ...]:
         if block:
             found[block[1]] = [node.output[0]]
             place[block[1]] = number
-        elif head and node.op_type in _WEIGHTED:
+        elif head and node.op_type in WEIGHTED:
             found.setdefault(head[1], []).append(node.output[0])
             place[head[1]] = number
         for value in node.output:
@@ -85,7 +85,7 @@ def _mask_steps(graph: onnx.GraphProto, known: set[str]) -> dict[str, tuple[list
                 f"step{step}.indices": node.input[1],
                 f"step{step}.point_logits": node.input[2],
             }
-        elif node.name.startswith(_COARSE) and node.op_type in _WEIGHTED:
+        elif node.name.startswith(_COARSE) and node.op_type in WEIGHTED:
             values = {"coarse": node.output[0]}
         for stage, value in values.items():
             found.setdefault(stage, []).append(value)

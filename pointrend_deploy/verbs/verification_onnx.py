@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.ancestry import nodes_behind
 
 Array = npt.NDArray[Any]
 
@@ -94,23 +95,7 @@ def cut_at(
     for name, array in inputs.items():
         kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         cut.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
-    cut.graph.node.extend(_needed(graph, set(outputs), inputs))
+    cut.graph.node.extend(nodes_behind(graph.graph.node, outputs, stop=inputs.keys()))
     read = {name for node in cut.graph.node for name in node.input}
     cut.graph.initializer.extend(w for w in graph.graph.initializer if w.name in read)
     return cut
-
-
-def _needed(
-    graph: onnx.ModelProto, wanted: set[str], stop: Collection[str]
-) -> list[onnx.NodeProto]:
-    """The nodes those values are made by, in the graph's order, without what lies before ``stop``.
-
-    The graph's nodes stand in an order in which each follows what it reads.
-    """
-    found = []
-    for node in reversed(graph.graph.node):
-        if wanted.isdisjoint(node.output) or not set(stop).isdisjoint(node.output):
-            continue
-        found.append(node)
-        wanted.update(node.input)
-    return found[::-1]

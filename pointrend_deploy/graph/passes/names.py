@@ -9,11 +9,12 @@ from collections.abc import Mapping
 import onnx
 import onnx_graphsurgeon as gs
 
+from pointrend_deploy.graph.allowed_ops import WEIGHTED
+
 _TURN = re.compile(r"^(?:subdivision\.(?=step)|.*proposal_generator\.(?=p\d))(step\d+|p\d+)$")
 """A wrapper's module that calls the same modules as others like it: a step, a pyramid level."""
 _TURN_END = re.compile(r"\.(step\d+|p\d+)$")
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 def name_by_module(model: onnx.ModelProto, modules: Mapping[str, str]) -> onnx.ModelProto:
@@ -79,7 +80,7 @@ def _module_path(scopes: list[str], modules: Mapping[str, str]) -> str:
 
 def _owner_of_weight(node: onnx.NodeProto, path: str, modules: Mapping[str, str]) -> str:
     """The convolution's own path where a norm was folded into it and lent it its scope."""
-    if node.op_type not in _WEIGHTED or len(node.input) < 2:
+    if node.op_type not in WEIGHTED or len(node.input) < 2:
         return path
     module, _, leaf = node.input[1].rpartition(".")
     turn = _TURN_END.search(path)
@@ -89,7 +90,7 @@ def _owner_of_weight(node: onnx.NodeProto, path: str, modules: Mapping[str, str]
 
 
 def _node_name(node: gs.Node, path: str, taken: Mapping[str, int]) -> str:
-    if node.op in _WEIGHTED and path not in taken:
+    if node.op in WEIGHTED and path not in taken:
         return path
     return f"{path}.{node.op.lower()}"
 
@@ -112,7 +113,7 @@ def _name_constants(graph: gs.Graph, modules: Mapping[str, str]) -> None:
             module, _, leaf = tensor.name.rpartition(".")
             if module in modules and leaf in ("weight", "bias"):
                 name = f"{modules[module]}.{leaf}"
-            elif node.op in _WEIGHTED and index in (1, 2):
+            elif node.op in WEIGHTED and index in (1, 2):
                 owner = _TURN_END.sub("", node.name)
                 name = f"{owner}.{('weight', 'bias')[index - 1]}"
             elif module in modules:
