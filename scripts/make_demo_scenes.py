@@ -28,11 +28,12 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--objects", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scenes", type=int, default=SCENES)
     args = parser.parse_args()
     try:
         recipe = load_recipe(RECIPE)
         material = load_material(args.photos, args.objects, "test")
-        for number in range(SCENES):
+        for number in range(args.scenes):
             write_scene(make_scene(FIRST_SEED + number, material), recipe, args.out, number)
     except DeployError as error:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
