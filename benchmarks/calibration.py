@@ -60,10 +60,11 @@ def child(command: Sequence[str]) -> tuple[float, float, str]:
 
 def keep_activations(bundle: Path, pictures: Path) -> None:
     """What the second child does: keep the values of some pictures; prints bytes a picture."""
-    from pointrend_deploy.bundle import Bundle
+    from pointrend_deploy.bundle.folder import Bundle
+    from pointrend_deploy.pictures.batches import canvas_batches
+    from pointrend_deploy.pictures.lists import listed
     from pointrend_deploy.quantize.observe import Observer
-    from pointrend_deploy.verbs.calibration_inputs import canvas_batches, listed
-    from pointrend_deploy.verbs.calibration_observe import Graphs
+    from pointrend_deploy.verbs.calibrate.observe import Graphs
 
     opened = Bundle.open(bundle)
     graphs = Graphs(opened)
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.keep is not None:
         keep_activations(given.bundle, given.keep)
         return 0
-    from pointrend_deploy.bundle import Bundle
+    from pointrend_deploy.bundle.folder import Bundle
 
     height, width = Bundle.open(given.bundle).manifest.canvas.size_hw
     with tempfile.TemporaryDirectory() as scratch:

@@ -15,14 +15,11 @@ from instance_graphs import mask_head
 from subdivision_graphs import Sizes, both_forms
 from torch import Tensor, nn
 
-from pointrend_deploy.graph import (
-    instance_logits,
-    instance_masks,
-    instance_points,
-    point_layers,
-    traceable,
-)
-from pointrend_deploy.graph.instance_masks import InstanceMasks
+from pointrend_deploy.graph.instance import masks as instance_masks
+from pointrend_deploy.graph.instance import points as instance_logits
+from pointrend_deploy.graph.instance import points as instance_points
+from pointrend_deploy.graph.instance.masks import InstanceMasks
+from pointrend_deploy.graph.semantic import point_layers, traceable
 from scripts.gpu_check.launchers import Launchers
 
 Forms = dict[str, nn.Module]

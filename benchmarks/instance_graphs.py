@@ -11,21 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointrend_deploy.graph.instance_masks import ROIS_AT_ONCE, InstanceMasks
-from pointrend_deploy.graph.instance_samples import pays
+from pointrend_deploy.graph.instance.masks import ROIS_AT_ONCE, InstanceMasks
+from pointrend_deploy.graph.instance.points import pays
 from pointrend_deploy.graph.passes.bodies import attach_bodies
 from pointrend_deploy.graph.trace import trace
-from pointrend_deploy.instance_recipe import (
+from pointrend_deploy.model.instance.mask_head import PointRendMaskHead
+from pointrend_deploy.model.pointrend import regular_grid, sample_in_boxes, subdivide_instances
+from pointrend_deploy.recipe.instance import (
     CoarseMaskHeadSpec,
     InstancePointHeadSpec,
     subdivision_start,
 )
-from pointrend_deploy.model.instance_subdivision import (
-    regular_grid,
-    sample_in_boxes,
-    subdivide_instances,
-)
-from pointrend_deploy.model.mask_head import PointRendMaskHead
 
 STRIDE = 4
 """Pixels of the network input a cell of p2."""

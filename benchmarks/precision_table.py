@@ -22,14 +22,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from pointrend_deploy import atomic
-from pointrend_deploy.parity.precision_results import PrecisionColumn
+from pointrend_deploy.parity.record.precisions import PrecisionColumn
 from pointrend_deploy.progress import Bars
 from pointrend_deploy.quantize.ranges import Method
-from pointrend_deploy.verbs.calibrate import CalibrateOptions, calibrate_bundle
+from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
 from pointrend_deploy.verbs.compare import compare_bundle
-from pointrend_deploy.verbs.export import export_bundle, installed_versions
-from pointrend_deploy.verbs.export_options import ExportOptions
-from pointrend_deploy.verbs.quantize import QuantizeOptions, quantize_bundle
+from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.manifest import installed_versions
+from pointrend_deploy.verbs.export.options import ExportOptions
+from pointrend_deploy.verbs.quantize.options import QuantizeOptions
+from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DEMO: Final = ROOT / "demo"

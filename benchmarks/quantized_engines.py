@@ -23,14 +23,15 @@ from typing import Any, Final, Literal
 import onnx
 
 from pointrend_deploy import atomic
-from pointrend_deploy.bundle import RANGES, Bundle
+from pointrend_deploy.bundle.folder import RANGES, Bundle
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Bars
 from pointrend_deploy.quantize.layers import weighted_layers
 from pointrend_deploy.verbs.build import BuildOptions, BuiltTarget, build_bundle
-from pointrend_deploy.verbs.calibrate import CalibrateOptions, calibrate_bundle
-from pointrend_deploy.verbs.export_manifest import installed_versions
-from pointrend_deploy.verbs.quantize import QuantizeOptions, quantize_bundle
+from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
+from pointrend_deploy.verbs.export.manifest import installed_versions
+from pointrend_deploy.verbs.quantize.options import QuantizeOptions
+from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 
 MADE: Final[tuple[Literal["fp16", "int8"], ...]] = ("fp16", "int8")
 PRECISIONS: Final[tuple[Literal["fp32", "fp16", "int8"], ...]] = ("fp32", *MADE)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from pointrend_deploy.graph.cost import PointWork, plan_projection
 from pointrend_deploy.graph.passes.bodies import attach_bodies
+from pointrend_deploy.graph.semantic.traceable import Subdivision
+from pointrend_deploy.graph.semantic.two_best import STRIP_BYTES
 from pointrend_deploy.graph.trace import trace
-from pointrend_deploy.graph.traceable import Subdivision
-from pointrend_deploy.graph.two_best import STRIP_BYTES
-from pointrend_deploy.model.point_head import StandardPointHead
-from pointrend_deploy.recipe import PointHeadSpec
+from pointrend_deploy.model.pointrend import StandardPointHead
+from pointrend_deploy.recipe.parts import PointHeadSpec
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pointrend_deploy.errors import DeployError, ParityError
+from pointrend_deploy.version import __version__
 
 if TYPE_CHECKING:
-    from pointrend_deploy.model.loading import load_model
-    from pointrend_deploy.recipes import load_any_recipe as load_recipe
-    from pointrend_deploy.run.runner import open_runner
+    from pointrend_deploy.model.load import load_model
+    from pointrend_deploy.recipe.read import load_any_recipe as load_recipe
+    from pointrend_deploy.run.open import open_runner
 
-__version__ = "0.1.0"
 __all__ = ["DeployError", "ParityError", "__version__", "load_model", "load_recipe", "open_runner"]
 
 _HOMES = {
-    "load_model": ("pointrend_deploy.model.loading", "load_model"),
-    "load_recipe": ("pointrend_deploy.recipes", "load_any_recipe"),
+    "load_model": ("pointrend_deploy.model.load", "load_model"),
+    "load_recipe": ("pointrend_deploy.recipe.read", "load_any_recipe"),
     "open_runner": ("pointrend_deploy.run.runner", "open_runner"),
 }
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.gallery import GalleryItem
 from pointrend_deploy.progress import Bars
-from pointrend_deploy.recipes import load_any_recipe
+from pointrend_deploy.recipe.read import load_any_recipe
+from pointrend_deploy.report.gallery.tiles import GalleryItem
 from pointrend_deploy.verbs.compare import CompareResult, compare_bundle, record
-from pointrend_deploy.verbs.export import export_bundle
-from pointrend_deploy.verbs.export_options import ExportOptions
+from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.verbs.run import run_bundle
 from scripts import demo_precision
 from scripts.demo_page import joined, render, save_strip

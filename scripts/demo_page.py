@@ -11,8 +11,8 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image, ImageDraw
 
-from pointrend_deploy.parity.gallery import GalleryItem, Tile
-from pointrend_deploy.parity.results import Run
+from pointrend_deploy.parity.record.runs import Run
+from pointrend_deploy.report.gallery.tiles import GalleryItem, Tile
 from pointrend_deploy.verbs.compare import CompareResult
 from scripts import demo_precision
 

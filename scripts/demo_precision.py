@@ -13,18 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointrend_deploy.bundle import Bundle
-from pointrend_deploy.manifest import Manifest
-from pointrend_deploy.parity.gallery import GalleryItem, Tile, dotted, make_item, make_tile
-from pointrend_deploy.parity.precision_results import PrecisionColumn, PrecisionTable
+from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.parity.record.precisions import PrecisionColumn, PrecisionTable
+from pointrend_deploy.pictures.canvas import from_rgb
+from pointrend_deploy.pictures.files import read_picture
 from pointrend_deploy.progress import Bars
-from pointrend_deploy.run.instance_overlay import DRAW_ABOVE, instance_overlay, thing_colours
-from pointrend_deploy.run.instances import Instances
-from pointrend_deploy.run.preprocess import from_rgb
-from pointrend_deploy.run.runner import Precision, open_runner
-from pointrend_deploy.run.source import read_picture
-from pointrend_deploy.verbs.calibrate import CalibrateOptions, calibrate_bundle
-from pointrend_deploy.verbs.quantize import QuantizeOptions, quantize_bundle
+from pointrend_deploy.report.gallery.semantic import make_item
+from pointrend_deploy.report.gallery.tiles import GalleryItem, Tile, dotted, make_tile
+from pointrend_deploy.run.instance.instances import Instances
+from pointrend_deploy.run.instance.overlay import DRAW_ABOVE, instance_overlay, thing_colours
+from pointrend_deploy.run.open import open_runner
+from pointrend_deploy.run.runner import Precision
+from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
+from pointrend_deploy.verbs.quantize.options import QuantizeOptions
+from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 
 PICTURES: Final = Path(__file__).resolve().parent.parent / "calibration" / "scenes.sha256"
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.recipe import load_recipe
+from pointrend_deploy.recipe.semantic import load_recipe
 from scripts.demo_training.compose import make_scene
 from scripts.demo_training.material import load_material
 from scripts.demo_training.shipped import RECIPE, write_scene

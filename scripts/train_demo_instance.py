@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.model.checkpoint import read_checkpoint
-from pointrend_deploy.model.efficientnet_lite import EfficientNetLite0
-from pointrend_deploy.model.instance import instance_model_from_tensors
+from pointrend_deploy.model.backbone.efficientnet_lite import EfficientNetLite0
+from pointrend_deploy.model.instance.model import instance_model_from_tensors
+from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from scripts.demo_training import instance_shipped
 from scripts.demo_training.instance_batch import random_batch, scene_pool
 from scripts.demo_training.instance_coco import as_coco, average_precision, detections

@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.architectures import build_model
-from pointrend_deploy.model.efficientnet_lite import from_published
-from pointrend_deploy.recipe import Recipe, load_recipe
+from pointrend_deploy.model.backbone.efficientnet_lite import from_published
+from pointrend_deploy.model.semantic.model import build_model
+from pointrend_deploy.recipe.semantic import Recipe, load_recipe
 from scripts.demo_training import shipped
 from scripts.demo_training.compose import CLASSES, make_scene
 from scripts.demo_training.evaluate import figures, scores

@@ -11,15 +11,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from pointrend_deploy.recipe import (
+from pointrend_deploy.recipe.parts import (
     ClassesSpec,
-    CoarseHeadSpec,
     EfficientNetLiteSpec,
     FPNSpec,
     InputSpec,
     PointHeadSpec,
-    Recipe,
 )
+from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe
 
 SIZE = (64, 96)
 Exporter = Callable[..., Path]
@@ -48,7 +47,7 @@ def small_recipe(**changes: object) -> Recipe:
 
 def small_weights(recipe: Recipe, path: Path) -> Path:
     """Random weights with lively logits, so that labels vary over a picture."""
-    from pointrend_deploy.model.architectures import build_model
+    from pointrend_deploy.model.semantic.model import build_model
 
     torch.manual_seed(5)
     model = build_model(recipe)
@@ -77,8 +76,8 @@ def exported(recipe: Recipe, weights: Path, tmp_path_factory: pytest.TempPathFac
     made: dict[tuple[tuple[str, object], ...], Path] = {}
 
     def export(**options: object) -> Path:
-        from pointrend_deploy.verbs.export import export_bundle
-        from pointrend_deploy.verbs.export_options import ExportOptions
+        from pointrend_deploy.verbs.export.export import export_bundle
+        from pointrend_deploy.verbs.export.options import ExportOptions
 
         key = tuple(sorted(options.items()))
         if key not in made:
@@ -94,7 +93,7 @@ def exported(recipe: Recipe, weights: Path, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of three pictures of different sizes."""
-    from pointrend_deploy.verbs.verification_pictures import verification_picture
+    from pointrend_deploy.pictures.generated import verification_picture
 
     folder = tmp_path / "pictures"
     folder.mkdir()

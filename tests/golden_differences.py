@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointrend_deploy.model.architectures import SemanticModel, model_from_tensors
-from pointrend_deploy.model.point_ops import cell_centres, point_sample, uncertainty
-from pointrend_deploy.model.subdivision import double
-from pointrend_deploy.recipe import load_recipe
+from pointrend_deploy.model.pointrend import cell_centres, double, point_sample, uncertainty
+from pointrend_deploy.model.semantic.model import SemanticModel, model_from_tensors
+from pointrend_deploy.recipe.semantic import load_recipe
 from tests import tolerances
 from tests.goldens import weights as golden_weights
 

@@ -10,14 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointrend_deploy.instance_recipe import subdivision_start
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.model.instance import InstanceModel, instance_model_from_tensors
-from pointrend_deploy.model.instance_subdivision import regular_grid, sample_in_boxes
-from pointrend_deploy.model.mask_head import PointRendMaskHead, of_class
-from pointrend_deploy.model.point_ops import cell_centres, point_sample
-from pointrend_deploy.model.roi_align import pool_boxes
-from pointrend_deploy.model.subdivision import double
+from pointrend_deploy.model.instance.mask_head import PointRendMaskHead
+from pointrend_deploy.model.instance.model import InstanceModel, instance_model_from_tensors
+from pointrend_deploy.model.instance.roi_align import pool_boxes
+from pointrend_deploy.model.pointrend import (
+    cell_centres,
+    double,
+    of_class,
+    point_sample,
+    regular_grid,
+    sample_in_boxes,
+)
+from pointrend_deploy.recipe.instance import subdivision_start
+from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from tests import tolerances
 from tests.golden_differences import EXPORT, HERE, synthetic_tensors
 

@@ -13,9 +13,8 @@ import msgspec
 import pytest
 
 from pointrend_deploy import atomic
-from pointrend_deploy.bundle import Bundle, sha256_of
-from pointrend_deploy.errors import DeployError
-from pointrend_deploy.manifest import (
+from pointrend_deploy.bundle.folder import Bundle, sha256_of
+from pointrend_deploy.bundle.manifest import (
     Canvas,
     Manifest,
     Preprocess,
@@ -23,7 +22,8 @@ from pointrend_deploy.manifest import (
     WeightsRecord,
     encode_manifest,
 )
-from pointrend_deploy.recipe import load_recipe
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.recipe.semantic import load_recipe
 
 EXPORT = Path(__file__).parent.parent / "export"
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.model.checkpoint import read_checkpoint
+from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from scripts.demo_training import instance_shipped
 from scripts.demo_training.instance_coco import average_precision, detections
 from scripts.demo_training.instance_scene import THINGS

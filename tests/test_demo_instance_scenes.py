@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
+from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from scripts.demo_training.instance_coco import as_coco, average_precision, rle
 from scripts.demo_training.instance_scene import THINGS, InstanceScene, make_instance_scene
 from scripts.demo_training.instance_shipped import RECIPE, read_truth, write_scenes

@@ -12,11 +12,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pointrend_deploy.atomic import write_bytes
+from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.model.boxes import apply_deltas
-from pointrend_deploy.model.checkpoint import read_checkpoint
-from pointrend_deploy.model.instance import instance_model_from_tensors
+from pointrend_deploy.model.instance.boxes import apply_deltas
+from pointrend_deploy.model.instance.model import instance_model_from_tensors
+from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from scripts.demo_training import instance_losses
 from scripts.demo_training.instance_batch import Pool, Targets, random_batch
 from scripts.demo_training.instance_losses import JointModel, Samples, losses, uncertain_points

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointrend_deploy.model.architectures import load_model
-from pointrend_deploy.recipe import load_recipe
+from pointrend_deploy.model.semantic.model import load_model
+from pointrend_deploy.recipe.semantic import load_recipe
 from scripts.demo_training.compose import CLASSES, Scene
 from scripts.demo_training.evaluate import figures, scores
 from scripts.demo_training.shipped import DEMO, RECIPE, as_json, measure, read_scenes

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointrend_deploy.parity.gallery import GalleryItem, make_tile
-from pointrend_deploy.parity.instance_results import AccuracyRow
-from pointrend_deploy.parity.precision_results import (
+from pointrend_deploy.parity.record.detections import AccuracyRow
+from pointrend_deploy.parity.record.precisions import (
     LabelFigures,
     PrecisionColumn,
     PrecisionGate,
     PrecisionTable,
 )
-from pointrend_deploy.run.instances import Instances
+from pointrend_deploy.report.gallery.tiles import GalleryItem, make_tile
+from pointrend_deploy.run.instance.instances import Instances
 from scripts import demo_precision
 from scripts.demo_page import render
 from tests.parity.test_results import example

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.architectures import build_model
-from pointrend_deploy.recipe import load_recipe
+from pointrend_deploy.model.semantic.model import build_model
+from pointrend_deploy.recipe.semantic import load_recipe
 from scripts.demo_training.compose import CLASSES, Scene, make_scene
 from scripts.demo_training.losses import labels_at, semantic_loss, training_points
 from scripts.demo_training.material import (

@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pointrend_deploy.engine.gpu import Gpu, first_gpu
+from pointrend_deploy.engine.targets import Gpu, first_gpu
 from scripts.gpu_check import __main__ as program
 from scripts.gpu_check import inputs, references
 from scripts.gpu_check.cases import CASES, SMALL_CASES

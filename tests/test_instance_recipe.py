@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe import CoarseMaskHeadSpec, InstanceRecipe
-from pointrend_deploy.instance_recipe_check import check_instance_recipe, load_instance_recipe
+from pointrend_deploy.recipe.instance import CoarseMaskHeadSpec, InstanceRecipe
+from pointrend_deploy.recipe.instance_check import check_instance_recipe, load_instance_recipe
 
 EXPORT = Path(__file__).parent.parent / "export"
 NAMES = [

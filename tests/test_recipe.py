@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.recipe import Recipe, ResNetSpec, check_recipe, load_recipe
+from pointrend_deploy.recipe.parts import ResNetSpec
+from pointrend_deploy.recipe.semantic import Recipe, check_recipe, load_recipe
 
 EXPORT = Path(__file__).parent.parent / "export"
 CITYSCAPES = EXPORT / "pointrend_semantic_fpn_r101_cityscapes.toml"

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from pointrend_deploy import __version__
 from pointrend_deploy.cli.app import (
     BundlePath,
     EngineName,
@@ -24,8 +23,9 @@ from pointrend_deploy.cli.app import (
     parse_outputs,
     parse_size,
 )
-from pointrend_deploy.cli.precision_verbs import calibrate, quantize
+from pointrend_deploy.cli.precision import calibrate, quantize
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.version import __version__
 
 
 @app.command()
@@ -69,8 +69,8 @@ def export(
 ) -> None:
     """Trace a checkpoint into a bundle and verify it against PyTorch."""
     from pointrend_deploy.progress import Bars
-    from pointrend_deploy.verbs.export import export_bundle
-    from pointrend_deploy.verbs.export_options import ExportOptions
+    from pointrend_deploy.verbs.export.export import export_bundle
+    from pointrend_deploy.verbs.export.options import ExportOptions
 
     options = ExportOptions(
         size_hw=parse_size(size),

@@ -13,24 +13,21 @@ from typing import Final, Literal
 
 import msgspec
 
-from pointrend_deploy.engine.graph_facts import (
+from pointrend_deploy.engine.graphs import (
+    Ops,
     check_plugin_inputs,
+    creators_of,
+    custom_nodes,
+    in_form,
     input_shapes,
+    nodes_of,
+    read_graph,
     refuse_ops,
     topk_sizes,
     weighted_nodes,
 )
-from pointrend_deploy.engine.graph_forms import (
-    Ops,
-    creators_of,
-    custom_nodes,
-    in_form,
-    nodes_of,
-    read_graph,
-)
-from pointrend_deploy.engine.job import Built, Failed, Job, Message, Plugin, Profile, decode
+from pointrend_deploy.engine.job import Built, Failed, Job, Message, Phases, Plugin, Profile, decode
 from pointrend_deploy.engine.layers import LayerTable, read_layers
-from pointrend_deploy.engine.phases import Phases
 from pointrend_deploy.engine.plugin_library import PluginLibrary
 from pointrend_deploy.engine.precision_check import check_precision, table_of
 from pointrend_deploy.engine.targets import Target

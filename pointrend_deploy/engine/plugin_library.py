@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pointrend_deploy.bundle import sha256_of
+from pointrend_deploy.bundle.folder import sha256_of
 from pointrend_deploy.errors import DeployError
 
 NAME: Final = "libpointrend_plugins.so"

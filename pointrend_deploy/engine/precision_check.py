@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from pointrend_deploy.build_records import QuantizedRecord
+from pointrend_deploy.bundle.records import QuantizedRecord
 from pointrend_deploy.engine.layers import Layer, LayerTable, Operand
 from pointrend_deploy.errors import DeployError
 

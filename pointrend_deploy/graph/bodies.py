@@ -2,21 +2,35 @@
 
 With these in the file a runtime that has no kernel for ``pointrend`` runs the body, and a builder
 that has a plugin puts it in the body's place.
+
+MERGED: Function bodies of PointRendRoIAlign and PointRendNMS, in standard ops.
+
+One body serves every node of its name: what differs from node to node is read from the attributes.
+They are written in ONNX's own text form (onnx/docs/Syntax.md).
 """
 
 # mypy: disable-error-code="no-untyped-def,type-arg,operator"
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import onnx
+import onnx.parser
 from onnxscript import opset18 as op
 from onnxscript import script
 from onnxscript.values import Opset
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN, VERSION
-from pointrend_deploy.graph.options import TOPK_LIMIT
+from pointrend_deploy.graph.ops import (
+    DOMAIN,
+    NMS,
+    PLUGIN_ATTRIBUTES,
+    ROI_ALIGN,
+    SAMPLE,
+    UNCERTAIN,
+    VERSION,
+)
+from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 
 _domain = Opset(DOMAIN, VERSION)
 
@@ -122,3 +136,156 @@ def finished(name: str, body: onnx.FunctionProto, opset: int) -> onnx.FunctionPr
         node.doc_string = ""
         del node.metadata_props[:]
     return body
+
+
+_LEVELS: Final = """
+    first = Constant <value_int: int = @first_level> ()
+    first_f = Cast <to = 1> (first)
+    levels = Constant <value_int: int = @levels> ()
+    levels_f = Cast <to = 1> (levels)
+    one_f = Constant <value_float = 1.0> ()
+    last = Sub (levels_f, one_f)
+    rows_shape = Constant <value_ints = [-1, 4]> ()
+    rows = Reshape (boxes, rows_shape)
+    x1, y1, x2, y2 = Split <axis = 1, num_outputs = 4> (rows)
+    width = Sub (x2, x1)
+    height = Sub (y2, y1)
+    area = Mul (width, height)
+    root = Sqrt (area)
+    canonical = Constant <value_float = 224.0> ()
+    ratio = Div (root, canonical)
+    tiny = Constant <value_float = 1e-8> ()
+    size = Add (ratio, tiny)
+    two = Constant <value_float = 2.0> ()
+    three = Constant <value_float = 3.0> ()
+    exponent = Sub (first_f, three)
+    bound0 = Pow (two, exponent)
+    bound1 = Mul (bound0, two)
+    bound2 = Mul (bound1, two)
+    over0 = GreaterOrEqual (size, bound0)
+    over1 = GreaterOrEqual (size, bound1)
+    over2 = GreaterOrEqual (size, bound2)
+    step0 = Cast <to = 1> (over0)
+    step1 = Cast <to = 1> (over1)
+    step2 = Cast <to = 1> (over2)
+    steps01 = Add (step0, step1)
+    steps = Add (steps01, step2)
+    level = Min (steps, last)
+"""
+"""Level of every box, from 0: its size is compared with powers of two.
+
+A logarithm near a whole number would round differently from one runtime to the next.
+"""
+
+
+_PICTURES: Final = """
+    pictures = Shape <start = 0, end = 1> (boxes)
+    each = Shape <start = 1, end = 2> (boxes)
+    count = Mul (pictures, each)
+    stop = Squeeze (count)
+    zero = Constant <value_int = 0> ()
+    one = Constant <value_int = 1> ()
+    ordinal = Range (zero, stop, one)
+    picture = Div (ordinal, each)
+    half = Constant <value_float = 0.5> ()
+    finest = Pow (half, first_f)
+    nothing = Constant <value_float = 0.0> ()
+    cells0 = Mul (rows, finest)
+"""
+"""Number of the picture of every box, and the boxes in cells of the finest map."""
+
+
+_ON_MAP: Final = """
+    number{i} = Constant <value_float = {i}.0> ()
+    here{i} = Equal (level, number{i})
+    own{i} = Where (here{i}, cells{i}, nothing)
+    values{i} = Cast <to = 1> (map{i})
+    pooled{i} = RoiAlign <
+        coordinate_transformation_mode = "half_pixel", mode = "avg", sampling_ratio = 0,
+        spatial_scale = 1.0, output_height: int = @side, output_width: int = @side
+    > (values{i}, own{i}, picture)
+"""
+"""RoIAlign on one map, of boxes of other levels with a size of nothing.
+
+A box without area has a grid of no samples: zeros, which change no sum and cost no sampling.
+"""
+
+
+_NEXT_MAP: Final = """
+    cells{i} = Mul (cells{before}, half)
+"""
+
+
+_ADD: Final = """
+    sum{i} = Add ({before}, pooled{i})
+"""
+
+
+_NMS: Final = f"""
+<domain: "{DOMAIN}", opset_import: ["" : 18]>
+{NMS} <k, iou_threshold, score_threshold> (boxes, scores) => (indices, count)
+{{
+    axis0 = Constant <value_ints = [0]> ()
+    k_value = Constant <value_int: int = @k> ()
+    most = Unsqueeze (k_value, axis0)
+    iou = Constant <value_float: float = @iou_threshold> ()
+    iou_limit = Unsqueeze (iou, axis0)
+    score = Constant <value_float: float = @score_threshold> ()
+    score_limit = Unsqueeze (score, axis0)
+    any_number = Constant <value_ints = [-1]> ()
+    group_shape = Shape <start = 2, end = 4> (boxes)
+    listed_shape = Concat <axis = 0> (any_number, group_shape)
+    listed = Reshape (boxes, listed_shape)
+    rated_shape = Constant <value_ints = [-1, 1, 0]> ()
+    rated = Reshape (scores, rated_shape)
+    kept = NonMaxSuppression (listed, rated, most, iou_limit, score_limit)
+    batch, no_class, member = Split <axis = 1, num_outputs = 3> (kept)
+    groups = Shape <start = 1, end = 2> (scores)
+    picture = Div (batch, groups)
+    first_batch = Mul (picture, groups)
+    group = Sub (batch, first_batch)
+    where = Concat <axis = 1> (picture, group, member)
+    kept_scores = GatherND (scores, where)
+    never = Constant <value = bool {{0}}> ()
+    lowest = Constant <value_float = -inf> ()
+    none = Where (never, scores, lowest)
+    marked = ScatterND (none, where, kept_scores)
+    flat_shape = Constant <value_ints = [0, -1]> ()
+    flat = Reshape (marked, flat_shape)
+    values, order = TopK <axis = 1, largest = 1, sorted = 1> (flat, most)
+    found = Greater (values, lowest)
+    zero = Constant <value_int = 0> ()
+    indices = Where (found, order, zero)
+    found_i = Cast <to = 7> (found)
+    axis1 = Constant <value_ints = [1]> ()
+    count = ReduceSum <keepdims = 0> (found_i, axis1)
+}}
+"""
+"""Every group of every picture is one of NonMaxSuppression's batches, of one class.
+
+What it keeps is put at its place among -inf, so that one TopK gives order and number. Only the
+values between the two have sizes that depend on the data.
+"""
+
+
+def roi_align_body(opset: int = 18) -> onnx.FunctionProto:
+    """The body of PointRendRoIAlign."""
+    lines = [_LEVELS, _PICTURES]
+    for i in range(MAX_LEVELS):
+        if i:
+            lines.append(_NEXT_MAP.format(i=i, before=i - 1))
+        lines.append(_ON_MAP.format(i=i))
+        if i:
+            lines.append(_ADD.format(i=i, before=f"sum{i - 1}" if i > 1 else "pooled0"))
+    maps = ", ".join(f"map{i}" for i in range(MAX_LEVELS))
+    text = (
+        f'<domain: "{DOMAIN}", opset_import: ["" : 18]>\n'
+        f"{ROI_ALIGN} <first_level, levels, side> (boxes, {maps}) => (pooled)\n"
+        f"{{ {''.join(lines)} pooled = CastLike (sum{MAX_LEVELS - 1}, map0) }}"
+    )
+    return finished(ROI_ALIGN, onnx.parser.parse_function(text), opset)
+
+
+def nms_body(opset: int = 18) -> onnx.FunctionProto:
+    """The body of PointRendNMS."""
+    return finished(NMS, onnx.parser.parse_function(_NMS), opset)

@@ -18,8 +18,7 @@ from pointrend_deploy.graph.allowed_ops import (
     QUANTIZING_OPS,
     default_of,
 )
-from pointrend_deploy.graph.instance_ops import NMS, ROI_ALIGN
-from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN
+from pointrend_deploy.graph.ops import DOMAIN, NMS, PLUGIN_ATTRIBUTES, ROI_ALIGN, SAMPLE, UNCERTAIN
 from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 
 TensorSpecs = Mapping[str, tuple[str, tuple[int | str, ...]]]

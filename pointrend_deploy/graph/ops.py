@@ -13,21 +13,53 @@ PointRendUncertain, attributes ``k``, ``plugin_namespace`` and ``plugin_version`
 
 TensorRT's parser matches op names only, not domains, so both names are unlike any ONNX or TensorRT
 op. Arity is fixed. The bodies, standard ops only, are in bodies.py.
+
+MERGED: The custom ops of instance graphs, of domain ``pointrend``: contract and calls.
+
+PointRendRoIAlign, attributes ``first_level``, ``levels`` (1 to 4), ``side`` and the plugin's two:
+    boxes (N, R, 4) float32 in pixels of the network input, four maps (N, C, h_i, w_i) of the levels
+    from ``first_level`` on, stride 2**level; where ``levels`` is below 4 the last map stands in the
+    unused inputs too -> (N*R, C, side, side) of the maps' type.
+    ``pool_boxes`` of model/roi_align.py for each picture. A box without area gives zeros.
+
+PointRendNMS, attributes ``k``, ``iou_threshold``, ``score_threshold`` and the plugin's two:
+    boxes (N, G, L, 4) float32, scores (N, G, L) float32: G groups that never suppress one another
+    -> indices (N, k) int64, flat into G*L, by falling score, ties to the lower index, 0 in rows
+    past the count; count (N,) int64, of the kept ones, at most k.
+    A candidate's score is strictly above ``score_threshold``: -inf is no candidate, nor is NaN. A
+    candidate goes where its IoU with a kept one of its group, higher in that order, is strictly
+    above ``iou_threshold``; 0/0 is not above. 1 <= k <= 3840 and k <= G*L.
+
+Arity, names and attributes are fixed as for the ops of ops.py. The bodies are in
+instance_bodies.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from pointrend_deploy.model.point_ops import point_sample
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
+from pointrend_deploy.model.instance.boxes import grouped_nms
+from pointrend_deploy.model.instance.roi_align import pool_boxes
+from pointrend_deploy.model.pointrend import point_sample
 
 DOMAIN: Final = "pointrend"
+
+
 VERSION: Final = 1
+
+
 SAMPLE: Final = "PointRendSample"
+
+
 UNCERTAIN: Final = "PointRendUncertain"
+
+
 PLUGIN_ATTRIBUTES: Final = {"plugin_namespace": "pointrend", "plugin_version": "1"}
 
 
@@ -90,3 +122,96 @@ def maximum3(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
     return torch.onnx.ops.symbolic(
         "Max", (first, second, third), {}, dtype=first.dtype, shape=tuple(first.shape)
     )
+
+
+ROI_ALIGN: Final = "PointRendRoIAlign"
+
+
+NMS: Final = "PointRendNMS"
+
+
+def pool(boxes: Tensor, maps: Sequence[Tensor], first_level: int, side: int) -> Tensor:
+    """Features of boxes (N, R, 4): one PointRendRoIAlign node when exported.
+
+    Run eagerly it is the reference's ``pool_boxes``, picture by picture.
+
+    Args:
+        boxes: in pixels of the network input.
+        maps: (N, C, h_i, w_i), finest first.
+        first_level: exponent of the first map's stride.
+        side: of the pooled features.
+
+    Returns:
+        (N*R, C, side, side).
+
+    Raises:
+        DeployError: no map, or more than four.
+    """
+    if not 1 <= len(maps) <= MAX_LEVELS:
+        raise DeployError(f"RoIAlign takes 1 to {MAX_LEVELS} pyramid levels, not {len(maps)}")
+    if not torch.compiler.is_exporting():
+        levels = range(first_level, first_level + len(maps))
+        pooled = [
+            pool_boxes([each[n : n + 1] for each in maps], levels, boxes[n], side)
+            for n in range(boxes.shape[0])
+        ]
+        return torch.cat(pooled)
+    inputs = [*maps, *[maps[-1]] * (MAX_LEVELS - len(maps))]
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{ROI_ALIGN}",
+        (boxes, *inputs),
+        {"first_level": first_level, "levels": len(maps), "side": side, **PLUGIN_ATTRIBUTES},
+        dtype=maps[0].dtype,
+        shape=(boxes.shape[0] * boxes.shape[1], maps[0].shape[1], side, side),
+        version=VERSION,
+    )
+
+
+def suppress(
+    boxes: Tensor, scores: Tensor, k: int, iou_threshold: float, score_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """The best of what NMS within each group leaves: one PointRendNMS node when exported.
+
+    Args:
+        boxes: (N, G, L, 4).
+        scores: (N, G, L).
+        k: most kept.
+        iou_threshold: see the module.
+        score_threshold: see the module.
+
+    Returns:
+        indices (N, k) int64 and count (N,) int64.
+
+    Raises:
+        DeployError: ``k`` is not in 1 to 3840, or over G*L.
+    """
+    n, groups, length = scores.shape
+    if not 1 <= k <= min(TOPK_LIMIT, groups * length):
+        raise DeployError(
+            f"NMS keeps 1 to {min(TOPK_LIMIT, groups * length)} of {groups * length} boxes, not {k}"
+        )
+    if torch.compiler.is_exporting():
+        thresholds = {"iou_threshold": iou_threshold, "score_threshold": score_threshold}
+        indices, count = torch.onnx.ops.symbolic_multi_out(
+            f"{DOMAIN}::{NMS}",
+            (boxes, scores),
+            {"k": k, **thresholds, **PLUGIN_ATTRIBUTES},
+            dtypes=(torch.int64, torch.int64),
+            shapes=((n, k), (n,)),
+            version=VERSION,
+        )
+        return indices, count
+    group = torch.arange(groups).repeat_interleave(length)
+    indices, count = torch.zeros(n, k, dtype=torch.int64), torch.zeros(n, dtype=torch.int64)
+    for picture in range(n):
+        flat = scores[picture].reshape(-1)
+        candidates = (flat > score_threshold).nonzero()[:, 0]
+        kept = grouped_nms(
+            boxes[picture].reshape(-1, 4)[candidates],
+            flat[candidates],
+            group[candidates],
+            iou_threshold,
+        )[:k]
+        indices[picture, : len(kept)] = candidates[kept]
+        count[picture] = len(kept)
+    return indices, count

@@ -9,47 +9,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import onnx
 import torch
 
-import pointrend_deploy
 from pointrend_deploy import atomic
 from pointrend_deploy.graph.contract import Expected, check_contract
-from pointrend_deploy.graph.options import GraphOptions
 from pointrend_deploy.graph.passes.bodies import attach_bodies, inline_bodies
 from pointrend_deploy.graph.passes.names import name_by_module
-from pointrend_deploy.graph.passes.outputs import keep_outputs
 from pointrend_deploy.graph.passes.tidy import tidy
-from pointrend_deploy.graph.traceable import DeployGraph
-from pointrend_deploy.model.architectures import SemanticModel
-
-
-def export_graph(model: SemanticModel, options: GraphOptions) -> onnx.ModelProto:
-    """The deployable graph of a model.
-
-    Nothing is computed at the graph's size: tracing runs on shapes alone. The same model and
-    options give the same bytes.
-
-    Args:
-        model: the reference, in eval mode, float32.
-        options: grid, batch, outputs and the like.
-
-    Raises:
-        DeployError: the options do not fit the recipe, or the graph breaks the contract.
-    """
-    options.check(model.recipe.input.size_divisibility)
-    promised = expected(model, options)
-    whole = msgspec.structs.replace(options, outputs=tuple({*options.outputs, "stages"}))
-    wrapper = DeployGraph(model, whole).eval()
-    proto = trace(
-        wrapper,
-        example_inputs(options),
-        list(promised.inputs),
-        list(output_shapes(model, whole)),
-        options.opset,
-    )
-    return finish(proto, module_names(wrapper, model), promised)
+from pointrend_deploy.graph.slices import keep_outputs
+from pointrend_deploy.version import __version__
 
 
 def finish(
@@ -70,7 +39,7 @@ def finish(
     proto = attach_bodies(proto)
     if promised.ops == "native":
         proto = inline_bodies(proto)
-    proto = tidy(proto, pointrend_deploy.__version__)
+    proto = tidy(proto, __version__)
     check_contract(proto, promised)
     return proto
 
@@ -82,49 +51,6 @@ def write_graph(proto: onnx.ModelProto, path: str | Path) -> None:
         DeployError: the disk refuses.
     """
     atomic.write_bytes(path, proto.SerializeToString(deterministic=True))
-
-
-def example_inputs(options: GraphOptions) -> tuple[torch.Tensor, ...]:
-    """Inputs of the right shapes and types, without memory behind them where that can be."""
-    height, width = options.padded_hw
-    if options.preprocess == "in-graph":
-        image = torch.zeros(options.batch, height, width, 3, dtype=torch.uint8)
-        return image, torch.tensor([[height, width]] * options.batch)
-    return (torch.zeros(1).expand(options.batch, 3, height, width),)
-
-
-def output_shapes(
-    model: SemanticModel, options: GraphOptions
-) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of every output, in order, found on shapes alone."""
-    mode = torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True)
-    with mode, torch.no_grad():
-        outputs = DeployGraph(model, options).eval()(
-            *map(mode.from_tensor, example_inputs(options))
-        )
-    return {
-        name: (str(value.dtype).removeprefix("torch."), tuple(value.shape))
-        for name, value in outputs.items()
-    }
-
-
-def expected(model: SemanticModel, options: GraphOptions) -> Expected:
-    """What the contract checks an export of this model against."""
-    height, width = options.padded_hw
-    inputs: dict[str, tuple[str, tuple[int, ...]]] = {
-        "image": ("float32", (options.batch, 3, height, width))
-    }
-    if options.preprocess == "in-graph":
-        inputs = {
-            "image": ("uint8", (options.batch, height, width, 3)),
-            "extent": ("int64", (options.batch, 2)),
-        }
-    return Expected(
-        inputs=inputs,
-        outputs=output_shapes(model, options),
-        opset=options.opset,
-        ops=options.ops,
-    )
 
 
 def trace(

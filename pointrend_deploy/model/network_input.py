@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.recipe import InputSpec
+from pointrend_deploy.recipe.parts import InputSpec
 
 
 def network_input(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
@@ -58,3 +62,50 @@ def check_out_hw(out_hw: tuple[int, int] | None) -> None:
             f"out_hw must be two positive integers, height and width, not {out_hw!r}",
             "pass (height, width), as Python integers",
         )
+
+
+class Normalise(nn.Module):
+    """Pre-processing inside the graph: (N, H, W, 3) uint8 -> (N, 3, H, W) float32.
+
+    The same arithmetic as outside, (x - mean) / std in float32, then zeros beyond the picture.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(spec.pixel_mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(spec.pixel_std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor, extent: Tensor) -> Tensor:
+        """Normalise ``image``; ``extent`` (N, 2) int64 is the (height, width) of each picture."""
+        n, height, width, _ = image.shape
+        # Cast first: TensorRT takes uint8 into a Cast and nowhere else.
+        x = (image.to(torch.float32).permute(0, 3, 1, 2) - self.mean) / self.std
+        rows = torch.arange(height).view(1, 1, height, 1) < extent[:, 0].view(n, 1, 1, 1)
+        columns = torch.arange(width).view(1, 1, 1, width) < extent[:, 1].view(n, 1, 1, 1)
+        return torch.where(rows & columns, x, torch.zeros((), dtype=torch.float32))
+
+
+def canvas_input(manifest: Manifest, batch: dict[str, npt.NDArray[Any]]) -> Tensor:
+    """What the network sees of a bundle's inputs: (N, 3, Hp, Wp) float32, normalised and padded.
+
+    Args:
+        manifest: says where the pre-processing happens.
+        batch: the manifest's inputs by name.
+    """
+    import torch
+
+    image, *extent = (torch.from_numpy(batch[spec.name]) for spec in manifest.inputs)
+    if manifest.preprocess.location == "outside":
+        return image
+    mean = torch.tensor(manifest.preprocess.pixel_mean).view(3, 1, 1)
+    std = torch.tensor(manifest.preprocess.pixel_std).view(3, 1, 1)
+    x = (image.permute(0, 3, 1, 2).to(torch.float32) - mean) / std
+    padded_h, padded_w = manifest.canvas.padded_hw
+    rows = torch.arange(padded_h) < extent[0][:, :1]
+    columns = torch.arange(padded_w) < extent[0][:, 1:]
+    inside = rows[:, None, :, None] & columns[:, None, None, :]
+    # channels first in memory too: another layout picks other kernels, which round differently
+    return torch.where(inside, x, torch.zeros(())).contiguous()

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.parity import gates
-from pointrend_deploy.parity.results import StageRow
+from pointrend_deploy.parity.record.runs import StageRow
 
 Array = npt.NDArray[Any]
 PIECE = 1 << 20

@@ -3,17 +3,23 @@
 A layer is a Conv, ConvTranspose, Gemm or MatMul of the main graph one of whose first two inputs is
 constant, or moved out of a constant (gathered by class, sliced, transposed, cast, dequantised). A
 product of two activations has no weights and is none of them.
+
+MERGED: Names of nodes that a user's patterns mean.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Final, Literal
 
 import onnx
 
+from pointrend_deploy.errors import UsageError
 from pointrend_deploy.quantize.values import Values
 
 Role = Literal[
@@ -27,6 +33,8 @@ Role = Literal[
     "predictor",
     "other",
 ]
+
+
 _RECASTS: Final = frozenset(["Cast", "CastLike", "DequantizeLinear", "Identity"])
 """Ops that keep a weight as it lies, in another type."""
 
@@ -160,3 +168,45 @@ def _flops(node: onnx.NodeProto, activation: int, shapes: dict[str, tuple[int, .
         return 2 * math.prod(shapes[node.input[activation]]) * math.prod(weight[1:])
     summed = {len(weight) - 1, len(weight) - 2} - {output_axis(node, 1 - activation, len(weight))}
     return 2 * out * weight[summed.pop()]
+
+
+_NEAREST = 3
+
+
+def matched(names: Sequence[str], patterns: Sequence[str], option: str) -> frozenset[str]:
+    """Names that at least one pattern means.
+
+    A pattern is a whole name with ``*``, ``?`` and ``[...]`` as in a shell, case kept, or a module
+    path: then it means every name below it too. ``backbone.bottom_up.res5`` means
+    ``backbone.bottom_up.res5.0.conv1`` but not ``backbone.bottom_up.res50``.
+
+    Args:
+        names: to choose from.
+        patterns: as given on the command line.
+        option: that gave them, for the error.
+
+    Raises:
+        UsageError: a pattern that means none of the names; the nearest ones are named.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        meant = {name for name in names if _means(pattern, name)}
+        if not meant:
+            raise UsageError(f"{option} {pattern!r} matches no layer", _nearest(pattern, names))
+        found |= meant
+    return frozenset(found)
+
+
+def _means(pattern: str, name: str) -> bool:
+    return fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
+
+
+def _nearest(pattern: str, names: Sequence[str]) -> str:
+    """The names and module paths most like a pattern, as a hint."""
+    depth = pattern.count(".") + 1
+    paths = dict.fromkeys(".".join(name.split(".")[:depth]) for name in names)
+    plain = pattern.strip("*?")
+    near = difflib.get_close_matches(plain, [*paths, *names], n=_NEAREST, cutoff=0.5)
+    near = near or [name for name in names if plain and plain in name][:_NEAREST]
+    near = near or list(paths)[:_NEAREST]
+    return f"patterns are of module paths, such as {', '.join(dict.fromkeys(near))}"

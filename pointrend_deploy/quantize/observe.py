@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnx
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.ancestry import nodes_behind, values_read
-from pointrend_deploy.quantize.simulation import first_line, open_session
+from pointrend_deploy.graph.slices import nodes_behind, values_read
+from pointrend_deploy.onnx_session import first_line, open_session
 
 BUDGET: Final = 1 << 30
 """Bytes of values that one call may give; a value larger than that is fetched alone."""

@@ -12,11 +12,11 @@ import numpy as np
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.quantize.histogram import Tally
 from pointrend_deploy.quantize.ranges import (
     CalibrationPicture,
     Histogram,
     SkippedPicture,
+    Tally,
     TensorRange,
     problem_of,
 )

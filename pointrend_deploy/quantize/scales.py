@@ -27,10 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.errors import UsageError
-from pointrend_deploy.quantize.histogram import BINS
-from pointrend_deploy.quantize.ranges import Method as Method
-from pointrend_deploy.quantize.ranges import TensorRange
-from pointrend_deploy.quantize.weights import LEVELS
+from pointrend_deploy.quantize.qdq import LEVELS
+from pointrend_deploy.quantize.ranges import BINS, Method, TensorRange
 
 ENTROPY_LEVELS: Final = 128
 PERCENTILE: Final = 99.99

@@ -16,7 +16,7 @@ from typing import Final
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.quantize.weights import LEVELS
+from pointrend_deploy.quantize.qdq import LEVELS
 
 VERSION: Final = "100300"
 """TensorRT 10.3.0, as its version number is written: the oldest one this project builds for."""

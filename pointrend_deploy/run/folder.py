@@ -9,13 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.manifest import Manifest
-from pointrend_deploy.run.detection_files import DetectionWriter, image_ids
-from pointrend_deploy.run.instance_overlay import DRAW_ABOVE
-from pointrend_deploy.run.label_files import LabelWriter
-from pointrend_deploy.run.picture_writer import Clock, Item, PictureWriter
-from pointrend_deploy.run.preprocess import batch_of, from_rgb
+from pointrend_deploy.pictures.canvas import batch_of, from_rgb
+from pointrend_deploy.pictures.files import list_pictures, read_picture, sub_folders
+from pointrend_deploy.run.instance.overlay import DRAW_ABOVE
+from pointrend_deploy.run.instance.task import DetectionWriter, image_ids
 from pointrend_deploy.run.results import (
     LABELS,
     OVERLAYS,
@@ -29,7 +28,8 @@ from pointrend_deploy.run.results import (
     written_by,
 )
 from pointrend_deploy.run.runner import BundleRunner
-from pointrend_deploy.run.source import list_pictures, read_picture, sub_folders
+from pointrend_deploy.run.semantic.task import LabelWriter
+from pointrend_deploy.run.writer import Clock, Item, PictureWriter
 
 Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
@@ -58,7 +58,7 @@ def run_pictures(
     file name where two pictures share a stem.
 
     Args:
-        runner: from :func:`pointrend_deploy.run.runner.open_runner`.
+        runner: from :func:`pointrend_deploy.run.open.open_runner`.
         source: a picture, or a folder of pictures.
         out: the folder for the results; made if need be.
         overlays: whether to write overlays as well.

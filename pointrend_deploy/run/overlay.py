@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pointrend_deploy.recipe import ClassesSpec
+from pointrend_deploy.recipe.parts import ClassesSpec
 
 UInt8 = npt.NDArray[np.uint8]
 

@@ -1,24 +1,36 @@
-"""What a run over pictures leaves behind: ``results.json`` and the names of its files."""
+"""What a run over pictures leaves behind: ``results.json`` and the names of its files.
+
+MERGED: What a bundle says of one picture, by task, and how that is found from a batch's outputs.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy import atomic
-from pointrend_deploy.run.postprocess import LabelsFrom
 
 RESULTS = "results.json"
+
+
 LABELS = "labels"
+
+
 OVERLAYS = "overlays"
+
+
 DETECTIONS = "detections.json"
+
+
 SCHEMA = 1
+
+
 Task = Literal["semantic", "instance"]
 
 
@@ -171,3 +183,9 @@ def class_shares(labels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[st
     return {
         name: round(float(n) / labels.size, 6) for name, n in zip(names, counts, strict=True) if n
     }
+
+
+LabelsFrom = Literal["exact", "logits-bilinear", "labels-nearest"]
+
+
+Array = npt.NDArray[Any]

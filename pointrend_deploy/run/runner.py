@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.prediction import (
-    InstancePrediction,
-    Prediction,
-    instance_prediction,
-    semantic_prediction,
-)
-from pointrend_deploy.run.preprocess import Fitted, batch_of, fit
+from pointrend_deploy.pictures.canvas import Fitted, batch_of, fit
+from pointrend_deploy.run.instance.task import InstancePrediction, instance_prediction
+from pointrend_deploy.run.semantic.task import Prediction, semantic_prediction
 
 Array = npt.NDArray[Any]
+
+
 UInt8 = npt.NDArray[np.uint8]
+
+
 AnyPrediction = Prediction | InstancePrediction
+
+
 RunnerName = Literal["auto", "onnx", "torch", "tensorrt"]
+
+
 Precision = Literal["fp32", "fp16", "int8"]
 
 
@@ -58,7 +60,7 @@ class BundleRunner(ABC):
 
         Args:
             batch: the manifest's inputs by name, in exactly their shapes and dtypes; see
-                :func:`pointrend_deploy.run.preprocess.batch_of`.
+                :func:`pointrend_deploy.pictures.canvas.batch_of`.
 
         Returns:
             The manifest's outputs by name, in its order. Of an instance bundle always
@@ -155,81 +157,3 @@ class BundleRunner(ABC):
             for key, value in prediction.items():
                 columns.setdefault(key, []).append(value)
         return columns
-
-
-def open_runner(
-    bundle: Bundle | str | Path,
-    runner: RunnerName = "auto",
-    weights: str | Path | None = None,
-    engine: str | None = None,
-    precision: Precision | None = None,
-) -> BundleRunner:
-    """Open a bundle for running.
-
-    Args:
-        bundle: the folder, or a bundle already opened.
-        runner: ``onnx`` (ONNX Runtime on the CPU), ``torch`` (the reference model), ``tensorrt``
-            (an engine that `build` made, on this machine's GPU), or ``auto``:
-            ONNX Runtime where it is installed, PyTorch otherwise; PyTorch too where ``weights``
-            are given, which nothing else reads.
-        weights: for the torch runner, a checkpoint to use in place of the bundle's weights; its
-            SHA-256 must be one that the manifest records.
-        engine: for the tensorrt runner, the engine's folder under ``engines/``; None for the only
-            one that fits this machine.
-        precision: which of the bundle's graphs, or engines of which precision. None for the onnx
-            runner is fp32, for the tensorrt runner any. ONNX Runtime computes fp16 and int8 graphs
-            with their rounding, not at their speed.
-
-    Raises:
-        DeployError: the bundle is damaged, the runner is not installed or not known, or the
-            weights are missing or others.
-    """
-    if not isinstance(bundle, Bundle):
-        bundle = Bundle.open(bundle)
-    if engine is not None and runner != "tensorrt":
-        raise DeployError(f"the runner {runner} runs no engine", "leave --engine out")
-    if runner == "auto":
-        runner = "onnx" if precision not in (None, "fp32") else _first_installed(weights)
-    if runner == "tensorrt":
-        if weights is not None:
-            raise DeployError("an engine holds its weights", "leave --weights out")
-        from pointrend_deploy.run.trt_runner import TrtRunner
-
-        return TrtRunner(bundle, engine, precision)
-    if runner == "onnx":
-        if weights is not None:
-            raise DeployError(
-                "the onnx runner takes its weights from "
-                f"{bundle.manifest.graphs_of(precision or 'fp32')[0]}",
-                "leave --weights out",
-            )
-        from pointrend_deploy.run.onnx_runner import OnnxRunner
-
-        return OnnxRunner(bundle, precision or "fp32")
-    if precision not in (None, "fp32"):
-        raise DeployError(
-            f"the {runner} runner computes in FP32, not in {precision}",
-            "choose --runner onnx or tensorrt",
-        )
-    if runner == "torch":
-        if bundle.manifest.recipe.task == "instance":
-            from pointrend_deploy.run.torch_instance_runner import TorchInstanceRunner
-
-            return TorchInstanceRunner(bundle, weights)
-        from pointrend_deploy.run.torch_runner import TorchRunner
-
-        return TorchRunner(bundle, weights)
-    raise DeployError(f"no runner is called {runner!r}", "choose auto, onnx, torch or tensorrt")
-
-
-def _first_installed(weights: str | Path | None) -> RunnerName:
-    if weights is None and find_spec("onnxruntime") is not None:
-        return "onnx"
-    if find_spec("torch") is not None:
-        return "torch"
-    if weights is not None:
-        raise DeployError("PyTorch is not installed", "pip install torch, or leave --weights out")
-    raise DeployError(
-        "neither ONNX Runtime nor PyTorch is installed",
-        "pip install onnxruntime (enough to run a bundle), or pip install torch",
-    )

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pointrend_deploy import atomic
-from pointrend_deploy.build_records import EngineFile, EngineRecord
-from pointrend_deploy.bundle import ENGINES, Bundle, sha256_of
+from pointrend_deploy.bundle.folder import ENGINES, Bundle, sha256_of
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.bundle.records import EngineFile, EngineRecord
 from pointrend_deploy.engine.build import Engine, Precision, Request, build_engine
-from pointrend_deploy.engine.graph_facts import weighted_nodes
-from pointrend_deploy.engine.graph_forms import Ops, read_graph
+from pointrend_deploy.engine.graphs import Ops, read_graph, weighted_nodes
 from pointrend_deploy.engine.layers import encode_tables
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library, note_on
 from pointrend_deploy.engine.precision_check import NAMES, check_record
 from pointrend_deploy.engine.targets import Target, parse_targets
 from pointrend_deploy.engine.trtexec import command_lines
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.manifest import Manifest
 from pointrend_deploy.progress import Progress, Silent
 from pointrend_deploy.quantize.values import weighted_names
 

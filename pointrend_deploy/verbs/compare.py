@@ -1,37 +1,47 @@
-"""`compare`: a bundle beside its PyTorch reference over pictures, with and without ground truth."""
+"""`compare`: a bundle beside its PyTorch reference over pictures, with and without ground truth.
+
+MERGED: `compare` for instance bundles: where the truth comes from, and both sides opened.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
+import numpy.typing as npt
 
 from pointrend_deploy import atomic
-from pointrend_deploy.bundle import GALLERY, MARKDOWN, PARITY, REPORT, Bundle
+from pointrend_deploy.bundle.folder import GALLERY, MARKDOWN, PARITY, REPORT, Bundle
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.parity import results
-from pointrend_deploy.parity.compare import compare
-from pointrend_deploy.parity.dataset import pairs
-from pointrend_deploy.parity.gallery import GalleryItem, collect
-from pointrend_deploy.parity.precision_results import PrecisionTable
-from pointrend_deploy.parity.report import render_html, render_markdown
-from pointrend_deploy.parity.results import Run
+from pointrend_deploy.parity.columns import asked, open_columns
+from pointrend_deploy.parity.instance.columns import instance_columns, instance_table
+from pointrend_deploy.parity.instance.compare import compare_instances
+from pointrend_deploy.parity.instance.picture import ToCompare
+from pointrend_deploy.parity.instance.verify import PictureReference
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.parity.record.precisions import PrecisionName, PrecisionTable
+from pointrend_deploy.parity.record.runs import Run
+from pointrend_deploy.parity.scores.average_precision import Scorer
+from pointrend_deploy.parity.semantic.columns import label_columns, label_table
+from pointrend_deploy.parity.semantic.compare import compare
 from pointrend_deploy.progress import Bars, progress_bar
-from pointrend_deploy.run.runner import open_runner
-from pointrend_deploy.run.torch_runner import TorchRunner
-from pointrend_deploy.verbs.compare_instances import compare_instance_bundle
-from pointrend_deploy.verbs.compare_precisions import (
-    asked,
-    label_columns,
-    label_table,
-    open_columns,
-)
-from pointrend_deploy.verbs.compare_table import GALLERY_PICTURES, table
-from pointrend_deploy.verbs.export import installed_versions
-from pointrend_deploy.verbs.precision_lines import precision_lines
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.report.gallery.instance import Gallery
+from pointrend_deploy.report.gallery.semantic import collect
+from pointrend_deploy.report.gallery.tiles import GalleryItem
+from pointrend_deploy.report.report import render_html, render_markdown
+from pointrend_deploy.report.terminal import GALLERY_PICTURES, precision_lines, table
+from pointrend_deploy.run.backends.pytorch import TorchRunner
+from pointrend_deploy.run.open import open_runner
+from pointrend_deploy.truth.annotations import InstanceTruth, need_evaluator
+from pointrend_deploy.truth.cityscapes import read_cityscapes
+from pointrend_deploy.truth.coco import read_coco
+from pointrend_deploy.truth.label_maps import pairs
+from pointrend_deploy.verbs.export.manifest import installed_versions
 from pointrend_deploy.verbs.report import encode_gallery
 
 CandidateName = Literal["onnx", "tensorrt"]
@@ -187,3 +197,76 @@ def record(result: CompareResult, out: str | Path | None = None) -> None:
         return
     for name, text in files.items():
         atomic.write_text(Path(out) / name, text)
+
+
+Array = npt.NDArray[Any]
+
+
+def compare_instance_bundle(
+    bundle: Bundle,
+    images: str | Path,
+    labels: str | Path | None,
+    coco: str | Path | None,
+    runner: CandidateName,
+    engine: str | None,
+    weights: str | Path | None,
+    bars: Bars,
+    precisions: tuple[PrecisionName, ...] | None = None,
+) -> tuple[Run, list[GalleryItem], PrecisionTable | None]:
+    """Compare an instance bundle with PyTorch; see ``verbs.compare.compare_bundle``."""
+    recipe, _ = bundle.manifest.instances
+    truth, scorer = None, None
+    if labels is not None or coco is not None:
+        need_evaluator()
+        with bars.step("checking the annotations"):
+            truth = _truth(images, labels, coco, recipe)
+        scorer = Scorer(truth, recipe)
+        pictures = [ToCompare(each.name, each.path, each.image_id) for each in truth.pictures]
+    else:
+        pictures = [ToCompare(each.name, each.picture) for each in pairs(images)]
+    with bars.step("opening both runners"):
+        reference = _reference(bundle, weights)
+        columns = None
+        if precisions is not None:
+            columns = open_columns(bundle, precisions, runner, engine)
+        candidate = columns.fp32 if columns else open_runner(bundle, runner, engine=engine)
+        watching = None if columns is None else instance_columns(columns, truth)
+    gallery = Gallery(recipe, GALLERY_PICTURES, truth)
+    with progress_bar("comparing") as tell:
+        run = compare_instances(
+            candidate,
+            reference,
+            pictures,
+            scorer,
+            versions=installed_versions(),
+            progress=lambda done, total, name: tell(done, total),
+            seen=gallery,
+            watch=watching,
+        )
+    found = instance_table(columns, watching, run) if columns and watching else None
+    return run, gallery.items, found
+
+
+def _truth(
+    images: str | Path, labels: str | Path | None, coco: str | Path | None, recipe: InstanceRecipe
+) -> InstanceTruth:
+    if coco is not None:
+        return read_coco(coco, images, recipe)
+    return read_cityscapes(labels or "", images, recipe)
+
+
+def _reference(
+    bundle: Bundle, weights: str | Path | None
+) -> Callable[[dict[str, Array], int], PictureReference]:
+    from pointrend_deploy.model.network_input import canvas_input
+    from pointrend_deploy.parity.instance.reference import TorchPicture
+    from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner
+
+    runner = TorchInstanceRunner(bundle, weights)
+
+    def of(batch: dict[str, Array], row: int) -> PictureReference:
+        height, width = (int(value) for value in batch["extent"][row])
+        x = canvas_input(bundle.manifest, batch)
+        return TorchPicture(runner.model, x[row : row + 1], (height, width))
+
+    return of

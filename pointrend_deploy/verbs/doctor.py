@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from pointrend_deploy import __version__
 from pointrend_deploy.engine.flavour import RTX_CAPABILITIES, check_version, installed
 from pointrend_deploy.engine.plugin_library import find_library, note_on
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.version import __version__
 
 PACKAGES = {
     "numpy": "numpy",

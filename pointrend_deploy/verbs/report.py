@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from pointrend_deploy import atomic
-from pointrend_deploy.bundle import GALLERY, Bundle
+from pointrend_deploy.bundle.folder import GALLERY, Bundle
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.gallery import GalleryItem
-from pointrend_deploy.parity.report import report_files
+from pointrend_deploy.report.gallery.tiles import GalleryItem
+from pointrend_deploy.report.report import report_files
 
 
 def encode_gallery(gallery: Sequence[GalleryItem]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pointrend_deploy.progress import Bars, progress_bar
 from pointrend_deploy.run.folder import run_pictures
+from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.results import (
     DETECTIONS,
     LABELS,
@@ -16,7 +17,7 @@ from pointrend_deploy.run.results import (
     PictureResult,
     RunResults,
 )
-from pointrend_deploy.run.runner import Precision, RunnerName, open_runner
+from pointrend_deploy.run.runner import Precision, RunnerName
 
 _CLASSES_SHOWN = 5
 

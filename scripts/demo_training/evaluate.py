@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pointrend_deploy.model.architectures import SemanticModel
 from pointrend_deploy.model.network_input import network_input
-from pointrend_deploy.parity import masks
-from pointrend_deploy.parity.boundary import LabelScores
+from pointrend_deploy.model.semantic.model import SemanticModel
+from pointrend_deploy.parity.scores import labels as masks
+from pointrend_deploy.parity.scores.boundary import LabelScores
 from scripts.demo_training.compose import Scene
 
 LabelMap = NDArray[np.uint8]

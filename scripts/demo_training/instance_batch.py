@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointrend_deploy.recipe import InputSpec
+from pointrend_deploy.recipe.parts import InputSpec
 from scripts.demo_training.instance_scene import boxes_of, make_instance_scene
 from scripts.demo_training.material import load_material
 from scripts.demo_training.training import varied

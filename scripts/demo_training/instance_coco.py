@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.model.instance import InstanceModel
-from pointrend_deploy.parity.evaluator import need_evaluator
-from pointrend_deploy.run.rle import encode
+from pointrend_deploy.model.instance.model import InstanceModel
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.run.instance.masks import encode
+from pointrend_deploy.truth.annotations import need_evaluator
 from scripts.demo_training.instance_scene import InstanceScene
 
 STANDARD_BAND: Final = 0.02

@@ -13,13 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe import InstanceRecipe, StandardMaskHeadSpec
-from pointrend_deploy.model.instance import build_instance_model, instance_model_from_tensors
-from pointrend_deploy.model.instance_subdivision import regular_grid, sample_in_boxes
-from pointrend_deploy.model.mask_head import PointRendMaskHead, StandardMaskHead, of_class
-from pointrend_deploy.model.point_ops import point_sample
-from pointrend_deploy.model.roi_align import pool_boxes
-from pointrend_deploy.model.rpn import UNIT_WEIGHTS
+from pointrend_deploy.model.instance.mask_head import PointRendMaskHead, StandardMaskHead
+from pointrend_deploy.model.instance.model import build_instance_model, instance_model_from_tensors
+from pointrend_deploy.model.instance.roi_align import pool_boxes
+from pointrend_deploy.model.instance.rpn import UNIT_WEIGHTS
+from pointrend_deploy.model.pointrend import of_class, point_sample, regular_grid, sample_in_boxes
+from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec
 from scripts.demo_training.instance_batch import Targets
 from scripts.demo_training.instance_targets import (
     POSITIVE,

@@ -18,8 +18,8 @@ from PIL import Image
 
 from pointrend_deploy.atomic import replacing, write_bytes
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.model.instance import InstanceModel, load_instance_model
+from pointrend_deploy.model.instance.model import InstanceModel, load_instance_model
+from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from scripts.demo_training.instance_coco import NARROW_BAND_PX, as_coco, average_precision
 from scripts.demo_training.instance_coco import detections as coco_detections
 from scripts.demo_training.instance_scene import InstanceScene

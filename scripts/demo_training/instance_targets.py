@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend_deploy.model.boxes import area
-from pointrend_deploy.model.instance_subdivision import regular_grid
-from pointrend_deploy.model.point_ops import point_sample
+from pointrend_deploy.model.instance.boxes import area
+from pointrend_deploy.model.pointrend import point_sample, regular_grid
 
 POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
 _SAMPLES_A_CELL = 3
@@ -82,7 +81,7 @@ def sample(label: Tensor, count: int, share: float) -> tuple[Tensor, Tensor]:
 
 
 def deltas_to(boxes: Tensor, wanted: Tensor, weights: Sequence[float]) -> Tensor:
-    """The deltas (R, 4) that :func:`~pointrend_deploy.model.boxes.apply_deltas` turns into wanted.
+    """The deltas (R, 4) with which ``apply_deltas`` turns ``boxes`` into ``wanted``.
 
     Args:
         boxes: (R, 4), not empty.

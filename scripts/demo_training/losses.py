@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.architectures import SemanticModel
-from pointrend_deploy.model.point_ops import point_sample, uncertainty
+from pointrend_deploy.model.pointrend import point_sample, uncertainty
+from pointrend_deploy.model.semantic.model import SemanticModel
 
 
 def training_points(coarse: Tensor, num_points: int, oversample: int, importance: float) -> Tensor:

@@ -18,8 +18,8 @@ from PIL import Image
 
 from pointrend_deploy.atomic import replacing
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.architectures import load_model
-from pointrend_deploy.recipe import CoarseHeadSpec, Recipe, check_recipe, load_recipe
+from pointrend_deploy.model.semantic.model import load_model
+from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe, check_recipe, load_recipe
 from scripts.demo_training.compose import Scene
 from scripts.demo_training.evaluate import figures, scores
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pointrend_deploy.engine.gpu import first_gpu
+from pointrend_deploy.engine.targets import first_gpu
 from scripts.gpu_check.parts import ROOT, WORK, give
 
 SCRIPT = ROOT / "scripts" / "build_plugins.sh"

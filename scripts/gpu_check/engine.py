@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pointrend_deploy.engine.flavour import Flavour, installed
-from pointrend_deploy.engine.gpu import first_gpu
+from pointrend_deploy.engine.targets import first_gpu
 from scripts.gpu_check.parts import ROOT, WORK, give, leave_out
 
 PLUGINS = WORK / "plugins" / "libpointrend_plugins.so"

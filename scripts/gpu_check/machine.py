@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pointrend_deploy.engine.flavour import installed
-from pointrend_deploy.engine.gpu import Gpu, first_gpu
+from pointrend_deploy.engine.targets import Gpu, first_gpu
 
 Facts = dict[str, str | int | None]
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointrend_deploy.model.nms import grouped_nms
-from pointrend_deploy.model.point_ops import point_sample
-from pointrend_deploy.model.roi_align import levels_of, roi_align
+from pointrend_deploy.model.instance.boxes import grouped_nms
+from pointrend_deploy.model.instance.roi_align import levels_of, roi_align
+from pointrend_deploy.model.pointrend import point_sample
 
 CLOSE = 1e-5
 """Max abs of features in [-1, 1]: float32 sums in another order."""

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
-from pointrend_deploy.bundle import DETECTOR, MASKS
+from pointrend_deploy.bundle.folder import DETECTOR, MASKS
 from tests.run.tiny_bundle import write_bundle
 from tests.run.tiny_instances import things_manifest
 

@@ -7,12 +7,8 @@ from typing import Any
 
 from onnx import ModelProto
 
-from pointrend_deploy.bundle import DETECTOR, MASKS, MODEL, WEIGHTS, sha256_of
-from pointrend_deploy.graph.instance_options import InstanceGraphOptions
-from pointrend_deploy.graph.instance_trace import export_instance_graphs
-from pointrend_deploy.graph.options import GraphOptions
-from pointrend_deploy.graph.trace import export_graph
-from pointrend_deploy.manifest import (
+from pointrend_deploy.bundle.folder import DETECTOR, MASKS, MODEL, WEIGHTS, sha256_of
+from pointrend_deploy.bundle.manifest import (
     MANIFEST,
     SCHEMA,
     Canvas,
@@ -22,10 +18,14 @@ from pointrend_deploy.manifest import (
     WeightsRecord,
     encode_manifest,
 )
-from pointrend_deploy.model.architectures import SemanticModel
-from pointrend_deploy.model.instance import InstanceModel
-from pointrend_deploy.recipes import AnyRecipe
-from pointrend_deploy.verbs.verification import tensor_specs
+from pointrend_deploy.graph.instance.export import export_instance_graphs
+from pointrend_deploy.graph.instance.specs import InstanceGraphOptions
+from pointrend_deploy.graph.options import GraphOptions
+from pointrend_deploy.graph.semantic.export import export_graph
+from pointrend_deploy.model.instance.model import InstanceModel
+from pointrend_deploy.model.semantic.model import SemanticModel
+from pointrend_deploy.recipe.read import AnyRecipe
+from pointrend_deploy.verbs.export.manifest import tensor_specs
 
 HW = tuple[int, int]
 

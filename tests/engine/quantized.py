@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-from pointrend_deploy.build_records import QuantizedRecord
-from pointrend_deploy.quantize.half import to_half
+from pointrend_deploy.bundle.records import QuantizedRecord
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.placement import observable, place
 from pointrend_deploy.quantize.qdq import insert
 

@@ -8,9 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pointrend_deploy.engine import graph_facts, graph_forms
+from pointrend_deploy.engine import graphs as graph_facts
+from pointrend_deploy.engine import graphs as graph_forms
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.quantize.half import to_half
+from pointrend_deploy.quantize.fp16 import to_half
 from tests.conftest import Exporter
 from tests.engine.graphs import conv_graph, half, quantized, topk_graph
 

@@ -14,7 +14,7 @@ from pointrend_deploy.engine.layers import Layer
 from pointrend_deploy.engine.targets import Target
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Silent
-from pointrend_deploy.quantize.half import to_half
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.placement import Placement, place
 from pointrend_deploy.quantize.qdq import insert
 from pointrend_deploy.quantize.values import weighted_names

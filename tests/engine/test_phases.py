@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pointrend_deploy.engine.job import Message, PhaseFinished, PhaseStarted, StepDone
-from pointrend_deploy.engine.phases import Phases
+from pointrend_deploy.engine.job import Message, PhaseFinished, Phases, PhaseStarted, StepDone
 
 
 def heard(*messages: Message) -> list[float]:

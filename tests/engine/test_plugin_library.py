@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pointrend_deploy.bundle import sha256_of
+from pointrend_deploy.bundle.folder import sha256_of
 from pointrend_deploy.engine import plugin_library
 from pointrend_deploy.engine.plugin_library import find_library, load_library, note_on
 from pointrend_deploy.errors import DeployError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pointrend_deploy.build_records import QuantizedRecord
+from pointrend_deploy.bundle.records import QuantizedRecord
 from pointrend_deploy.engine.layers import read_layers
 from pointrend_deploy.engine.precision_check import check_precision, check_record, table_of
 from pointrend_deploy.errors import DeployError

@@ -6,7 +6,7 @@ import pytest
 
 from pointrend_deploy.engine import flavour, targets
 from pointrend_deploy.engine.flavour import Flavour, check_version
-from pointrend_deploy.engine.gpu import Gpu, first_gpu
+from pointrend_deploy.engine.targets import Gpu, first_gpu
 from pointrend_deploy.errors import DeployError, UsageError
 
 RTX = Flavour("tensorrt_rtx", "1.7.1.116")

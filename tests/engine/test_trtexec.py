@@ -12,9 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from pointrend_deploy.engine.flavour import Flavour
-from pointrend_deploy.engine.gpu import Gpu
-from pointrend_deploy.engine.graph_forms import in_form, read_graph
-from pointrend_deploy.engine.targets import Target
+from pointrend_deploy.engine.graphs import in_form, read_graph
+from pointrend_deploy.engine.targets import Gpu, Target
 from pointrend_deploy.engine.trtexec import command_lines
 from pointrend_deploy.errors import DeployError
 from tests.conftest import Exporter

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointrend_deploy.graph.instance_options import InstanceGraphOptions
-from pointrend_deploy.graph.instance_trace import export_instance_graphs
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.model.instance import InstanceModel
+from pointrend_deploy.graph.instance.export import export_instance_graphs
+from pointrend_deploy.graph.instance.specs import InstanceGraphOptions
+from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.network_input import network_input
+from pointrend_deploy.recipe.instance import InstanceRecipe
 from tests.model.tiny_instance import POINTREND, STANDARD, changed, model, picture
 
 GRID = (96, 128)

@@ -7,18 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointrend_deploy.graph.instance_masks import InstanceMasks
-from pointrend_deploy.instance_recipe import (
+from pointrend_deploy.graph.instance.masks import InstanceMasks
+from pointrend_deploy.model.instance.mask_head import PointRendMaskHead
+from pointrend_deploy.model.pointrend import regular_grid, sample_in_boxes, subdivide_instances
+from pointrend_deploy.recipe.instance import (
     CoarseMaskHeadSpec,
     InstancePointHeadSpec,
     subdivision_start,
 )
-from pointrend_deploy.model.instance_subdivision import (
-    regular_grid,
-    sample_in_boxes,
-    subdivide_instances,
-)
-from pointrend_deploy.model.mask_head import PointRendMaskHead
 
 CHANNELS = 8
 SIZES = {"p2": (20, 28), "p3": (10, 14)}

@@ -5,16 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pointrend_deploy.model.architectures import SemanticModel
-from pointrend_deploy.recipe import (
+from pointrend_deploy.model.semantic.model import SemanticModel
+from pointrend_deploy.recipe.parts import (
     ClassesSpec,
-    CoarseHeadSpec,
     EfficientNetLiteSpec,
     FPNSpec,
     InputSpec,
     PointHeadSpec,
-    Recipe,
 )
+from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe
 
 
 def small_model(point_head: PointHeadSpec | None, classes: int = 7) -> SemanticModel:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.bodies import TOPK_LIMIT, sample_body, uncertain_body
+from pointrend_deploy.graph.bodies import sample_body, uncertain_body
 from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN, VERSION
-from pointrend_deploy.model.point_ops import point_sample
+from pointrend_deploy.graph.options import TOPK_LIMIT
+from pointrend_deploy.model.pointrend import point_sample
 
 
 def run_op(

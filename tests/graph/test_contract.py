@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.options import GraphOptions
-from pointrend_deploy.graph.trace import expected, export_graph
+from pointrend_deploy.graph.semantic.export import expected, export_graph
 from tests.graph.models import point_head, small_model
 
 Fault = Callable[[onnx.ModelProto], None]

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.detector import Detector
-from pointrend_deploy.graph.instance_sizes import anchors_kept, proposal_rows, pyramid_hw
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.model.instance import InstanceModel
+from pointrend_deploy.graph.instance.detector import Detector
+from pointrend_deploy.graph.instance.specs import anchors_kept, proposal_rows, pyramid_hw
+from pointrend_deploy.model.instance.model import InstanceModel
+from pointrend_deploy.recipe.instance import InstanceRecipe
 from tests.graph.instance_graphs import GRID, SIZES, canvas, referred
 from tests.model.tiny_instance import POINTREND, changed, model, picture
 

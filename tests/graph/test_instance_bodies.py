@@ -11,9 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.graph.instance_bodies import nms_body, roi_align_body
-from pointrend_deploy.graph.instance_ops import NMS, ROI_ALIGN, pool, suppress
-from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, VERSION
+from pointrend_deploy.graph.bodies import nms_body, roi_align_body
+from pointrend_deploy.graph.ops import (
+    DOMAIN,
+    NMS,
+    PLUGIN_ATTRIBUTES,
+    ROI_ALIGN,
+    VERSION,
+    pool,
+    suppress,
+)
 from tests.graph.test_instance_ops import boxes
 
 INFINITY = float("inf")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import Expected, check_contract
-from pointrend_deploy.graph.instance_ops import pool, suppress
+from pointrend_deploy.graph.ops import pool, suppress
 from pointrend_deploy.graph.trace import finish, trace
 from tests.graph.test_contract import Fault, drop_attribute, first, set_attribute
 

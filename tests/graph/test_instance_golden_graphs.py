@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.graph.instance_options import InstanceGraphOptions
-from pointrend_deploy.graph.instance_trace import export_instance_graphs
-from pointrend_deploy.model.instance import output_stages
+from pointrend_deploy.graph.instance.export import export_instance_graphs
+from pointrend_deploy.graph.instance.specs import InstanceGraphOptions
+from pointrend_deploy.model.instance.model import output_stages
 from tests.golden_differences import HERE
 from tests.golden_differences_instance import (
     CASES,

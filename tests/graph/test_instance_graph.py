@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.instance_options import InstanceGraphOptions
-from pointrend_deploy.graph.instance_specs import instance_expected
-from pointrend_deploy.graph.instance_traceable import InstanceGraph, MasksGraph
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.model.instance import InstanceModel
+from pointrend_deploy.graph.instance.export import InstanceGraph, MasksGraph
+from pointrend_deploy.graph.instance.specs import InstanceGraphOptions, instance_expected
+from pointrend_deploy.model.instance.model import InstanceModel
+from pointrend_deploy.recipe.instance import InstanceRecipe
 from tests.graph.instance_graphs import (
     AGNOSTIC,
     GRID,

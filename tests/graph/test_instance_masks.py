@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.cost import ProjectionPlan
-from pointrend_deploy.graph.instance_cost import InstanceWork, coarse_flops, plan_instance
-from pointrend_deploy.graph.instance_masks import InstanceMasks
-from pointrend_deploy.graph.instance_points import InstancePointHead
-from pointrend_deploy.graph.instance_samples import gather, hats, neighbours
+from pointrend_deploy.graph.cost import InstanceWork, ProjectionPlan, coarse_flops, plan_instance
+from pointrend_deploy.graph.instance.masks import InstanceMasks
+from pointrend_deploy.graph.instance.points import InstancePointHead, gather, hats, neighbours
 from pointrend_deploy.graph.ops import DOMAIN
 from pointrend_deploy.graph.passes.bodies import attach_bodies
 from pointrend_deploy.graph.trace import trace
-from pointrend_deploy.model.point_ops import point_sample
+from pointrend_deploy.model.pointrend import point_sample
 from tests.graph.instance_models import CHANNELS, Flat, Problem
 
 EXACT = 1e-9

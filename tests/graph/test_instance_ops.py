@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.instance_ops import pool, suppress
-from pointrend_deploy.model.boxes import pairwise_iou
-from pointrend_deploy.model.roi_align import pool_boxes
+from pointrend_deploy.graph.ops import pool, suppress
+from pointrend_deploy.model.instance.boxes import pairwise_iou
+from pointrend_deploy.model.instance.roi_align import pool_boxes
 
 
 def boxes(*lead: int, scale: float = 100.0, seed: int = 0) -> Tensor:

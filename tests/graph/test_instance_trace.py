@@ -14,12 +14,11 @@ import torch
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import check_contract
-from pointrend_deploy.graph.instance_options import InstanceGraphOptions
-from pointrend_deploy.graph.instance_specs import instance_expected
-from pointrend_deploy.graph.instance_trace import export_instance_graphs
+from pointrend_deploy.graph.instance.export import export_instance_graphs
+from pointrend_deploy.graph.instance.specs import InstanceGraphOptions, instance_expected
 from pointrend_deploy.graph.trace import write_graph
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.model.instance import InstanceModel
+from pointrend_deploy.model.instance.model import InstanceModel
+from pointrend_deploy.recipe.instance import InstanceRecipe
 from tests.graph.instance_graphs import (
     GRID,
     SIZES,
@@ -256,7 +255,7 @@ def test_twice_the_same_bytes_and_nothing_of_this_machine(tmp_path: Path) -> Non
     program = (
         "import sys; from tests.graph.instance_graphs import options;"
         "from tests.model.tiny_instance import STANDARD, model;"
-        "from pointrend_deploy.graph.instance_trace import export_instance_graphs;"
+        "from pointrend_deploy.graph.instance.export import export_instance_graphs;"
         "from pointrend_deploy.graph.trace import write_graph;"
         "graphs = export_instance_graphs(model(STANDARD), options(layout='split'));"
         "[write_graph(each, f'{sys.argv[1]}/{name}.onnx') for name, each in graphs.items()]"

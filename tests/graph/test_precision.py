@@ -9,8 +9,8 @@ from onnx import ModelProto, helper, numpy_helper
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import FP32_TYPES, check_contract
-from pointrend_deploy.graph.precision import FP16_TYPES, INT8_TYPES, expected_like
-from pointrend_deploy.quantize.half import to_half
+from pointrend_deploy.quantize.check import FP16_TYPES, INT8_TYPES, expected_like
+from pointrend_deploy.quantize.fp16 import to_half
 from tests.quantize.deciding_graphs import step
 
 

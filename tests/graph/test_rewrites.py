@@ -13,11 +13,14 @@ from pointrend_deploy.graph.cost import (
     plan_projection,
     point_head_flops,
 )
-from pointrend_deploy.graph.point_layers import ProjectedPointHead, SampledPointHead
-from pointrend_deploy.graph.traceable import Subdivision, grid_points
-from pointrend_deploy.model.point_head import StandardPointHead
-from pointrend_deploy.model.point_ops import cell_centres, point_sample
-from pointrend_deploy.model.subdivision import subdivide
+from pointrend_deploy.graph.semantic.point_layers import ProjectedPointHead, SampledPointHead
+from pointrend_deploy.graph.semantic.traceable import Subdivision, grid_points
+from pointrend_deploy.model.pointrend import (
+    StandardPointHead,
+    cell_centres,
+    point_sample,
+    subdivide,
+)
 from tests.graph.models import point_head
 
 CLASSES, CHANNELS = 5, 6

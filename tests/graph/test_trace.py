@@ -16,8 +16,9 @@ import torch
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.options import GraphOptions
-from pointrend_deploy.graph.trace import export_graph, write_graph
-from pointrend_deploy.model.architectures import SemanticModel
+from pointrend_deploy.graph.semantic.export import export_graph
+from pointrend_deploy.graph.trace import write_graph
+from pointrend_deploy.model.semantic.model import SemanticModel
 from tests.graph.models import point_head, small_model
 
 GRID = (64, 96)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend_deploy.graph.two_best import labels_and_uncertainty, strip_rows, uncertainty
-from pointrend_deploy.model import point_ops
+from pointrend_deploy.graph.semantic.two_best import labels_and_uncertainty, strip_rows, uncertainty
+from pointrend_deploy.model import pointrend as point_ops
 
 
 def reference(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:

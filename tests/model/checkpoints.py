@@ -10,19 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from pointrend_deploy.checkpoint.fit import fit_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.architectures import build_model
-from pointrend_deploy.model.checkpoint_fit import fit_checkpoint
-from pointrend_deploy.recipe import (
-    ClassesSpec,
-    CoarseHeadSpec,
-    FPNSpec,
-    InputSpec,
-    PointHeadSpec,
-    Recipe,
-    ResNetSpec,
-    check_recipe,
-)
+from pointrend_deploy.model.semantic.model import build_model
+from pointrend_deploy.recipe.parts import ClassesSpec, FPNSpec, InputSpec, PointHeadSpec, ResNetSpec
+from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe, check_recipe
 
 BASE = Recipe(
     name="small",

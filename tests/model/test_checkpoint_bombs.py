@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.checkpoint import read_checkpoint
 from tests.model.test_checkpoint_hostile import as_legacy, as_pickle, as_zip
 
 MEMORY_MIB = 150

@@ -6,11 +6,8 @@ import msgspec
 import pytest
 import torch
 
-from pointrend_deploy.recipe import (
-    CoarseHeadSpec,
-    EfficientNetLiteSpec,
-    FPNSpec,
-)
+from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec
+from pointrend_deploy.recipe.semantic import CoarseHeadSpec
 from tests.model.checkpoints import (
     BASE,
     COARSE_ONLY,

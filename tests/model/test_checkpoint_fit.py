@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from pointrend_deploy.checkpoint.names import kind_of, todays_names
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.architectures import model_from_tensors
-from pointrend_deploy.model.checkpoint_names import kind_of, todays_names
-from pointrend_deploy.recipe import (
-    load_recipe,
-)
+from pointrend_deploy.model.semantic.model import model_from_tensors
+from pointrend_deploy.recipe.semantic import load_recipe
 from tests.model.checkpoints import (
     BASE,
     COARSE_ONLY,

@@ -11,8 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.checkpoint import read_checkpoint
 from tests.model.test_checkpoint_read import (
     ARRAYS,
     torch_tensors,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.checkpoint import read_checkpoint
 
 
 class Calls:

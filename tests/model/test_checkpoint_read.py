@@ -14,8 +14,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.checkpoint import read_checkpoint
 
 ARRAYS: dict[str, Any] = {
     "square": np.arange(900, dtype=np.float32).reshape(30, 30) / 7,

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pointrend_deploy.model.efficientnet_lite import (
+from pointrend_deploy.model.backbone.efficientnet_lite import (
     ConvNorm,
     EfficientNetLite0,
     InvertedResidual,

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.instance_recipe import BoxHeadSpec, RPNSpec
-from pointrend_deploy.model.anchors import cell_anchors, grid_anchors
-from pointrend_deploy.model.box_head import detect
-from pointrend_deploy.model.boxes import apply_deltas, clip, nonempty, pairwise_iou, scale
-from pointrend_deploy.model.rpn import RPN
+from pointrend_deploy.model.instance.box_head import detect
+from pointrend_deploy.model.instance.boxes import apply_deltas, clip, nonempty, pairwise_iou, scale
+from pointrend_deploy.model.instance.rpn import RPN, cell_anchors, grid_anchors
+from pointrend_deploy.recipe.instance import BoxHeadSpec, RPNSpec
 
 UNIT = (1.0, 1.0, 1.0, 1.0)
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.model.anchors import cell_anchors
-from pointrend_deploy.model.architectures import model_from_tensors
-from pointrend_deploy.model.instance import instance_model_from_tensors, load_instance_model
-from pointrend_deploy.recipe import load_recipe
+from pointrend_deploy.model.instance.model import instance_model_from_tensors, load_instance_model
+from pointrend_deploy.model.instance.rpn import cell_anchors
+from pointrend_deploy.model.semantic.model import model_from_tensors
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.recipe.instance_check import load_instance_recipe
+from pointrend_deploy.recipe.semantic import load_recipe
 from tests.golden_differences import EXPORT, HERE
 from tests.model.tiny_instance import POINTREND, STANDARD, changed, model
 

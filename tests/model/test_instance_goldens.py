@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.model.instance import build_instance_model
+from pointrend_deploy.model.instance.model import build_instance_model
+from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from tests.golden_differences import EXPORT, HERE
 from tests.golden_differences_instance import (
     CASES,

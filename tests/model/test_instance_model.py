@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.model import instance
-from pointrend_deploy.model.instance import output_stages
+from pointrend_deploy.model.instance import model as instance
+from pointrend_deploy.model.instance.model import output_stages
 from pointrend_deploy.model.network_input import network_input
+from pointrend_deploy.recipe.instance import InstanceRecipe
 from tests.model.tiny_instance import POINTREND, STANDARD, changed, model, picture
 
 LEVELS = ["p2", "p3", "p4", "p5"]

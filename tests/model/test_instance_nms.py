@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.model.nms import by_score, grouped_nms
+from pointrend_deploy.model.instance.boxes import by_score, grouped_nms
 
 
 def iou(a: list[float], b: list[float]) -> float:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.model.paste import paste_masks
+from pointrend_deploy.model.instance.boxes import paste_masks
 
 
 def by_loops(mask: Tensor, box: list[float], image_hw: tuple[int, int]) -> Tensor:

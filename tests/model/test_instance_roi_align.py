@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.model.roi_align import levels_of, pool_boxes, roi_align
+from pointrend_deploy.model.instance.roi_align import levels_of, pool_boxes, roi_align
 
 
 def sample(plane: Tensor, y: float, x: float) -> float:

@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.instance_recipe import InstancePointHeadSpec, subdivision_start
-from pointrend_deploy.model.instance_subdivision import sample_in_boxes, subdivide_instances
-from pointrend_deploy.model.point_head import StandardPointHead
-from pointrend_deploy.model.subdivision import double
+from pointrend_deploy.model.pointrend import (
+    StandardPointHead,
+    double,
+    sample_in_boxes,
+    subdivide_instances,
+)
+from pointrend_deploy.recipe.instance import InstancePointHeadSpec, subdivision_start
 
 
 @pytest.mark.parametrize(

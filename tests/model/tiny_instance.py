@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointrend_deploy.instance_recipe import (
+from pointrend_deploy.model.instance.model import InstanceModel, build_instance_model
+from pointrend_deploy.recipe.instance import (
     BoxHeadSpec,
     CoarseMaskHeadSpec,
     InstanceClassesSpec,
@@ -18,9 +19,8 @@ from pointrend_deploy.instance_recipe import (
     RPNSpec,
     StandardMaskHeadSpec,
 )
-from pointrend_deploy.instance_recipe_check import check_instance_recipe
-from pointrend_deploy.model.instance import InstanceModel, build_instance_model
-from pointrend_deploy.recipe import EfficientNetLiteSpec, FPNSpec, InputSpec
+from pointrend_deploy.recipe.instance_check import check_instance_recipe
+from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec, InputSpec
 
 POINTREND = InstanceRecipe(
     name="tiny",

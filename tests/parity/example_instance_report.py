@@ -11,21 +11,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pointrend_deploy.bundle import Bundle
-from pointrend_deploy.instance_recipe import InstanceClassesSpec
-from pointrend_deploy.manifest import Manifest
-from pointrend_deploy.parity import results
-from pointrend_deploy.parity.coco import read_coco
-from pointrend_deploy.parity.evaluator import Scorer
-from pointrend_deploy.parity.gallery import GalleryItem
-from pointrend_deploy.parity.instance_boxes import Detections
-from pointrend_deploy.parity.instance_compare import compare_instances
-from pointrend_deploy.parity.instance_gallery import Gallery
-from pointrend_deploy.parity.instance_picture import ToCompare
-from pointrend_deploy.parity.instance_selection import Pool
-from pointrend_deploy.parity.results import Run
-from pointrend_deploy.run.preprocess import fit, from_rgb
-from pointrend_deploy.run.source import read_picture
+from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.parity.instance.boxes import Detections
+from pointrend_deploy.parity.instance.compare import compare_instances
+from pointrend_deploy.parity.instance.picture import ToCompare
+from pointrend_deploy.parity.instance.selection import Pool
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.parity.record.runs import Run
+from pointrend_deploy.parity.scores.average_precision import Scorer
+from pointrend_deploy.pictures.canvas import fit, from_rgb
+from pointrend_deploy.pictures.files import read_picture
+from pointrend_deploy.recipe.instance import InstanceClassesSpec
+from pointrend_deploy.report.gallery.instance import Gallery
+from pointrend_deploy.report.gallery.tiles import GalleryItem
+from pointrend_deploy.truth.coco import read_coco
 from tests.parity.instance_data import Thing, drawn, recipe, scene, table, written
 from tests.run.tiny_instances import things_manifest
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from pointrend_deploy.parity.instance_results import AccuracyRow, Measure
-from pointrend_deploy.parity.precision_gates import drop_gates, readable_gate, ungated
-from pointrend_deploy.parity.precision_results import (
+from pointrend_deploy.parity.gates import drop_gates, readable_gate, ungated
+from pointrend_deploy.parity.record.detections import AccuracyRow, Measure
+from pointrend_deploy.parity.record.precisions import (
     LabelFigures,
     MatchFigures,
     PrecisionColumn,

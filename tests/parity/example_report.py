@@ -9,9 +9,11 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from pointrend_deploy.parity import dataset, gallery, results
-from pointrend_deploy.parity.compare import compare
-from pointrend_deploy.recipe import ClassesSpec
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.parity.semantic.compare import compare
+from pointrend_deploy.recipe.parts import ClassesSpec
+from pointrend_deploy.report.gallery import semantic as gallery
+from pointrend_deploy.truth import label_maps as dataset
 from tests.parity import tiny_pointrend as tiny
 from tests.parity.fake_bundle import TinyRunner, manifest, reference
 from tests.parity.test_results import example

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.bundle import Bundle
-from pointrend_deploy.manifest import Canvas, Manifest, Preprocess, TensorSpec, WeightsRecord
-from pointrend_deploy.recipe import ClassesSpec, Recipe
+from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.manifest import Canvas, Manifest, Preprocess, TensorSpec, WeightsRecord
+from pointrend_deploy.recipe.parts import ClassesSpec
+from pointrend_deploy.recipe.semantic import Recipe
 from tests.parity import tiny_pointrend as tiny
 
 Array = npt.NDArray[Any]

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.model.instance import InstanceModel
+from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.network_input import network_input
-from pointrend_deploy.parity.instance_masks import MaskForm
-from pointrend_deploy.parity.instance_pasted import RoIs, probabilities
-from pointrend_deploy.parity.instance_verify import InstanceVerification, verify_instances
-from pointrend_deploy.verbs.verification_reference import TorchPicture
+from pointrend_deploy.parity.instance.masks import MaskForm, RoIs, probabilities
+from pointrend_deploy.parity.instance.reference import TorchPicture
+from pointrend_deploy.parity.instance.verify import InstanceVerification, verify_instances
+from pointrend_deploy.recipe.instance import InstanceRecipe
 from tests.model import tiny_instance
 
 Array = NDArray[Any]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pointrend_deploy.instance_recipe import (
+from pointrend_deploy.recipe.instance import (
     BoxHeadSpec,
     CoarseMaskHeadSpec,
     InstanceClassesSpec,
@@ -19,9 +19,9 @@ from pointrend_deploy.instance_recipe import (
     InstanceRecipe,
     RPNSpec,
 )
-from pointrend_deploy.recipe import EfficientNetLiteSpec, FPNSpec, InputSpec
-from pointrend_deploy.run.instances import Instances
-from pointrend_deploy.run.rle import encode
+from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec, InputSpec
+from pointrend_deploy.run.instance.instances import Instances
+from pointrend_deploy.run.instance.masks import encode
 
 NAMES = ("disc", "square", "bar")
 IDS = (3, 7, 11)

@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from pointrend_deploy.bundle import Bundle
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.manifest import Manifest
-from pointrend_deploy.model.instance import InstanceModel
-from pointrend_deploy.parity.instance_masks import MaskForm
-from pointrend_deploy.parity.instance_picture import ToCompare
-from pointrend_deploy.run.instances import OUTPUTS
-from pointrend_deploy.verbs.verification_reference import TorchPicture
+from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.model.instance.model import InstanceModel
+from pointrend_deploy.parity.instance.masks import MaskForm
+from pointrend_deploy.parity.instance.picture import ToCompare
+from pointrend_deploy.parity.instance.reference import TorchPicture
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.run.instance.instances import OUTPUTS
 from tests.model import tiny_instance
 from tests.parity.imitated_graph import answers
 from tests.run.tiny_instances import things_manifest

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.boundary import (
+from pointrend_deploy.parity.scores.boundary import (
     BoundaryIoU,
     LabelScores,
     band_distance,

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe import InstanceClassesSpec
-from pointrend_deploy.parity.cityscapes_instances import THINGS, read_cityscapes
-from pointrend_deploy.parity.coco import compressed_counts
+from pointrend_deploy.recipe.instance import InstanceClassesSpec
+from pointrend_deploy.truth.cityscapes import THINGS, read_cityscapes
+from pointrend_deploy.truth.coco import compressed_counts
 from tests.parity.instance_data import recipe
 
 CITY = recipe(classes=InstanceClassesSpec(names=tuple(THINGS)))

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe import InstanceClassesSpec
-from pointrend_deploy.parity.coco import compressed_counts, read_coco
-from pointrend_deploy.run.rle import encode
+from pointrend_deploy.recipe.instance import InstanceClassesSpec
+from pointrend_deploy.run.instance.masks import encode
+from pointrend_deploy.truth.coco import compressed_counts, read_coco
 from tests.parity.instance_data import NAMES, Thing, drawn, recipe, scene, table, written
 
 Table = dict[str, Any]

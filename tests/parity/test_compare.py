@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity import dataset, results
-from pointrend_deploy.parity.compare import compare
-from pointrend_deploy.parity.upsample import bilinear
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.parity.semantic.compare import compare
+from pointrend_deploy.parity.subdivision.replay import bilinear
+from pointrend_deploy.truth import label_maps as dataset
 from tests.parity import tiny_pointrend as tiny
 from tests.parity.fake_bundle import TinyRunner, reference
 

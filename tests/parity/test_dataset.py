@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity import dataset
+from pointrend_deploy.truth import label_maps as dataset
 
 
 def save(path: Path, values: np.ndarray) -> Path:

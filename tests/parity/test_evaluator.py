@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.annotations import InstanceTruth, TruthObject, TruthPicture
-from pointrend_deploy.parity.evaluator import Scorer
-from pointrend_deploy.parity.instance_results import AccuracyRow
-from pointrend_deploy.run.instances import Instances
+from pointrend_deploy.parity.record.detections import AccuracyRow
+from pointrend_deploy.parity.scores.average_precision import Scorer
+from pointrend_deploy.run.instance.instances import Instances
+from pointrend_deploy.truth.annotations import InstanceTruth, TruthObject, TruthPicture
 from tests.parity.instance_data import (
     Thing,
     drawn,

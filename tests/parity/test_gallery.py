@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointrend_deploy.parity.gallery import DOT, Points, Tile, make_item
-from pointrend_deploy.recipe import ClassesSpec
+from pointrend_deploy.recipe.parts import ClassesSpec
+from pointrend_deploy.report.gallery.semantic import Points, make_item
+from pointrend_deploy.report.gallery.tiles import DOT, Tile
 
 CLASSES = ClassesSpec(names=("a", "b"), colours=((255, 0, 0), (0, 0, 255)))
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.annotations import InstanceTruth, TruthObject, TruthPicture
-from pointrend_deploy.parity.evaluator import Scorer
-from pointrend_deploy.parity.instance_compare import compare_instances
-from pointrend_deploy.parity.instance_picture import Compared
-from pointrend_deploy.parity.results import Run
+from pointrend_deploy.parity.instance.compare import compare_instances
+from pointrend_deploy.parity.instance.picture import Compared
+from pointrend_deploy.parity.record.runs import Run
+from pointrend_deploy.parity.scores.average_precision import Scorer
+from pointrend_deploy.truth.annotations import InstanceTruth, TruthObject, TruthPicture
 from tests.model import tiny_instance
 from tests.parity.instance_runners import (
     SIZES,

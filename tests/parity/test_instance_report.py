@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from pointrend_deploy.parity import figures, report
-from pointrend_deploy.parity.instance_results import AccuracyRow, DetectionsRow
-from pointrend_deploy.parity.results import Parity, Run, decode, encode
-from pointrend_deploy.verbs.compare_table import table
+from pointrend_deploy.parity.record.detections import AccuracyRow, DetectionsRow
+from pointrend_deploy.parity.record.runs import Parity, Run, decode, encode
+from pointrend_deploy.report import figures, report
+from pointrend_deploy.report.terminal import table
 from tests.parity.example_instance_report import compared, make
 from tests.parity.example_report import NASTY
 from tests.parity.example_report import make as make_semantic

@@ -10,11 +10,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pointrend_deploy.model.nms import grouped_nms
+from pointrend_deploy.model.instance.boxes import grouped_nms
 from pointrend_deploy.parity import gates
-from pointrend_deploy.parity.instance_pasted import overlap, pasted_gates
-from pointrend_deploy.parity.instance_selection import Pool, locate, unlawful
-from pointrend_deploy.parity.matching import box_iou
+from pointrend_deploy.parity.instance.masks import overlap, pasted_gates
+from pointrend_deploy.parity.instance.matching import box_iou
+from pointrend_deploy.parity.instance.selection import Pool, locate, unlawful
 
 
 def pool_of(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, limit: int = 100) -> Pool:

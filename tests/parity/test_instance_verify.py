@@ -15,14 +15,13 @@ import pytest
 import torch
 
 from pointrend_deploy.errors import ParityError
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.model.nms import grouped_nms
-from pointrend_deploy.parity.instance_masks import MaskForm
-from pointrend_deploy.parity.instance_pasted import RoIs
-from pointrend_deploy.parity.instance_selection import Pool
-from pointrend_deploy.parity.instance_verify import verify_instances
-from pointrend_deploy.parity.matching import box_iou
-from pointrend_deploy.verbs.verification_reference import TorchPicture
+from pointrend_deploy.model.instance.boxes import grouped_nms
+from pointrend_deploy.parity.instance.masks import MaskForm, RoIs
+from pointrend_deploy.parity.instance.matching import box_iou
+from pointrend_deploy.parity.instance.reference import TorchPicture
+from pointrend_deploy.parity.instance.selection import Pool
+from pointrend_deploy.parity.instance.verify import verify_instances
+from pointrend_deploy.recipe.instance import InstanceRecipe
 from tests.model import tiny_instance
 from tests.parity.imitated_graph import Answers, Case, answers, stored
 

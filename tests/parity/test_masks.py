@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity import masks
+from pointrend_deploy.parity.scores import labels as masks
 
 TRUTH = np.array([[0, 0, 1], [1, 1, 255]], np.uint8)
 FOUND = np.array([[0, 1, 1], [1, 0, 2]], np.uint8)

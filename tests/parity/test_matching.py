@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.matching import Matching, box_iou, match
+from pointrend_deploy.parity.instance.matching import Matching, box_iou, match
 
 
 def some(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

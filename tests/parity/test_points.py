@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pointrend_deploy.parity import points, replay
 from pointrend_deploy.parity.gates import NEAR_TIE
+from pointrend_deploy.parity.subdivision import points, replay
 
 
 def line(step: float, size: int = 10_000) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pointrend_deploy.parity import dataset
-from pointrend_deploy.parity.compare import compare
-from pointrend_deploy.parity.precision_compare import LabelColumns
+from pointrend_deploy.parity.semantic.columns import LabelColumns
+from pointrend_deploy.parity.semantic.compare import compare
+from pointrend_deploy.truth import label_maps as dataset
 from tests.parity import tiny_pointrend as tiny
 from tests.parity.fake_bundle import TinyRunner, reference
 from tests.parity.test_compare import pictures, truths

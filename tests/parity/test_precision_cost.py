@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pointrend_deploy.parity.masks import confusion, iou_per_class
-from pointrend_deploy.parity.precision_cost import (
+from pointrend_deploy.parity.instance.matching import detection_points, mask_ious
+from pointrend_deploy.parity.scores.labels import (
     classes_shown,
-    detection_points,
+    confusion,
+    iou_per_class,
     label_points,
-    mask_ious,
 )
-from pointrend_deploy.run.instances import Instances
+from pointrend_deploy.run.instance.instances import Instances
 
 HW = (40, 60)
 Box = tuple[int, int, int, int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pointrend_deploy.parity.precision_gates import (
+from pointrend_deploy.parity.gates import (
     DROPS,
     accuracy_gates,
     drop_gates,
@@ -12,7 +12,7 @@ from pointrend_deploy.parity.precision_gates import (
     readable_gate,
     ungated,
 )
-from pointrend_deploy.parity.precision_results import PrecisionColumn, PrecisionName
+from pointrend_deploy.parity.record.precisions import PrecisionColumn, PrecisionName
 
 FP32: dict[str, float | None] = {"mIoU": 0.80, "boundary IoU, 2 px": 0.50}
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pointrend_deploy.parity.annotations import InstanceTruth, TruthObject, TruthPicture
-from pointrend_deploy.parity.evaluator import Scorer
-from pointrend_deploy.parity.instance_compare import compare_instances
-from pointrend_deploy.parity.instance_picture import Compared
-from pointrend_deploy.parity.precision_instances import InstanceColumns
+from pointrend_deploy.parity.instance.columns import InstanceColumns
+from pointrend_deploy.parity.instance.compare import compare_instances
+from pointrend_deploy.parity.instance.picture import Compared
+from pointrend_deploy.parity.scores.average_precision import Scorer
+from pointrend_deploy.truth.annotations import InstanceTruth, TruthObject, TruthPicture
 from tests.parity.instance_runners import (
     SIZES,
     Mistake,

@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pointrend_deploy.parity import report, results
-from pointrend_deploy.parity.precision_results import PrecisionTable
-from pointrend_deploy.parity.precision_rows import MINUS
-from pointrend_deploy.parity.precision_view import view
-from pointrend_deploy.parity.verdict import verdict
-from pointrend_deploy.verbs.precision_lines import precision_lines
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.parity.record.precisions import PrecisionTable
+from pointrend_deploy.report import report
+from pointrend_deploy.report.precision_rows import MINUS
+from pointrend_deploy.report.precision_view import view
+from pointrend_deploy.report.terminal import precision_lines
+from pointrend_deploy.report.verdict import verdict
 from tests.parity import example_instance_report, example_precisions
 from tests.parity.example_precisions import engines, instance, noise, semantic
 from tests.parity.example_report import NASTY, make

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pointrend_deploy.parity.precision_results import StageNoise
-from pointrend_deploy.parity.precision_stages import NOT_FINITE, StageSums, entry
+from pointrend_deploy.parity.noise import NOT_FINITE, StageSums, entry
+from pointrend_deploy.parity.record.precisions import StageNoise
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(4)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from pointrend_deploy.model.network_input import network_input
-from pointrend_deploy.parity.instance_boxes import detections_outcome
-from pointrend_deploy.parity.instance_selection import Pool
-from pointrend_deploy.parity.matching import box_iou
-from pointrend_deploy.parity.proposal_ties import open_choices, with_other_proposals
-from pointrend_deploy.verbs.verification_reference import TorchPicture
+from pointrend_deploy.parity.instance.boxes import detections_outcome
+from pointrend_deploy.parity.instance.matching import box_iou
+from pointrend_deploy.parity.instance.proposal_ties import open_choices, with_other_proposals
+from pointrend_deploy.parity.instance.reference import TorchPicture
+from pointrend_deploy.parity.instance.selection import Pool
 from tests.model import tiny_instance
 
 FEW = tiny_instance.changed(tiny_instance.POINTREND, "rpn", pre_nms_topk=40, post_nms_topk=20)

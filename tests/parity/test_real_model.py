@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pointrend_deploy.parity.verify import verify_stages
-from pointrend_deploy.recipe import Recipe, load_recipe
+from pointrend_deploy.parity.semantic.verify import verify_stages
+from pointrend_deploy.recipe.semantic import Recipe, load_recipe
 
 torch = pytest.importorskip("torch")
 
@@ -30,7 +30,7 @@ def picture() -> Any:
 
 @pytest.fixture(scope="module")
 def model(recipe: Recipe) -> Any:
-    from pointrend_deploy.model.architectures import build_model
+    from pointrend_deploy.model.semantic.model import build_model
 
     torch.manual_seed(0)
     built = build_model(recipe).double().requires_grad_(False)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity import figures, report
+from pointrend_deploy.report import figures, report
 from tests.parity.example_report import NASTY, make
 
 VOID = {"meta", "link", "img", "br", "line", "rect", "hr", "input"}

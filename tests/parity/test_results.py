@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity import results
-from pointrend_deploy.parity.verify import verify_stages
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.parity.semantic.verify import verify_stages
 from tests.parity import tiny_pointrend as tiny
 
 

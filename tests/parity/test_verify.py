@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pointrend_deploy.errors import ParityError
-from pointrend_deploy.parity.verify import verify_stages
+from pointrend_deploy.parity.semantic.verify import verify_stages
 from tests.parity import tiny_pointrend as tiny
 
 FIRST = {
@@ -78,7 +78,7 @@ def test_the_same_stages_pass_and_every_stage_has_a_row() -> None:
 def test_a_swapped_point_does_not_condemn_the_logits_around_it() -> None:
     reference, candidate = tiny.run(points=1000), tiny.run(points=1000)
     # exchange the K-th point of step 0 for the next one by hand
-    from pointrend_deploy.parity import replay
+    from pointrend_deploy.parity.subdivision import replay
 
     first = next(replay.uncertainty_maps(reference)).reshape(-1)
     order = np.argsort(-first, kind="stable")
@@ -173,16 +173,16 @@ def test_every_point_chosen_agrees_in_any_order() -> None:
 
 def test_a_swap_in_one_step_may_swap_points_in_the_next() -> None:
     """The swapped cell's logits differ by O(1) on the finer grid, and so do its uncertainties."""
-    from pointrend_deploy.parity import verify
+    from pointrend_deploy.parity.semantic import verify
 
     first = np.zeros((1, 8, 8), np.bool_)
     first[0, 2, 3] = True
-    reached = verify._reached([first], np.zeros((1, 16, 16), np.float32))
+    reached = verify.cells_reached([first], np.zeros((1, 16, 16), np.float32))
     assert reached is not None
     rows, columns = np.nonzero(reached[0])
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 6, 5, 8)
-    assert verify._reached([], np.zeros((1, 16, 16), np.float32)) is None
-    assert verify._reached([first], None) is None
+    assert verify.cells_reached([], np.zeros((1, 16, 16), np.float32)) is None
+    assert verify.cells_reached([first], None) is None
 
 
 @pytest.mark.parametrize("step", [0, 1])

@@ -7,16 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.parity import replay
-from pointrend_deploy.recipe import (
-    ClassesSpec,
-    CoarseHeadSpec,
-    FPNSpec,
-    InputSpec,
-    PointHeadSpec,
-    Recipe,
-    ResNetSpec,
-)
+from pointrend_deploy.parity.subdivision import replay
+from pointrend_deploy.recipe.parts import ClassesSpec, FPNSpec, InputSpec, PointHeadSpec, ResNetSpec
+from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe
 
 Array = npt.NDArray[Any]
 

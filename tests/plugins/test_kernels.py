@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.model.point_ops import point_sample
+from pointrend_deploy.model.pointrend import point_sample
 from tests.plugins.emulated import EmulatedKernels
 
 CLOSE = 1e-5

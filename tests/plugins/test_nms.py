@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.model.boxes import pairwise_iou
-from pointrend_deploy.model.nms import grouped_nms
+from pointrend_deploy.model.instance.boxes import grouped_nms, pairwise_iou
 from tests.plugins.emulated import EmulatedKernels
 
 INF, NAN = math.inf, math.nan

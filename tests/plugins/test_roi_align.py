@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.model.roi_align import levels_of, pool_boxes
+from pointrend_deploy.model.instance.roi_align import levels_of, pool_boxes
 from tests.plugins.emulated import EmulatedKernels
 
 CLOSE = 1e-5

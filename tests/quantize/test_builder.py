@@ -12,7 +12,7 @@ from pointrend_deploy.engine.targets import parse_targets
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Silent
 from pointrend_deploy.quantize import placement
-from pointrend_deploy.quantize.half import to_half
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.layers import weighted_layers
 from pointrend_deploy.quantize.placement import place
 from pointrend_deploy.quantize.qdq import insert

@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from pointrend_deploy.quantize import simulation
-from pointrend_deploy.quantize.half import to_half
+from pointrend_deploy import onnx_session as simulation
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.placement import place
 from pointrend_deploy.quantize.qdq import insert
 from tests.quantize.small_graphs import Array, Graph

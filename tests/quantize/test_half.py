@@ -12,9 +12,9 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import check_contract
 from pointrend_deploy.graph.passes.bodies import attach_bodies, inline_bodies
-from pointrend_deploy.graph.precision import FP16_TYPES, expected_like
-from pointrend_deploy.quantize.half import to_half
-from pointrend_deploy.quantize.simulation import open_session
+from pointrend_deploy.onnx_session import open_session
+from pointrend_deploy.quantize.check import FP16_TYPES, expected_like
+from pointrend_deploy.quantize.fp16 import to_half
 from tests.quantize.deciding_graphs import picture, step
 from tests.quantize.small_graphs import Graph
 from tests.quantize.test_islands import WITH_WEIGHTS, parsed

@@ -19,18 +19,18 @@ from torch import Tensor, nn
 
 from pointrend_deploy.graph.contract import Expected
 from pointrend_deploy.graph.cost import ProjectionPlan
-from pointrend_deploy.graph.instance_trace import _names as instance_names
-from pointrend_deploy.graph.instance_traceable import MasksGraph
+from pointrend_deploy.graph.instance.export import MasksGraph
+from pointrend_deploy.graph.instance.export import _names as instance_names
+from pointrend_deploy.graph.semantic.traceable import Subdivision
 from pointrend_deploy.graph.trace import finish, trace
-from pointrend_deploy.graph.traceable import Subdivision
-from pointrend_deploy.model.point_head import StandardPointHead
-from pointrend_deploy.quantize.half import to_half
-from pointrend_deploy.quantize.island_check import check_islands
+from pointrend_deploy.model.pointrend import StandardPointHead
+from pointrend_deploy.onnx_session import open_session
+from pointrend_deploy.quantize.check import check_islands
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.placement import observable, place
 from pointrend_deploy.quantize.qdq import insert
-from pointrend_deploy.quantize.simulation import open_session
 from pointrend_deploy.quantize.values import Values
-from pointrend_deploy.recipe import PointHeadSpec
+from pointrend_deploy.recipe.parts import PointHeadSpec
 from tests.graph.instance_graphs import SMALL, made, options
 from tests.quantize.deciding_graphs import POINTS, picture, step
 from tests.quantize.test_islands import half_and_back

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.quantize.images import is_blank, pixels_sha256, read_list
+from pointrend_deploy.pictures.lists import is_blank, pixels_sha256, read_list
 
 
 def sha256(path: Path) -> str:

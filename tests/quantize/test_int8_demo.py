@@ -10,23 +10,25 @@ import numpy as np
 import onnx
 import pytest
 
-from pointrend_deploy.bundle import RANGES, Bundle
-from pointrend_deploy.parity.coco import read_coco
-from pointrend_deploy.parity.evaluator import Scorer
-from pointrend_deploy.parity.scores import Scores
-from pointrend_deploy.quantize.half import to_half
+from pointrend_deploy.bundle.folder import RANGES, Bundle
+from pointrend_deploy.parity.scores.average_precision import Scorer
+from pointrend_deploy.parity.scores.boundary import Scores
+from pointrend_deploy.pictures.canvas import from_rgb
+from pointrend_deploy.pictures.files import read_picture
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.placement import place
 from pointrend_deploy.quantize.qdq import insert
 from pointrend_deploy.quantize.ranges import decode
 from pointrend_deploy.quantize.scales import all_amax
-from pointrend_deploy.run.preprocess import from_rgb
-from pointrend_deploy.run.runner import BundleRunner, Precision, open_runner
-from pointrend_deploy.run.source import read_picture
-from pointrend_deploy.verbs.calibrate import CalibrateOptions, calibrate_bundle
-from pointrend_deploy.verbs.export import export_bundle
-from pointrend_deploy.verbs.export_options import ExportOptions
-from pointrend_deploy.verbs.in_memory_runner import InMemoryRunner
-from pointrend_deploy.verbs.quantize import QuantizeOptions, quantize_bundle
+from pointrend_deploy.run.backends.onnxrt import InMemoryRunner
+from pointrend_deploy.run.open import open_runner
+from pointrend_deploy.run.runner import BundleRunner, Precision
+from pointrend_deploy.truth.coco import read_coco
+from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
+from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.options import ExportOptions
+from pointrend_deploy.verbs.quantize.options import QuantizeOptions
+from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 from scripts.demo_training.shipped import DEMO, ROOT, read_scenes
 
 SCENES = 12

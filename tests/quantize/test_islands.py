@@ -11,8 +11,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.passes.bodies import inline_bodies
-from pointrend_deploy.quantize.half import to_half
-from pointrend_deploy.quantize.island_check import check_islands
+from pointrend_deploy.quantize.check import check_islands
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.islands import node_types
 from tests.quantize.deciding_graphs import POINTS, step
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pointrend_deploy.errors import UsageError
-from pointrend_deploy.quantize.patterns import matched
+from pointrend_deploy.quantize.layers import matched
 
 NAMES = (
     "backbone.bottom_up.res5.0.conv1",

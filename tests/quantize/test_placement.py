@@ -10,8 +10,8 @@ from pointrend_deploy.quantize.placement import (
     PREDICTOR,
     observable,
     place,
+    shortcuts,
 )
-from pointrend_deploy.quantize.residual import shortcuts
 from tests.quantize.small_graphs import (
     Graph,
     instance_heads,

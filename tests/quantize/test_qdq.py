@@ -9,11 +9,10 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.quantize.half import to_half
+from pointrend_deploy.onnx_session import open_session
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.placement import Placement, place
-from pointrend_deploy.quantize.qdq import insert
-from pointrend_deploy.quantize.simulation import open_session
-from pointrend_deploy.quantize.weights import UNSEEN, quantized_weight, scales_of
+from pointrend_deploy.quantize.qdq import UNSEEN, insert, quantized_weight, scales_of
 from tests.quantize.small_graphs import (
     Array,
     Graph,

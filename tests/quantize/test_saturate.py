@@ -7,9 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from pointrend_deploy.quantize.half import to_half
-from pointrend_deploy.quantize.saturate import saturate
-from pointrend_deploy.quantize.simulation import open_session
+from pointrend_deploy.onnx_session import open_session
+from pointrend_deploy.quantize.fp16 import saturate, to_half
 from tests.quantize.small_graphs import Graph
 
 

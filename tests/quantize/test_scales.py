@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pointrend_deploy.errors import UsageError
-from pointrend_deploy.quantize.histogram import BINS, Tally
-from pointrend_deploy.quantize.ranges import Histogram, Method, TensorRange
+from pointrend_deploy.quantize.ranges import BINS, Histogram, Method, Tally, TensorRange
 from pointrend_deploy.quantize.scales import DEAD, all_amax, amax_of
 
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from pointrend_deploy.run.folder import run_pictures
-from pointrend_deploy.run.runner import open_runner
+from pointrend_deploy.run.open import open_runner
 from tests.run.tiny_bundle import colour_picture, write_tiny_bundle
 from tests.run.tiny_instances import bright_picture, write_things_bundle
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pointrend_deploy.build_records import EngineFile, EngineRecord
-from pointrend_deploy.bundle import MODEL, Bundle, sha256_of
+from pointrend_deploy.bundle.folder import MODEL, Bundle, sha256_of
+from pointrend_deploy.bundle.records import EngineFile, EngineRecord
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.engine_check import Host, check_engine
+from pointrend_deploy.run.backends.trt import Host, check_engine
 from tests.run.tiny_bundle import write_tiny_bundle
 
 NAME = "trt-sm87-fp16-plugin"

@@ -16,9 +16,10 @@ from PIL import Image
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.folder import run_pictures
+from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.overlay import class_colours, overlay
 from pointrend_deploy.run.results import class_shares, result_names
-from pointrend_deploy.run.runner import BundleRunner, open_runner
+from pointrend_deploy.run.runner import BundleRunner
 from tests.run.test_runner import expected_labels
 from tests.run.tiny_bundle import colour_picture, tiny_recipe, write_tiny_bundle
 

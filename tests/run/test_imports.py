@@ -35,7 +35,7 @@ def test_the_check_sees_an_import() -> None:
 
 
 def test_run_modules_import_nothing_heavy() -> None:
-    assert "pointrend_deploy.run.torch_runner" in RUN_MODULES
+    assert "pointrend_deploy.run.backends.pytorch" in RUN_MODULES
     heavy = [*HEAVY, "onnxruntime", "rich", "typer", "cv2", "pointrend_deploy.model"]
     assert imported_by("import " + ", ".join(RUN_MODULES), heavy) == []
 

@@ -14,11 +14,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.run.detection_files import image_ids
+from pointrend_deploy.pictures.canvas import from_rgb
 from pointrend_deploy.run.folder import run_pictures
-from pointrend_deploy.run.preprocess import from_rgb
+from pointrend_deploy.run.instance.task import image_ids
+from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.results import InstanceResult
-from pointrend_deploy.run.runner import BundleRunner, open_runner
+from pointrend_deploy.run.runner import BundleRunner
 from pointrend_deploy.verbs.run import summary
 from tests.run.tiny_bundle import write_tiny_bundle
 from tests.run.tiny_instances import bright_picture, things_recipe, write_things_bundle

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.torch import save
 
-from pointrend_deploy.bundle import WEIGHTS
-from pointrend_deploy.instance_recipe_check import load_instance_recipe
-from pointrend_deploy.manifest import WeightsRecord
-from pointrend_deploy.run.runner import open_runner
+from pointrend_deploy.bundle.folder import WEIGHTS
+from pointrend_deploy.bundle.manifest import WeightsRecord
+from pointrend_deploy.recipe.instance_check import load_instance_recipe
+from pointrend_deploy.run.open import open_runner
 from tests.golden_differences import EXPORT, HERE, synthetic_tensors
 from tests.golden_differences_instance import CASES, RECIPES, golden
 from tests.run.tiny_bundle import write_bundle

@@ -7,15 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pointrend_deploy.instance_recipe import InstanceClassesSpec
-from pointrend_deploy.run.instance_overlay import (
-    OPACITY,
-    instance_overlay,
-    outline,
-    thing_colours,
-)
-from pointrend_deploy.run.instances import Instances
-from pointrend_deploy.run.paste import paste_mask
+from pointrend_deploy.recipe.instance import InstanceClassesSpec
+from pointrend_deploy.run.instance.instances import Instances
+from pointrend_deploy.run.instance.masks import paste_mask
+from pointrend_deploy.run.instance.overlay import OPACITY, instance_overlay, outline, thing_colours
 from tests.run.tiny_bundle import colour_picture
 from tests.run.tiny_instances import things_recipe
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from pointrend_deploy.bundle import DETECTOR, MASKS, MODEL
+from pointrend_deploy.bundle.folder import DETECTOR, MASKS, MODEL
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.instances import OUTPUTS, Instances
-from pointrend_deploy.run.preprocess import batch_of, from_rgb
-from pointrend_deploy.run.runner import BundleRunner, open_runner
+from pointrend_deploy.pictures.canvas import batch_of, from_rgb
+from pointrend_deploy.run.instance.instances import OUTPUTS, Instances
+from pointrend_deploy.run.open import open_runner
+from pointrend_deploy.run.runner import BundleRunner
 from tests.run.tiny_bundle import write_bundle
 from tests.run.tiny_instances import (
     bright_picture,

@@ -10,8 +10,8 @@ import torch
 from pycocotools import mask as coco
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.instance import output_stages
-from pointrend_deploy.run.instances import (
+from pointrend_deploy.model.instance.model import output_stages
+from pointrend_deploy.run.instance.instances import (
     Instances,
     instances_at_picture_size,
     probabilities,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointrend_deploy.recipe import ClassesSpec
+from pointrend_deploy.recipe.parts import ClassesSpec
 from pointrend_deploy.run import overlay as overlay_module
 from pointrend_deploy.run.overlay import (
     boundaries,

@@ -12,10 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointrend_deploy.model.paste import MASK_THRESHOLD, paste_masks
-from pointrend_deploy.run import paste as paste_module
-from pointrend_deploy.run.paste import paste_mask
-from pointrend_deploy.run.patches import PackedPatches
+from pointrend_deploy.model.instance.boxes import MASK_THRESHOLD, paste_masks
+from pointrend_deploy.run.instance import masks as paste_module
+from pointrend_deploy.run.instance.masks import PackedPatches, paste_mask
 
 BOXES: dict[str, tuple[float, float, float, float]] = {
     "inside": (5.3, 4.1, 33.8, 21.7),

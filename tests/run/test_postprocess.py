@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run import postprocess
-from pointrend_deploy.run.postprocess import (
+from pointrend_deploy.run.semantic import labels as postprocess
+from pointrend_deploy.run.semantic.labels import (
     labels_at_picture_size,
     resize_argmax,
     resize_nearest,

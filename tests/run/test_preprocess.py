@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.preprocess import (
+from pointrend_deploy.pictures.canvas import (
     batch_of,
     check_image,
     fit,

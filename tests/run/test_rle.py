@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from pointrend_deploy.run.rle import encode
+from pointrend_deploy.run.instance.masks import encode
 
 
 def by_pycocotools(covered: Any, top: int, left: int, hw: tuple[int, int]) -> Any:

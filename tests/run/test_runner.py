@@ -10,12 +10,13 @@ import numpy as np
 import onnx
 import pytest
 
-from pointrend_deploy.bundle import MODEL, Bundle
+from pointrend_deploy.bundle.folder import MODEL, Bundle
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.pictures.canvas import batch_of, from_rgb
 from pointrend_deploy.run import runner as runner_module
-from pointrend_deploy.run.onnx_runner import OnnxRunner
-from pointrend_deploy.run.preprocess import batch_of, from_rgb
-from pointrend_deploy.run.runner import Runner, open_runner
+from pointrend_deploy.run.backends.onnxrt import OnnxRunner
+from pointrend_deploy.run.open import open_runner
+from pointrend_deploy.run.runner import Runner
 from tests.run.tiny_bundle import (
     MEAN,
     STD,

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run import source
-from pointrend_deploy.run.source import list_pictures, read_picture, sub_folders
+from pointrend_deploy.pictures import files as source
+from pointrend_deploy.pictures.files import list_pictures, read_picture, sub_folders
 from tests.run.tiny_bundle import colour_picture
 
 RGB = colour_picture(24, 36)

@@ -14,16 +14,15 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from pointrend_deploy.bundle import WEIGHTS, Bundle
+from pointrend_deploy.bundle.folder import WEIGHTS, Bundle
+from pointrend_deploy.bundle.manifest import TensorSpec, WeightsRecord
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.manifest import TensorSpec, WeightsRecord
-from pointrend_deploy.model.instance import InstanceModel
-from pointrend_deploy.run.instances import OUTPUTS
-from pointrend_deploy.run.preprocess import batch_of, resize_image
-from pointrend_deploy.run.runner import open_runner
-from pointrend_deploy.run.torch_instance_runner import TorchInstanceRunner
-from pointrend_deploy.run.torch_runner import TorchRunner
+from pointrend_deploy.model.instance.model import InstanceModel
+from pointrend_deploy.pictures.canvas import batch_of, resize_image
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner, TorchRunner
+from pointrend_deploy.run.instance.instances import OUTPUTS
+from pointrend_deploy.run.open import open_runner
 from tests.model.tiny_instance import POINTREND, STANDARD, changed, model, picture
 from tests.run.tiny_bundle import write_bundle
 from tests.run.tiny_instances import things_manifest

@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from pointrend_deploy.bundle import WEIGHTS, Bundle
+from pointrend_deploy.bundle.folder import WEIGHTS, Bundle
+from pointrend_deploy.bundle.manifest import WeightsRecord
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.manifest import WeightsRecord
-from pointrend_deploy.model.architectures import SemanticModel, build_model
-from pointrend_deploy.run.runner import open_runner
-from pointrend_deploy.run.torch_runner import TorchRunner
+from pointrend_deploy.model.semantic.model import SemanticModel, build_model
+from pointrend_deploy.run.backends.pytorch import TorchRunner
+from pointrend_deploy.run.open import open_runner
 from tests.run.tiny_bundle import colour_picture, tiny_manifest, tiny_recipe, write_bundle
 
 OUTPUTS = ("labels", "coarse", "step0.indices", "step0.point_logits", "logits")
@@ -76,7 +76,7 @@ def test_outputs_are_the_models_stages(
 def test_a_resized_picture_agrees_with_out_hw(
     tmp_path: Path, model: SemanticModel, weights: bytes
 ) -> None:
-    from pointrend_deploy.run.preprocess import resize_image
+    from pointrend_deploy.pictures.canvas import resize_image
 
     runner = open_runner(make_bundle(tmp_path, weights), "torch")
     image = colour_picture(128, 192)

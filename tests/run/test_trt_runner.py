@@ -14,16 +14,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from pointrend_deploy.build_records import EngineFile, EngineRecord
-from pointrend_deploy.bundle import Bundle, sha256_of
+from pointrend_deploy.bundle.folder import Bundle, sha256_of
+from pointrend_deploy.bundle.records import EngineFile, EngineRecord
 from pointrend_deploy.engine.flavour import Flavour
-from pointrend_deploy.engine.gpu import Gpu
+from pointrend_deploy.engine.targets import Gpu
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run import trt_runner
-from pointrend_deploy.run.engine_check import Host
-from pointrend_deploy.run.onnx_runner import OnnxRunner
-from pointrend_deploy.run.runner import open_runner
-from pointrend_deploy.run.trt_runner import TrtRunner
+from pointrend_deploy.run.backends import trt as trt_runner
+from pointrend_deploy.run.backends.onnxrt import OnnxRunner
+from pointrend_deploy.run.backends.trt import Host, TrtRunner
+from pointrend_deploy.run.open import open_runner
 from tests.engine.recorded import FULL, recorded
 from tests.run.fake_cuda import FakeCuda
 from tests.run.tiny_bundle import colour_picture, write_tiny_bundle

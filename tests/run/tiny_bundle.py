@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pointrend_deploy.bundle import MODEL, WEIGHTS
-from pointrend_deploy.manifest import (
+from pointrend_deploy.bundle.folder import MODEL, WEIGHTS
+from pointrend_deploy.bundle.manifest import (
     MANIFEST,
     SCHEMA,
     Canvas,
@@ -27,16 +27,14 @@ from pointrend_deploy.manifest import (
     WeightsRecord,
     encode_manifest,
 )
-from pointrend_deploy.recipe import (
+from pointrend_deploy.recipe.parts import (
     ClassesSpec,
-    CoarseHeadSpec,
     EfficientNetLiteSpec,
     FPNSpec,
     InputSpec,
     PointHeadSpec,
-    Recipe,
-    check_recipe,
 )
+from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe, check_recipe
 
 MEAN = (103.53, 116.28, 123.675)
 STD = (57.375, 57.12, 58.395)

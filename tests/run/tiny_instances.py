@@ -17,8 +17,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pointrend_deploy.bundle import DETECTOR, MASKS, MODEL
-from pointrend_deploy.instance_recipe import (
+from pointrend_deploy.bundle.folder import DETECTOR, MASKS, MODEL
+from pointrend_deploy.bundle.manifest import InstanceExport, Manifest, TensorSpec
+from pointrend_deploy.recipe.instance import (
     BoxHeadSpec,
     CoarseMaskHeadSpec,
     InstanceClassesSpec,
@@ -26,8 +27,7 @@ from pointrend_deploy.instance_recipe import (
     InstanceRecipe,
     RPNSpec,
 )
-from pointrend_deploy.manifest import InstanceExport, Manifest, TensorSpec
-from pointrend_deploy.recipe import EfficientNetLiteSpec, FPNSpec, InputSpec
+from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec, InputSpec
 from tests.run.tiny_bundle import MEAN, STD, tiny_manifest, write_bundle
 
 SIDE = 4

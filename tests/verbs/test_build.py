@@ -11,15 +11,15 @@ import msgspec
 import onnx
 import pytest
 
-from pointrend_deploy.build_records import QuantizedRecord
-from pointrend_deploy.bundle import Bundle, sha256_of
-from pointrend_deploy.engine.graph_facts import weighted_nodes
+from pointrend_deploy.bundle.folder import Bundle, sha256_of
+from pointrend_deploy.bundle.manifest import MANIFEST, encode_manifest, read_manifest
+from pointrend_deploy.bundle.records import QuantizedRecord
+from pointrend_deploy.engine.graphs import weighted_nodes
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.manifest import MANIFEST, encode_manifest, read_manifest
-from pointrend_deploy.run.engine_check import Host, check_engine
+from pointrend_deploy.run.backends.trt import Host, check_engine
 from pointrend_deploy.verbs.build import BuildOptions, build_bundle, explain
-from pointrend_deploy.verbs.export import export_bundle
-from pointrend_deploy.verbs.export_options import ExportOptions
+from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.options import ExportOptions
 from tests.conftest import Exporter
 from tests.engine.graphs import half_convs, quantized_convs
 from tests.engine.instances import split_bundle

@@ -11,12 +11,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.instance import load_instance_model
+from pointrend_deploy.model.instance.model import load_instance_model
 from pointrend_deploy.verbs.build import BuildOptions, BuiltTarget, build_bundle, explain
-from pointrend_deploy.verbs.export import export_bundle
-from pointrend_deploy.verbs.export_options import ExportOptions
+from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.options import ExportOptions
 from tests import golden_differences, golden_differences_instance
 from tests.engine.large import instance_bundle, semantic_bundle
 from tests.engine.rtx import built_library, rtx_needed

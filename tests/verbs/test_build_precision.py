@@ -10,11 +10,11 @@ import msgspec
 import onnx
 import pytest
 
-from pointrend_deploy.build_records import QuantizedRecord
-from pointrend_deploy.bundle import MODEL, Bundle
+from pointrend_deploy.bundle.folder import MODEL, Bundle
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.bundle.records import QuantizedRecord
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.manifest import Manifest
-from pointrend_deploy.quantize.half import to_half
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.placement import place
 from pointrend_deploy.verbs.build import BuildOptions, build_bundle, explain
 from tests.conftest import Exporter

@@ -16,16 +16,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pointrend_deploy.build_records import QuantizedRecord
-from pointrend_deploy.bundle import DETECTOR, MASKS, MODEL, RANGES, Bundle
+from pointrend_deploy.bundle.folder import DETECTOR, MASKS, MODEL, RANGES, Bundle
+from pointrend_deploy.bundle.records import QuantizedRecord
 from pointrend_deploy.cli import app
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.quantize.partial import partial_path
 from pointrend_deploy.quantize.ranges import decode
 from pointrend_deploy.quantize.scales import all_amax
 from pointrend_deploy.quantize.tensorrt_cache import read_cache
-from pointrend_deploy.verbs import calibrate, calibration_observe
-from pointrend_deploy.verbs.calibrate import CalibrateOptions, calibrate_bundle
+from pointrend_deploy.verbs.calibrate import calibrate
+from pointrend_deploy.verbs.calibrate import observe as calibration_observe
+from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
 from tests.quantize.small_graphs import Graph
 from tests.run.tiny_bundle import tiny_manifest, write_bundle
 from tests.run.tiny_instances import bright_picture, things_graphs, things_manifest
@@ -130,7 +131,7 @@ KILLING = """
 import os, signal, sys
 from pathlib import Path
 from pointrend_deploy import atomic
-from pointrend_deploy.verbs.calibrate import CalibrateOptions, calibrate_bundle
+from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
 bundle, images, moment, number = sys.argv[1:]
 seen, write = 0, atomic._write_to_disk
 def die(): os.kill(os.getpid(), signal.SIGKILL)
@@ -212,7 +213,7 @@ def test_a_state_of_another_job_is_not_used(
         write_picture(images, "9.png", 9)
         count += 1
     elif change == "version":
-        monkeypatch.setattr("pointrend_deploy.__version__", "0.0.0")
+        monkeypatch.setattr("pointrend_deploy.verbs.calibrate.observe.__version__", "0.0.0")
         said = "another version"
     elif change == "damage":
         partial_path(bundle / RANGES).write_bytes(b'{"job": ')

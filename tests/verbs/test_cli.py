@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointrend_deploy.recipe import Recipe
+from pointrend_deploy.recipe.semantic import Recipe
 from tests.conftest import SIZE, Exporter, labels_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -161,8 +161,8 @@ def test_a_failed_gate_exits_3(exported: Exporter, pictures: Path, tmp_path: Pat
     """The bundle's graph is exchanged for one that flips its labels, with honest hashes."""
     import onnx
 
-    from pointrend_deploy.bundle import Bundle, sha256_of
-    from pointrend_deploy.manifest import encode_manifest
+    from pointrend_deploy.bundle.folder import Bundle, sha256_of
+    from pointrend_deploy.bundle.manifest import encode_manifest
 
     out = tmp_path / "bundle"
     shutil.copytree(exported(), out)
@@ -181,7 +181,7 @@ def test_a_failed_gate_exits_3(exported: Exporter, pictures: Path, tmp_path: Pat
     table = json.loads((out / "manifest.json").read_text())
     del table["digest"], manifest
     table["files"]["model.onnx"] = sha256_of(out / "model.onnx")
-    from pointrend_deploy.manifest import Manifest
+    from pointrend_deploy.bundle.manifest import Manifest
 
     (out / "manifest.json").write_bytes(encode_manifest(msgspec.convert(table, Manifest)))
     done = cli("compare", out, "--images", pictures)

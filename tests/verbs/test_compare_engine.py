@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.run.onnx_runner import OnnxRunner
+from pointrend_deploy.run.backends.onnxrt import OnnxRunner
 from pointrend_deploy.verbs import compare
 from tests.conftest import Exporter
 from tests.verbs.test_cli import cli

@@ -16,13 +16,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from pointrend_deploy.bundle import Bundle, sha256_of
+from pointrend_deploy.bundle.folder import Bundle, sha256_of
+from pointrend_deploy.bundle.manifest import MANIFEST, WeightsRecord, encode_manifest
 from pointrend_deploy.cli import app
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.instance_recipe import InstanceClassesSpec, InstanceRecipe
-from pointrend_deploy.manifest import MANIFEST, WeightsRecord, encode_manifest
-from pointrend_deploy.parity import results
-from pointrend_deploy.verbs import compare_instances
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.recipe.instance import InstanceClassesSpec, InstanceRecipe
+from pointrend_deploy.verbs import compare as compare_instances
 from pointrend_deploy.verbs.compare import compare_bundle, record
 from tests.conftest import Exporter
 from tests.model import tiny_instance

@@ -16,18 +16,18 @@ from onnx import numpy_helper
 from PIL import Image
 from typer.testing import CliRunner
 
-from pointrend_deploy.build_records import EngineFile, EngineRecord, QuantizedRecord
-from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.bundle.records import EngineFile, EngineRecord, QuantizedRecord
 from pointrend_deploy.cli import app
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.manifest import Manifest
-from pointrend_deploy.parity import results
-from pointrend_deploy.parity.precision_results import PrecisionColumn
-from pointrend_deploy.run.onnx_runner import OnnxRunner
+from pointrend_deploy.parity import columns as compare_precisions
+from pointrend_deploy.parity.columns import asked
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.parity.record.precisions import PrecisionColumn
+from pointrend_deploy.run.backends.onnxrt import OnnxRunner
 from pointrend_deploy.run.runner import Precision
-from pointrend_deploy.verbs import compare_precisions
 from pointrend_deploy.verbs.compare import CompareResult, compare_bundle, record
-from pointrend_deploy.verbs.compare_precisions import asked
 from tests.conftest import Exporter, labels_of
 
 ENGINE = EngineRecord(

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from PIL import Image
 
-from pointrend_deploy.bundle import Bundle
-from pointrend_deploy.manifest import Manifest
-from pointrend_deploy.parity import results
-from pointrend_deploy.parity.precision_results import PrecisionColumn
+from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.parity.record.precisions import PrecisionColumn
 from pointrend_deploy.verbs.compare import compare_bundle, record
 from tests.model import tiny_instance
 from tests.verbs.test_compare_precisions import perturbed

@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pointrend_deploy import load_model, open_runner
-from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError, ParityError
 from pointrend_deploy.graph import trace
-from pointrend_deploy.recipe import Recipe
-from pointrend_deploy.verbs.export import export_bundle
-from pointrend_deploy.verbs.export_options import ExportOptions
-from pointrend_deploy.verbs.verification_pictures import verification_picture
+from pointrend_deploy.pictures.generated import verification_picture
+from pointrend_deploy.recipe.semantic import Recipe
+from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.options import ExportOptions
 from tests.conftest import SIZE, Exporter
 
 OPTIONS = ExportOptions(size_hw=SIZE)
@@ -162,8 +162,8 @@ def test_a_disk_that_refuses_leaves_nothing(recipe: Recipe, weights: Path, tmp_p
     code = f"""
 import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent.parent.parent)!r})
-from pointrend_deploy.verbs.export import export_bundle
-from pointrend_deploy.verbs.export_options import ExportOptions
+from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.errors import DeployError
 from tests.conftest import small_recipe
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

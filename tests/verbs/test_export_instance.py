@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import save_file
 
 from pointrend_deploy import open_runner
-from pointrend_deploy.bundle import Bundle
+from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.cli import Interrupted
 from pointrend_deploy.errors import DeployError, ParityError, UsageError
-from pointrend_deploy.graph import instance_trace
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.parity.matching import match
-from pointrend_deploy.recipe import Recipe
-from pointrend_deploy.run.instances import Instances
-from pointrend_deploy.verbs.export import export_bundle
-from pointrend_deploy.verbs.export_options import ExportOptions
-from pointrend_deploy.verbs.verification_pictures import verification_picture
+from pointrend_deploy.graph.instance import export as instance_trace
+from pointrend_deploy.parity.instance.matching import match
+from pointrend_deploy.pictures.generated import verification_picture
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.recipe.semantic import Recipe
+from pointrend_deploy.run.instance.instances import Instances
+from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.options import ExportOptions
 from tests.conftest import small_recipe
 from tests.model import tiny_instance
 from tests.parity.imitated_graph import Case
@@ -287,7 +287,7 @@ def test_what_stops_an_export_leaves_the_old_bundle_and_nothing_else(
         held = {path.name: path.read_bytes() for path in out.iterdir()} == before
         return held and list(tmp_path.iterdir()) == [out]
 
-    from pointrend_deploy.verbs import instance_verification
+    from pointrend_deploy.parity.instance import exported as instance_verification
 
     def interrupted(*args: object) -> None:
         raise Interrupted(2)

@@ -13,22 +13,18 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pointrend_deploy import load_recipe, open_runner
-from pointrend_deploy.instance_recipe import InstanceRecipe
-from pointrend_deploy.parity.instance_boxes import (
-    Detections,
-    detections_outcome,
-    proposals_outcome,
-)
-from pointrend_deploy.parity.instance_pasted import overlap
-from pointrend_deploy.parity.matching import match
-from pointrend_deploy.run.preprocess import batch_of, from_rgb
+from pointrend_deploy.model.network_input import canvas_input
+from pointrend_deploy.parity.instance.boxes import Detections, detections_outcome, proposals_outcome
+from pointrend_deploy.parity.instance.masks import overlap
+from pointrend_deploy.parity.instance.matching import match
+from pointrend_deploy.parity.instance.reference import TorchPicture
+from pointrend_deploy.parity.onnx_stages import run_with_stages
+from pointrend_deploy.pictures.canvas import batch_of, from_rgb
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner
 from pointrend_deploy.run.runner import BundleRunner
-from pointrend_deploy.run.torch_instance_runner import TorchInstanceRunner
-from pointrend_deploy.run.torch_runner import network_input
-from pointrend_deploy.verbs.export import export_bundle
-from pointrend_deploy.verbs.export_options import ExportOptions
-from pointrend_deploy.verbs.verification_onnx import run_with_stages
-from pointrend_deploy.verbs.verification_reference import TorchPicture
+from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.options import ExportOptions
 from tests.model import tiny_instance
 from tests.parity.imitated_graph import Case
 
@@ -139,7 +135,7 @@ def test_a_random_model_differs_by_near_ties_alone(tmp_path: Path) -> None:
     for rgb in pictures():
         picture = runner.prepare(np.ascontiguousarray(from_rgb(rgb, manifest)))
         batch = batch_of([picture], manifest)
-        reference = TorchPicture(runner.model, network_input(manifest, batch), picture.fitted_hw)
+        reference = TorchPicture(runner.model, canvas_input(manifest, batch), picture.fitted_hw)
         stages = {"proposals": np.float32, "proposal_count": np.int64}
         outputs = {k: v[0] for k, v in run_with_stages(graph, batch, stages).items()}
         proposals = outputs["proposals"][: outputs["proposal_count"]]

@@ -11,15 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.precision_stages import StageSums, entry
-from pointrend_deploy.verbs.precision_instances import used_rows
-from pointrend_deploy.verbs.precision_taps import (
-    SemanticStages,
-    Tap,
-    TappedGraph,
-    read_graph,
-    taps,
-)
+from pointrend_deploy.parity.instance.same_boxes import used_rows
+from pointrend_deploy.parity.noise import StageSums, entry
+from pointrend_deploy.parity.onnx_stages import SemanticStages, Tap, TappedGraph, read_graph, taps
 
 BLOCKS = ("stem", "blocks.0", "blocks.1", "blocks.2")
 NAMES = tuple(f"backbone.bottom_up.{block}" for block in BLOCKS)

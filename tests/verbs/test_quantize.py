@@ -13,21 +13,22 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from pointrend_deploy.build_records import EngineFile, QuantizedRecord
-from pointrend_deploy.bundle import MODEL, Bundle
+from pointrend_deploy.bundle.folder import MODEL, Bundle
+from pointrend_deploy.bundle.manifest import read_manifest
+from pointrend_deploy.bundle.records import EngineFile, QuantizedRecord
 from pointrend_deploy.cli import app
 from pointrend_deploy.errors import DeployError, ParityError, UsageError
-from pointrend_deploy.manifest import read_manifest
-from pointrend_deploy.parity.precision_results import StageNoise
+from pointrend_deploy.parity.record.precisions import StageNoise
 from pointrend_deploy.progress import Silent
-from pointrend_deploy.quantize import half
-from pointrend_deploy.quantize.half import HalfGraph, to_half
-from pointrend_deploy.run.engine_check import check_engine
-from pointrend_deploy.run.instances import Instances
-from pointrend_deploy.run.runner import open_runner
-from pointrend_deploy.verbs import quantize as verb
-from pointrend_deploy.verbs.quantize import QuantizeOptions, quantize_bundle
-from pointrend_deploy.verbs.quantize_check import Measured, _detections, check_graph, measure
+from pointrend_deploy.quantize import fp16 as half
+from pointrend_deploy.quantize.fp16 import HalfGraph, to_half
+from pointrend_deploy.run.backends.trt import check_engine
+from pointrend_deploy.run.instance.instances import Instances
+from pointrend_deploy.run.open import open_runner
+from pointrend_deploy.verbs.quantize import quantize as verb
+from pointrend_deploy.verbs.quantize.check import Measured, _detections, check_graph, measure
+from pointrend_deploy.verbs.quantize.options import QuantizeOptions
+from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 from tests.quantize.deciding_graphs import step
 from tests.quantize.small_graphs import Graph
 from tests.quantize.test_islands import half_and_back

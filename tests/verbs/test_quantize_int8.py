@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from pointrend_deploy.bundle import RANGES
+from pointrend_deploy.bundle.folder import RANGES
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.progress import Silent
 from pointrend_deploy.quantize.placement import ASKED, observable
@@ -24,8 +24,8 @@ from pointrend_deploy.quantize.ranges import (
     encode,
 )
 from pointrend_deploy.quantize.tensorrt_cache import write_cache
-from pointrend_deploy.verbs.quantize_int8 import Int8Graphs, int8_graphs
-from pointrend_deploy.verbs.quantize_options import QuantizeOptions
+from pointrend_deploy.verbs.quantize.int8 import Int8Graphs, int8_graphs
+from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from tests.quantize.small_graphs import instance_heads, residual_pyramid
 
 MODEL = "model.onnx"

@@ -18,23 +18,22 @@ from onnx import TensorProto, helper
 from PIL import Image
 from typer.testing import CliRunner
 
-from pointrend_deploy.bundle import MODEL, RANGES, Bundle, sha256_of
+from pointrend_deploy.bundle.folder import MODEL, RANGES, Bundle, sha256_of
 from pointrend_deploy.cli import app
 from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.onnx_session import open_session
+from pointrend_deploy.pictures.canvas import batch_of, fit, from_rgb
+from pointrend_deploy.pictures.files import read_picture
 from pointrend_deploy.progress import Silent
-from pointrend_deploy.quantize.half import to_half
-from pointrend_deploy.quantize.patterns import matched
+from pointrend_deploy.quantize.fp16 import to_half
+from pointrend_deploy.quantize.layers import matched
 from pointrend_deploy.quantize.placement import observable, place
 from pointrend_deploy.quantize.qdq import insert
 from pointrend_deploy.quantize.ranges import CalibrationPicture, Ranges, encode
-from pointrend_deploy.quantize.simulation import open_session
-from pointrend_deploy.run.preprocess import batch_of, fit, from_rgb
-from pointrend_deploy.run.source import read_picture
-from pointrend_deploy.verbs import quantize
-from pointrend_deploy.verbs.quantize_options import QuantizeOptions
-from pointrend_deploy.verbs.sensitivity import Sensitivity, proposed
-from pointrend_deploy.verbs.sensitivity_lines import patterns
-from pointrend_deploy.verbs.sensitivity_pictures import MOST, Scale, pictures_for
+from pointrend_deploy.verbs.quantize import quantize
+from pointrend_deploy.verbs.quantize.options import QuantizeOptions
+from pointrend_deploy.verbs.quantize.scale import MOST, Scale, pictures_for
+from pointrend_deploy.verbs.quantize.sensitivity import Sensitivity, patterns, proposed
 from tests.quantize.small_graphs import Graph
 from tests.run.tiny_bundle import colour_picture, tiny_manifest, write_bundle
 from tests.run.tiny_instances import bright_picture, write_things_bundle

@@ -1,16 +1,23 @@
-"""Give the custom nodes their function bodies, or put the bodies in their place."""
+"""Give the custom nodes their function bodies, or put the bodies in their place.
+
+MERGED: Compute what is known before the graph runs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any, Final
+
+import numpy as np
 import onnx
 import onnx.inliner
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.bodies import sample_body, uncertain_body
-from pointrend_deploy.graph.instance_bodies import nms_body, roi_align_body
-from pointrend_deploy.graph.instance_ops import NMS, ROI_ALIGN
-from pointrend_deploy.graph.ops import DOMAIN, SAMPLE, UNCERTAIN, VERSION
-from pointrend_deploy.graph.passes.fold import fold_constants
+from pointrend_deploy.graph.bodies import nms_body, roi_align_body, sample_body, uncertain_body
+from pointrend_deploy.graph.ops import DOMAIN, NMS, ROI_ALIGN, SAMPLE, UNCERTAIN, VERSION
 
 
 def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -86,3 +93,94 @@ def inline_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     inlined.opset_import.extend(kept)
     fold_constants(inlined, before)
     return onnx.shape_inference.infer_shapes(inlined)
+
+
+LARGEST: Final = 2**16
+"""Most values of a constant made here."""
+
+
+def fold_constants(model: onnx.ModelProto, besides: Collection[str] = ()) -> None:
+    """Replace nodes whose inputs are constants by what they give, in place.
+
+    before: n = Shape(boxes); k = Constant(100); most = Unsqueeze(k, [0])
+    after:  most = Constant([100]), and constants nothing reads are gone
+
+    Args:
+        model: changed.
+        besides: names of nodes that are left as they are.
+    """
+    shapes = _known_shapes(model)
+    constants: dict[str, NDArray[Any]] = {}
+    opsets = list(model.opset_import)
+    for node in model.graph.node:
+        if node.name in besides or node.domain not in ("", "ai.onnx"):
+            continue
+        if node.op_type == "Shape":
+            value = _shape(node, shapes.get(node.input[0]))
+        elif node.op_type == "Constant" or all(name in constants for name in node.input):
+            value = _evaluate(node, {name: constants[name] for name in node.input}, opsets)
+        else:
+            continue
+        if value is None or value.size > LARGEST:
+            continue
+        constants[node.output[0]] = value
+        if node.op_type != "Constant":
+            _make_constant(node, value)
+    _drop_unread(model.graph, set(constants), besides)
+
+
+def _known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    graph = model.graph
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            shapes[value.name] = tuple(dim.dim_value for dim in dims)
+    return shapes
+
+
+def _shape(node: onnx.NodeProto, shape: tuple[int, ...] | None) -> NDArray[Any] | None:
+    if shape is None:
+        return None
+    bounds = {attribute.name: attribute.i for attribute in node.attribute}
+    return np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], np.int64)
+
+
+def _evaluate(
+    node: onnx.NodeProto, inputs: dict[str, NDArray[Any]], opsets: list[onnx.OperatorSetIdProto]
+) -> NDArray[Any] | None:
+    if len(node.output) != 1:
+        return None
+    graph = onnx.helper.make_graph(
+        [node],
+        "one",
+        [
+            onnx.helper.make_tensor_value_info(
+                name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+            )
+            for name, value in inputs.items()
+        ],
+        [onnx.ValueInfoProto(name=node.output[0])],
+    )
+    single = onnx.helper.make_model(graph, opset_imports=opsets)
+    found = ReferenceEvaluator(single).run(None, inputs)
+    return np.asarray(next(iter(found)))
+
+
+def _make_constant(node: onnx.NodeProto, value: NDArray[Any]) -> None:
+    node.op_type = "Constant"
+    del node.input[:], node.attribute[:]
+    tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape))
+    node.attribute.append(onnx.helper.make_attribute("value", tensor))
+
+
+def _drop_unread(graph: onnx.GraphProto, constants: set[str], besides: Collection[str]) -> None:
+    read = {name for node in graph.node for name in node.input}
+    read |= {output.name for output in graph.output}
+    kept = [
+        node
+        for node in graph.node
+        if node.name in besides or node.output[0] not in constants or node.output[0] in read
+    ]
+    del graph.node[:]
+    graph.node.extend(kept)

@@ -1,0 +1,195 @@
+"""A bundle: one folder with everything a deployed model is, and the manifest that vouches for it.
+
+``manifest.json`` holds the recipe as resolved, the pre-processing, the graph's inputs and outputs,
+versions, and the SHA-256 of every other file; it carries a digest of itself. Opening a bundle
+checks every listed file that is there, so a byte changed anywhere is an error and not an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from pointrend_deploy import atomic
+from pointrend_deploy.bundle.manifest import MANIFEST, Manifest, encode_manifest, read_manifest
+from pointrend_deploy.bundle.records import EngineRecord
+from pointrend_deploy.errors import DeployError
+
+MODEL = "model.onnx"
+DETECTOR = "detector.onnx"
+MASKS = "masks.onnx"
+WEIGHTS = "weights.safetensors"
+PARITY = "parity.json"
+REPORT = "report.html"
+MARKDOWN = "report.md"
+GALLERY = "gallery.json"
+ENGINES = "engines"
+RANGES = "ranges.json"
+
+
+class Bundle:
+    """An opened bundle whose files were checked against its manifest."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open and check a bundle.
+
+        Args:
+            path: the folder. Listed files that are absent are an error only when asked for, so the
+                weights may be left behind on a device.
+
+        Raises:
+            DeployError: no bundle there, an unreadable or altered manifest, a changed file.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        bundle = cls(path, manifest)
+        for name in manifest.files:
+            if (path / name).is_file():
+                bundle.file(name)
+        return bundle
+
+    def file(self, name: str) -> Path:
+        """Path of a listed file, once its SHA-256 agrees with the manifest.
+
+        Raises:
+            DeployError: not listed, missing, or changed.
+        """
+        expected = self.manifest.files.get(name)
+        path = self.path / name
+        if expected is None or not path.is_file():
+            raise DeployError(
+                f"the bundle {self.path} has no {name}",
+                "export it again, or copy the whole folder",
+            )
+        actual = sha256_of(path)
+        if actual not in (expected, self.manifest.previous.get(name)):
+            raise DeployError(
+                f"{path} is not the file that was exported: its SHA-256 begins {actual[:12]}, the "
+                f"manifest says {expected[:12]}",
+                "the file was changed or damaged in copying; copy or export the bundle again",
+            )
+        return path
+
+    def update(
+        self,
+        files: Mapping[str, str | bytes],
+        change: Callable[[Manifest], Manifest] | None = None,
+    ) -> Bundle:
+        """Write files into the bundle and list them.
+
+        The bundle is sound at every moment: all new contents are on disk before the manifest
+        vouches for them beside the old ones, only then do they take their places, and last the
+        manifest forgets the old ones. One writer at a time. What killed ones left of these files
+        goes.
+
+        Args:
+            files: contents by file name.
+            change: of the manifest as it then is on disk, besides ``files``; what it gives takes
+                effect with them.
+
+        Returns:
+            The bundle with its new manifest.
+
+        Raises:
+            DeployError: the disk refuses; the bundle is as it was.
+        """
+        data = {
+            name: text.encode() if isinstance(text, str) else text for name, text in files.items()
+        }
+        new = {name: hashlib.sha256(raw).hexdigest() for name, raw in data.items()}
+        with atomic.locked(self.path):
+            now = read_manifest(self.path)
+            hashes = dict(sorted({**now.files, **new}.items()))
+            changed = now if change is None else change(now)
+            manifest = msgspec.structs.replace(changed, files=hashes, previous={})
+            old = Bundle(self.path, now)._accepted(new)
+
+            def vouch_for_both() -> None:
+                self._write(msgspec.structs.replace(manifest, previous=old))
+
+            atomic.replace_together(
+                {self.path / name: raw for name, raw in data.items()}, vouch_for_both
+            )
+            self._write(manifest)
+            for name in (*data, MANIFEST):
+                with suppress(OSError):  # housekeeping: all is written whatever becomes of it
+                    atomic.clear_left_over(self.path / name)
+        return Bundle(self.path, manifest)
+
+    def add_engine(self, name: str, record: EngineRecord, folder: Path) -> Bundle:
+        """Move a folder of an engine and its papers to ``engines/<name>`` and list it.
+
+        What stood there is replaced. Before the folder takes its place the manifest vouches for
+        its files beside the old ones, so the bundle is sound at every moment.
+
+        Args:
+            name: of the folder, such as rtx-sm86-fp32-plugin.
+            record: what the manifest says of it.
+            folder: files only, on the bundle's own file system; moved away.
+
+        Returns:
+            The bundle with its new manifest.
+
+        Raises:
+            DeployError: the disk refuses; the bundle is as it was.
+        """
+        prefix = f"{ENGINES}/{name}/"
+        new = {prefix + path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+        with atomic.locked(self.path):
+            now = read_manifest(self.path)
+            kept = {key: value for key, value in now.files.items() if not key.startswith(prefix)}
+            manifest = msgspec.structs.replace(
+                now,
+                files=dict(sorted({**kept, **new}.items())),
+                previous={},
+                engines=dict(sorted({**now.engines, name: record}.items())),
+            )
+            old = Bundle(self.path, now)._accepted(new)
+            with atomic.replacing(self.path / ENGINES / name) as place:
+                folder.rename(place)
+                self._write(msgspec.structs.replace(manifest, previous=old))
+            self._write(manifest)
+        return Bundle(self.path, manifest)
+
+    def _accepted(self, names: Iterable[str]) -> dict[str, str]:
+        """SHA-256 of those files that are there as the manifest knows them, now or before."""
+        found = {}
+        for name in names:
+            if (self.path / name).is_file():
+                actual = sha256_of(self.path / name)
+                if actual in (self.manifest.files.get(name), self.manifest.previous.get(name)):
+                    found[name] = actual
+        return found
+
+    def _write(self, manifest: Manifest) -> None:
+        atomic.write_bytes(self.path / MANIFEST, encode_manifest(manifest))
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder's manifest is one of ours, sound or not."""
+    try:
+        table = msgspec.json.decode((path / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(table, dict) and {"schema", "graphs", "files", "digest"} <= set(table)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces. Raises DeployError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 22):
+                digest.update(piece)
+    except OSError as error:
+        raise DeployError(f"cannot read {path}: {error.strerror or error}") from error
+    return digest.hexdigest()

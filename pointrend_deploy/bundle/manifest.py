@@ -1,0 +1,234 @@
+"""The manifest of a bundle: what the graph is, takes and gives, and a digest of itself."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import msgspec
+
+from pointrend_deploy.bundle.records import EngineRecord, QuantizedRecord
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.recipe.parts import ChannelOrder
+from pointrend_deploy.recipe.read import AnyRecipe, check_any_recipe
+from pointrend_deploy.recipe.semantic import Recipe
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+"""Version of the manifest's form; a reader refuses any other."""
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the manifest."""
+
+
+class Canvas(_Part, frozen=True):
+    """The fixed area the graph sees.
+
+    Attributes:
+        size_hw: a picture is fitted inside this height and width, aspect kept.
+        padded_hw: the same, padded bottom and right to the recipe's multiple: the graph's size.
+        batch: pictures in one call, N.
+    """
+
+    size_hw: tuple[int, int]
+    padded_hw: tuple[int, int]
+    batch: int
+
+
+class Preprocess(_Part, frozen=True):
+    """From RGB pixels to the graph's input.
+
+    ``outside``: resize, order the channels, subtract the mean, divide by the deviation, then pad
+    with ``pad_value``. ``in-graph``: the graph does all but the resizing, the channel order and
+    the placing of the picture at the canvas's upper left corner.
+    """
+
+    location: Literal["outside", "in-graph"]
+    channel_order: ChannelOrder
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    pad_value: float = 0.0
+    resize: Literal["pillow-bilinear"] = "pillow-bilinear"
+
+
+class TensorSpec(_Part, frozen=True):
+    """A named tensor of the graph: numpy dtype name and static shape.
+
+    In ``masks.onnx`` of a split layout the size -1 stands for the number of RoIs, R.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class WeightsRecord(_Part, frozen=True):
+    """Which weights the graph was made from.
+
+    Attributes:
+        file: name of the safetensors file.
+        sha256: of that file, also when it is not included.
+        included: whether the bundle holds it.
+        source_sha256: of the checkpoint the user gave.
+        source_name: that checkpoint's file name, without its folder.
+    """
+
+    file: str
+    sha256: str
+    included: bool
+    source_sha256: str
+    source_name: str
+
+
+class InstanceExport(_Part, frozen=True):
+    """What an instance bundle gives.
+
+    Attributes:
+        detections: rows of the outputs, D; those past ``num_detections`` are zero.
+        masks: ``prob`` float32 probabilities, ``prob-u8`` uint8 round(255 p), ``logits`` float32.
+        mask_side: side S of a mask.
+        layout: ``single``, or ``split`` into a detector and a mask graph.
+        mask_graphs: file of the mask graph by precision; empty where the layout is single.
+        mask_inputs: of the mask graph: ``boxes`` (R, 4), ``classes`` (R,) and the feature maps of
+            one picture.
+        mask_outputs: of the mask graph: ``masks`` (R, S, S).
+    """
+
+    detections: int
+    masks: Literal["prob", "prob-u8", "logits"]
+    mask_side: int
+    layout: Literal["single", "split"] = "single"
+    mask_graphs: dict[str, str] = {}
+    mask_inputs: tuple[TensorSpec, ...] = ()
+    mask_outputs: tuple[TensorSpec, ...] = ()
+
+
+class Manifest(_Part, frozen=True):
+    """Contents of ``manifest.json``; see the module and the parts above.
+
+    ``instance`` is there exactly where the recipe is one of an instance model.
+    ``files`` holds the SHA-256 of every other file; ``previous`` those of files that were being
+    replaced when a writer was stopped, and is empty otherwise. ``engines`` holds what was built,
+    by the name of its folder under ``engines/``; ``quantized`` how the graphs of ``fp16`` and
+    ``int8`` were made.
+    """
+
+    schema: int
+    name: str
+    created_by: str
+    recipe: AnyRecipe
+    canvas: Canvas
+    preprocess: Preprocess
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    ops: Literal["plugin", "native"]
+    opset: int
+    graphs: dict[str, str]
+    weights: WeightsRecord
+    versions: dict[str, str]
+    files: dict[str, str]
+    previous: dict[str, str] = {}
+    instance: InstanceExport | None = None
+    engines: dict[str, EngineRecord] = {}
+    quantized: dict[str, QuantizedRecord] = {}
+
+    @property
+    def semantic(self) -> Recipe:
+        """The recipe of a semantic bundle. Raises DeployError on an instance bundle."""
+        if isinstance(self.recipe, InstanceRecipe):
+            raise DeployError(f"{self.name} is an instance bundle; this needs a semantic one")
+        return self.recipe
+
+    @property
+    def instances(self) -> tuple[InstanceRecipe, InstanceExport]:
+        """Recipe and outputs of an instance bundle. Raises DeployError on a semantic bundle."""
+        if not isinstance(self.recipe, InstanceRecipe) or self.instance is None:
+            raise DeployError(f"{self.name} is a semantic bundle; this needs an instance one")
+        return self.recipe, self.instance
+
+    def graphs_of(self, precision: Literal["fp32", "fp16", "int8"]) -> tuple[str, ...]:
+        """Files of the graphs of one precision, in the order they run.
+
+        Raises:
+            DeployError: the bundle has none.
+        """
+        tables = [self.graphs]
+        if self.instance is not None and self.instance.mask_graphs:
+            tables.append(self.instance.mask_graphs)
+        if any(precision not in table for table in tables):
+            raise DeployError(
+                f"the bundle {self.name} has no {precision} graph, only "
+                f"{', '.join(sorted(self.graphs))}",
+                f"make it first: pointrend-deploy quantize BUNDLE --precision {precision}",
+            )
+        return tuple(table[precision] for table in tables)
+
+    def still_has_graphs_of(self, engines: EngineRecord) -> bool:
+        """Whether all of these engines were built from graphs as the bundle has them now."""
+        return all(self.files.get(e.source) == e.source_sha256 for e in engines.engines)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in order."""
+        return tuple(spec.name for spec in self.outputs)
+
+    def output(self, name: str) -> TensorSpec | None:
+        """The output of that name, or None when it was not exported."""
+        return next((spec for spec in self.outputs if spec.name == name), None)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """JSON of a manifest, with the digest of its own contents under ``digest``."""
+    table = msgspec.to_builtins(manifest)
+    table["digest"] = _digest(table)
+    return msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
+
+
+def _digest(table: dict[str, Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(table, order="deterministic")).hexdigest()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The checked manifest of a bundle's folder.
+
+    Raises:
+        DeployError: there is none, it was altered, or it is of another version.
+    """
+    where = path / MANIFEST
+    if not where.is_file():
+        raise DeployError(
+            f"{path} is not a bundle: it has no {MANIFEST}",
+            "give the folder that `pointrend-deploy export --out` wrote",
+        )
+    try:
+        table = msgspec.json.decode(where.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
+        raise DeployError(f"{where} is not readable: {error}", "export the bundle again") from error
+    if not isinstance(table, dict) or not isinstance(table.get("schema"), int):
+        raise DeployError(f"{where} is not a bundle's manifest", "export the bundle again")
+    if table["schema"] != SCHEMA:
+        raise DeployError(
+            f"{where} has schema {table['schema']}; this version reads schema {SCHEMA}",
+            "export the bundle again with this version",
+        )
+    digest = table.pop("digest", None)
+    if digest != _digest(table):
+        raise DeployError(
+            f"{where} was changed after it was written: its digest does not agree",
+            "a manifest is not edited by hand: export the bundle again with what you want",
+        )
+    try:
+        manifest = msgspec.convert(table, Manifest)
+    except msgspec.ValidationError as error:
+        raise DeployError(f"{where}: {error}", "export the bundle again") from error
+    for name in manifest.files:
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts:
+            raise DeployError(f"{where} lists a file outside the bundle: {name!r}")
+    check_any_recipe(manifest.recipe, str(where))
+    if isinstance(manifest.recipe, InstanceRecipe) != (manifest.instance is not None):
+        raise DeployError(f"{where}: recipe and outputs are of different tasks")
+    return manifest

@@ -1,0 +1,202 @@
+"""What a checkpoint's shapes say about an instance model, against what the recipe says.
+
+The companion of :mod:`pointrend_deploy.checkpoint.semantic_shapes` for ``task = "instance"``. Anchor
+sizes, thresholds and numbers of proposals and points leave no trace in the shapes and are not
+checked; nor does ``point_head.subdivision_steps``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from pointrend_deploy.checkpoint.shapes import (
+    Contradiction,
+    Shapes,
+    backbone_contradictions,
+    pyramid_contradictions,
+)
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.recipe.instance import (
+    CoarseMaskHeadSpec,
+    InstancePointHeadSpec,
+    InstanceRecipe,
+    StandardMaskHeadSpec,
+)
+
+_MASK_HEAD = "roi_heads.mask_head."
+
+
+_COARSE_HEAD = f"{_MASK_HEAD}coarse_head."
+
+
+_POINT_HEAD = f"{_MASK_HEAD}point_head."
+
+
+_IMPLICIT_HEAD = f"{_MASK_HEAD}parameter_head."
+
+
+def instance_contradictions(shapes: Shapes, recipe: InstanceRecipe) -> list[Contradiction]:
+    """Every key of the recipe that the shapes contradict, in the recipe's order.
+
+    Args:
+        shapes: parameter name (today's) to shape.
+        recipe: for an instance model.
+
+    Raises:
+        DeployError: the checkpoint is of Implicit PointRend, which no recipe describes.
+    """
+    _refuse_implicit(shapes)
+    return [
+        *_classes(shapes, recipe),
+        *backbone_contradictions(shapes, recipe.backbone),
+        *pyramid_contradictions(shapes, recipe.fpn),
+        *_anchors(shapes, recipe),
+        *_box_head(shapes, recipe),
+        *_mask_head(shapes, recipe),
+    ]
+
+
+def _refuse_implicit(shapes: Shapes) -> None:
+    sizes = [math.prod(s) for name, s in shapes.items() if name.startswith(_IMPLICIT_HEAD)]
+    if sizes:
+        raise DeployError(
+            "the checkpoint is of Implicit PointRend: its parameter head predicts the weights of "
+            f"another point head for every object and has {sum(sizes) / 1e6:.0f} million weights "
+            "itself, too many for the devices this is for",
+            "use a PointRend checkpoint with a standard point head, such as detectron2's "
+            "pointrend_rcnn_R_50_FPN_3x_coco with export/pointrend_mask_rcnn_r50_fpn_coco.toml",
+        )
+
+
+def _differ(key: str, says: object, holds: object, what: str) -> Iterator[Contradiction]:
+    if says != holds:
+        fits = f"{holds} would fit".replace("True", "true").replace("False", "false")
+        yield Contradiction(key, says, f"the checkpoint's {what}: {fits}")
+
+
+def _num_classes(shapes: Shapes) -> int | None:
+    shape = shapes.get("roi_heads.box_predictor.cls_score.weight")
+    return shape[0] - 1 if shape else None
+
+
+def _classes(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
+    classes = _num_classes(shapes)
+    if classes is not None and classes != recipe.num_classes:
+        yield Contradiction(
+            "classes.names",
+            f"{recipe.num_classes} names",
+            f"the checkpoint predicts {classes} classes and background: {classes} names would fit",
+        )
+
+
+def _anchors(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
+    shape = shapes.get("proposal_generator.rpn_head.objectness_logits.weight")
+    if shape:
+        spec = recipe.rpn
+        sizes, ratios = len(spec.anchor_sizes[0]), len(spec.aspect_ratios)
+        if sizes * ratios != shape[0]:
+            yield Contradiction(
+                "rpn.anchor_sizes",
+                f"{sizes} a level, with {ratios} aspect ratios",
+                f"the checkpoint has {shape[0]} anchors a cell: sizes times ratios must be that",
+            )
+
+
+def _box_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
+    spec = recipe.box_head
+    first = shapes.get("roi_heads.box_head.fc1.weight", ())
+    if len(first) == 2:
+        side = math.isqrt(first[1] // recipe.fpn.out_channels)
+        what = f"first layer takes {first[1]} values"
+        yield from _differ("box_head.pooler_resolution", spec.pooler_resolution, side, what)
+        yield from _differ("box_head.fc_dim", spec.fc_dim, first[0], f"layers are {first[0]} wide")
+        layers = count_matches(shapes, r"roi_heads\.box_head\.fc\d+\.weight")
+        yield from _differ("box_head.num_fc", spec.num_fc, layers, f"box head has {layers} layers")
+    boxes = shapes.get("roi_heads.box_predictor.bbox_pred.weight")
+    if boxes:
+        agnostic = boxes[0] == 4 and _num_classes(shapes) != 1
+        one = agnostic or (boxes[0] == 4 and spec.class_agnostic)
+        what = f"box predictor has {boxes[0]} rows"
+        yield from _differ("box_head.class_agnostic", spec.class_agnostic, one, what)
+
+
+def _mask_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
+    spec, points = recipe.mask_head, recipe.point_head
+    pointrend = any(name.startswith((_COARSE_HEAD, _POINT_HEAD)) for name in shapes)
+    if pointrend == isinstance(spec, StandardMaskHeadSpec):
+        kind, fits = ("standard", "pointrend") if pointrend else ("pointrend", "standard")
+        other = "PointRend's" if pointrend else "Mask R-CNN's own"
+        yield Contradiction(
+            "mask_head.kind", kind, f"the checkpoint's mask head is {other}: {fits} would fit"
+        )
+    elif isinstance(spec, StandardMaskHeadSpec):
+        yield from _standard(shapes, spec)
+    elif points is not None:
+        yield from _coarse(shapes, recipe, spec)
+        yield from _points(shapes, recipe, points)
+
+
+def _standard(shapes: Shapes, spec: StandardMaskHeadSpec) -> Iterator[Contradiction]:
+    layers = count_matches(shapes, re.escape(_MASK_HEAD) + r"mask_fcn\d+\.weight")
+    yield from _differ("mask_head.num_conv", spec.num_conv, layers, f"mask head has {layers}")
+    predictor = shapes.get(f"{_MASK_HEAD}predictor.weight")
+    if predictor:
+        rows, width = predictor[:2]
+        yield from _differ("mask_head.channels", spec.channels, width, f"layers are {width} wide")
+        yield from _agnostic(shapes, "mask_head", spec.class_agnostic, rows)
+
+
+def _coarse(
+    shapes: Shapes, recipe: InstanceRecipe, spec: CoarseMaskHeadSpec
+) -> Iterator[Contradiction]:
+    conv = shapes.get(f"{_COARSE_HEAD}reduce_spatial_dim_conv.weight")
+    if conv:
+        yield from _differ("mask_head.channels", spec.channels, conv[0], f"is {conv[0]} wide")
+    layers = count_matches(shapes, re.escape(_COARSE_HEAD) + r"fc\d+\.weight")
+    yield from _differ("mask_head.num_fc", spec.num_fc, layers, f"coarse head has {layers} layers")
+    prediction = shapes.get(f"{_COARSE_HEAD}prediction.weight")
+    if prediction:
+        rows, width = prediction
+        yield from _differ("mask_head.fc_dim", spec.fc_dim, width, f"layers are {width} wide")
+        side = math.isqrt(rows // (_num_classes(shapes) or recipe.num_classes))
+        what = f"coarse head predicts {rows} values"
+        yield from _differ("mask_head.output_resolution", spec.output_resolution, side, what)
+
+
+def _points(
+    shapes: Shapes, recipe: InstanceRecipe, spec: InstancePointHeadSpec
+) -> Iterator[Contradiction]:
+    classes = _num_classes(shapes) or recipe.num_classes
+    first = shapes.get(f"{_POINT_HEAD}fc1.weight", ())
+    predictor = shapes.get(f"{_POINT_HEAD}predictor.weight", ())
+    layers = count_matches(shapes, re.escape(_POINT_HEAD) + r"fc\d+\.weight")
+    yield from _differ("point_head.num_fc", spec.num_fc, layers, f"point head has {layers} layers")
+    if len(first) != 3 or len(predictor) != 3:
+        return
+    width, inputs = first[:2]
+    count = (inputs - classes) // recipe.fpn.out_channels
+    if count != len(spec.in_features):
+        yield Contradiction(
+            "point_head.in_features",
+            list(spec.in_features),
+            f"the checkpoint's fc1 takes {inputs} channels: {count} features would fit",
+        )
+    yield from _differ("point_head.fc_dim", spec.fc_dim, width, f"layers are {width} wide")
+    joined = {width: False, width + classes: True}.get(predictor[1])
+    if joined is not None:
+        what = f"later layers take {predictor[1]} channels"
+        key = "point_head.coarse_in_every_layer"
+        yield from _differ(key, spec.coarse_in_every_layer, joined, what)
+    yield from _agnostic(shapes, "point_head", spec.class_agnostic, predictor[0])
+
+
+def _agnostic(shapes: Shapes, table: str, says: bool, rows: int) -> Iterator[Contradiction]:
+    """A predictor of one row is class-agnostic, unless there is only one class: then either is."""
+    agnostic = rows == 1 and (says or _num_classes(shapes) != 1)
+    yield from _differ(f"{table}.class_agnostic", says, agnostic, f"predictor has {rows} rows")
+
+
+def count_matches(shapes: Shapes, pattern: str) -> int:
+    return sum(1 for name in shapes if re.fullmatch(pattern, name))

@@ -1,0 +1,119 @@
+"""DOCSTRING."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec, ResNetSpec
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+_BOTTOM_UP = "backbone.bottom_up."
+
+
+_DEPTH_BY_RES4_BLOCKS = {6: 50, 23: 101}
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A key of the recipe that the checkpoint's shapes contradict.
+
+    Attributes:
+        key: path in the recipe.
+        says: the recipe's value.
+        holds: what the checkpoint has, ending in the value that would fit, if one does.
+    """
+
+    key: str
+    says: object
+    holds: str
+
+    def __str__(self) -> str:
+        return f"`{self.key}` is {toml_value(self.says)}; {self.holds}"
+
+
+def backbone_contradictions(
+    shapes: Shapes, spec: ResNetSpec | EfficientNetLiteSpec
+) -> Iterator[Contradiction]:
+    """What of a recipe's ``backbone`` table the shapes contradict."""
+    kind = _backbone_kind(shapes)
+    wanted = "resnet" if isinstance(spec, ResNetSpec) else "efficientnet_lite0"
+    if kind is not None and kind != wanted:
+        yield Contradiction(
+            "backbone.kind", wanted, f"the checkpoint's backbone is another: {kind} would fit"
+        )
+    if not isinstance(spec, ResNetSpec) or kind != "resnet":
+        return
+    blocks = count_matches(shapes, re.escape(_BOTTOM_UP) + r"res4\.(\d{1,3})\.conv1\.weight")
+    depth = _DEPTH_BY_RES4_BLOCKS.get(blocks)
+    if depth != spec.depth:
+        fits = f"{depth} would fit" if depth else "no depth of a recipe fits"
+        yield Contradiction(
+            "backbone.depth", spec.depth, f"the checkpoint's res4 has {blocks} blocks: {fits}"
+        )
+    conv2 = shapes.get(f"{_BOTTOM_UP}res2.0.conv2.weight")
+    if conv2 is None or len(conv2) != 4 or 0 in conv2:
+        return
+    groups, width = conv2[0] // conv2[1], conv2[1]
+    read_back: tuple[tuple[str, int, int], ...] = (
+        ("backbone.groups", spec.groups, groups),
+        ("backbone.width_per_group", spec.width_per_group, width),
+    )
+    for key, says, value in read_back:
+        if says != value:
+            yield Contradiction(
+                key,
+                says,
+                f"the checkpoint's 3x3 in res2 has {groups} x {width} channels: {value} would fit",
+            )
+
+
+def _backbone_kind(shapes: Shapes) -> str | None:
+    if f"{_BOTTOM_UP}stem.conv1.weight" in shapes:
+        return "resnet"
+    if f"{_BOTTOM_UP}blocks.0.depthwise.0.weight" in shapes:
+        return "efficientnet_lite0"
+    return None
+
+
+def pyramid_contradictions(shapes: Shapes, spec: FPNSpec) -> Iterator[Contradiction]:
+    """What of a recipe's ``fpn`` table the shapes contradict."""
+    levels = numbers_matched(shapes, r"backbone\.fpn_lateral(\d{1,3})\.weight")
+    names = [f"res{level}" for level in sorted(levels)]
+    if names and names != sorted(spec.in_features):
+        yield Contradiction(
+            "fpn.in_features",
+            list(spec.in_features),
+            f"the checkpoint's pyramid has other levels: {toml_value(names)} would fit",
+        )
+    channels = pyramid_channels(shapes)
+    if channels is not None and channels != spec.out_channels:
+        yield Contradiction(
+            "fpn.out_channels",
+            spec.out_channels,
+            f"the checkpoint's pyramid has {channels} channels: {channels} would fit",
+        )
+
+
+def pyramid_channels(shapes: Shapes) -> int | None:
+    levels = numbers_matched(shapes, r"backbone\.fpn_lateral(\d{1,3})\.weight")
+    shape = shapes[f"backbone.fpn_lateral{min(levels)}.weight"] if levels else ()
+    return shape[0] if shape else None
+
+
+def numbers_matched(shapes: Shapes, pattern: str) -> set[int]:
+    return {int(found[1]) for name in shapes if (found := re.fullmatch(pattern, name))}
+
+
+def count_matches(shapes: Shapes, pattern: str) -> int:
+    return len(numbers_matched(shapes, pattern))
+
+
+def toml_value(value: object) -> str:
+    """A value as TOML writes it, near enough for a message."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return '""' if value == "" else str(value).replace("'", '"')

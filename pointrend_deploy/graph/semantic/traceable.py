@@ -1,0 +1,251 @@
+"""The modules that are traced: fixed steps, named outputs, the exact rewrites.
+
+The same function as ``SemanticModel.canvas_stages`` up to rounding and the order of points:
+
+- labels, not logits: where logits are not asked for, the last step has no C x H x W tensor; its
+  labels are the upsampled map's arg-max with the chosen points' own arg-max put in;
+- uncertainty by running maxima in place of TopK over the classes (two_best.py);
+- one set of coordinates a step, shared by the fine and the coarse samples;
+- the point head's products before or after sampling, whichever is counted cheaper (cost.py);
+- where K >= H*W every cell is recomputed, so nothing is upsampled, selected or scattered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.cost import PointWork, ProjectionPlan, plan_projection
+from pointrend_deploy.graph.ops import integer_quotient, most_uncertain
+from pointrend_deploy.graph.options import GraphOptions
+from pointrend_deploy.graph.semantic.point_layers import ProjectedPointHead, SampledPointHead
+from pointrend_deploy.graph.semantic.two_best import (
+    STRIP_BYTES,
+    labels_and_uncertainty,
+    uncertainty,
+)
+from pointrend_deploy.model.network_input import Normalise
+from pointrend_deploy.model.pointrend import StandardPointHead, cell_centres, double
+from pointrend_deploy.model.semantic.model import SemanticModel
+
+
+class SubdivisionStep(nn.Module):
+    """One doubling of the grid and the recomputation of its most uncertain points.
+
+    Args:
+        head: the point head, shared by all steps.
+        num_points: most points recomputed.
+        last_labels: this is the last step and only labels are wanted of it.
+        budget: bytes of a strip's working set, see two_best.py.
+    """
+
+    def __init__(
+        self,
+        head: SampledPointHead | ProjectedPointHead,
+        num_points: int,
+        last_labels: bool,
+        budget: int = STRIP_BYTES,
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.num_points = num_points
+        self.last_labels = last_labels
+        self.budget = budget
+
+    def forward(self, logits: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
+        """One step.
+
+        Args:
+            logits: (N, C, h, w) of the step before.
+            maps: what ``head.prepare`` made of the fine maps and the coarse logits.
+
+        Returns:
+            ``indices`` (N, K) int64, ``point_logits`` (N, C, K), and ``labels`` (N, 2h, 2w)
+            from a last step that has only labels to give, ``logits`` (N, C, 2h, 2w) from others.
+        """
+        n, classes, h, w = logits.shape
+        height, width = 2 * h, 2 * w
+        if self.num_points >= height * width:
+            return self._recompute_all(logits, maps)
+        if self.last_labels:
+            labels, unsure = labels_and_uncertainty(logits, 2, self.budget)
+        else:
+            unsure = uncertainty(logits, 2, self.budget)
+        indices = most_uncertain(unsure.reshape(n, height * width), self.num_points)
+        points = grid_points(indices, height, width, logits.dtype)
+        point_logits = self.head(maps, points)
+        found = {"indices": indices, "point_logits": point_logits}
+        if self.last_labels:
+            chosen = point_logits.argmax(dim=1).to(labels.dtype)
+            flat = labels.reshape(n, height * width).scatter(1, indices, chosen)
+            return {**found, "labels": flat.reshape(n, height, width)}
+        where = indices.unsqueeze(1).expand(-1, classes, -1)
+        flat = double(logits).reshape(n, classes, height * width)
+        flat = flat.scatter(2, where, point_logits)
+        return {**found, "logits": flat.reshape(n, classes, height, width)}
+
+    def _recompute_all(self, logits: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
+        n, classes, h, w = logits.shape
+        height, width = 2 * h, 2 * w
+        indices = torch.arange(height * width).expand(n, -1)
+        points = cell_centres(indices, height, width, logits.dtype)
+        point_logits = self.head(maps, points)
+        found = {"indices": indices, "point_logits": point_logits}
+        dense = point_logits.reshape(n, classes, height, width)
+        if self.last_labels:
+            return {**found, "labels": dense.argmax(dim=1)}
+        return {**found, "logits": dense}
+
+
+def grid_points(indices: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Cell centres (N, K, 2) of flat indices: ``cell_centres`` in whole-number ops."""
+    rows = integer_quotient(indices, width)
+    columns = indices - rows * width
+    step_x, step_y = 1.0 / width, 1.0 / height
+    x = columns.to(dtype) * step_x + step_x / 2.0
+    y = rows.to(dtype) * step_y + step_y / 2.0
+    return torch.stack((x, y), dim=-1)
+
+
+class Subdivision(nn.Module):
+    """All steps, from the coarse logits and the fine maps to the stages a graph gives.
+
+    Args:
+        head: the reference point head.
+        steps: doublings.
+        num_points: most points a step.
+        fine_channels: channels of each fine map.
+        plan: which maps the point head multiplies before sampling.
+        labels_only: logits of the last step are not wanted.
+        budget: bytes of a strip's working set.
+    """
+
+    def __init__(
+        self,
+        head: StandardPointHead,
+        steps: int,
+        num_points: int,
+        fine_channels: Sequence[int],
+        plan: ProjectionPlan,
+        labels_only: bool,
+        budget: int = STRIP_BYTES,
+    ) -> None:
+        super().__init__()
+        self.head: SampledPointHead | ProjectedPointHead = (
+            ProjectedPointHead(head, fine_channels, plan) if plan.any else SampledPointHead(head)
+        )
+        self.budget = budget
+        for step in range(steps):
+            last_labels = labels_only and step == steps - 1
+            self.add_module(
+                f"step{step}", SubdivisionStep(self.head, num_points, last_labels, budget)
+            )
+        self.steps = steps
+
+    def forward(self, coarse: Tensor, fine: list[Tensor]) -> dict[str, Tensor]:
+        """Stages in the reference's order, ``logits`` where wanted, and ``labels``, an integer."""
+        maps = self.head.prepare(fine, coarse)
+        stages: dict[str, Tensor] = {}
+        logits, labels = coarse, None
+        for step in range(self.steps):
+            found = self.get_submodule(f"step{step}")(logits, maps)
+            stages[f"step{step}.indices"] = found["indices"]
+            stages[f"step{step}.point_logits"] = found["point_logits"]
+            labels = found.get("labels")
+            logits = found.get("logits", logits)
+        if labels is None:
+            stages["logits"] = logits
+            labels = logits.argmax(dim=1)
+        stages["labels"] = labels
+        return stages
+
+
+class DeployGraph(nn.Module):
+    """What is exported: the network from its input to the asked outputs, in :attr:`names` order."""
+
+    def __init__(
+        self, model: SemanticModel, options: GraphOptions, budget: int = STRIP_BYTES
+    ) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.coarse_head = model.coarse_head
+        self.options = options
+        self.recipe = model.recipe
+        self.budget = budget
+        self.labels_only = "logits" not in options.outputs
+        self.normalise = Normalise(model.recipe.input) if options.preprocess == "in-graph" else None
+        self.subdivision: Subdivision | None = None
+        spec = model.recipe.point_head
+        if spec is not None and model.point_head is not None:
+            self.subdivision = Subdivision(
+                model.point_head,
+                spec.subdivision_steps,
+                spec.subdivision_points,
+                [model.recipe.fpn.out_channels] * len(spec.in_features),
+                plan_projection(point_work(model, options)),
+                self.labels_only,
+                budget,
+            )
+
+    def forward(self, image: Tensor, extent: Tensor | None = None) -> dict[str, Tensor]:
+        """Outputs by name: those asked for, in the order labels, logits, stages."""
+        if self.normalise is not None:
+            if extent is None:
+                raise DeployError("in-graph pre-processing takes the picture's extent")
+            image = self.normalise(image, extent)
+        features: dict[str, Tensor] = self.backbone(image)
+        coarse = self.coarse_head.layers(features)
+        stages = {**features, "coarse": coarse, **self._refine(coarse, features)}
+        labels = stages.pop("labels").to(torch.uint8)
+        logits = stages.pop("logits", None)
+        wanted = {}
+        if "labels" in self.options.outputs:
+            wanted["labels"] = labels
+        if "logits" in self.options.outputs and logits is not None:
+            wanted["logits"] = logits
+        if "stages" in self.options.outputs:
+            wanted.update(stages)
+        return wanted
+
+    def _refine(self, coarse: Tensor, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        spec = self.recipe.point_head
+        if self.subdivision is not None and spec is not None:
+            fine = [features[name] for name in spec.in_features]
+            refined: dict[str, Tensor] = self.subdivision(coarse, fine)
+            return refined
+        stride = self.coarse_head.common_stride
+        if self.labels_only:
+            return {"labels": labels_and_uncertainty(coarse, stride, self.budget)[0]}
+        logits = torch.nn.functional.interpolate(
+            coarse, scale_factor=float(stride), mode="bilinear", align_corners=False
+        )
+        return {"logits": logits, "labels": logits.argmax(dim=1)}
+
+
+def point_work(model: SemanticModel, options: GraphOptions) -> PointWork:
+    """Sizes of the point head's work for one picture of an export."""
+    spec = model.recipe.point_head
+    if spec is None:
+        raise DeployError(f"recipe {model.recipe.name} has no point_head section")
+    height, width = options.padded_hw
+    stride = model.recipe.coarse_head.common_stride
+    coarse_cells = (height // stride) * (width // stride)
+    fine = tuple(
+        (model.recipe.fpn.out_channels, (height >> int(name[1:])) * (width >> int(name[1:])))
+        for name in spec.in_features
+    )
+    points = sum(
+        min(spec.subdivision_points, coarse_cells * 4 ** (step + 1))
+        for step in range(spec.subdivision_steps)
+    )
+    return PointWork(
+        fine=fine,
+        coarse=(model.recipe.num_classes, coarse_cells),
+        width=spec.fc_dim,
+        hidden_layers=spec.num_fc,
+        coarse_in_every_layer=spec.coarse_in_every_layer,
+        points=points,
+    )

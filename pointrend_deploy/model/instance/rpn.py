@@ -1,0 +1,181 @@
+"""Region proposal network over a feature pyramid (Ren et al. 2015; Lin et al. 2017).
+
+Source: detectron2 modeling/proposal_generator/rpn.py and proposal_utils.py.
+
+MERGED: Anchors of the region proposal network (detectron2 modeling/anchor_generator.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pointrend_deploy.checkpoint.shapes import (
+    Contradiction,
+)
+from pointrend_deploy.model.backbone.layers import Conv2d
+from pointrend_deploy.model.instance.boxes import (
+    apply_deltas,
+    by_score,
+    clip,
+    grouped_nms,
+    nonempty,
+)
+from pointrend_deploy.recipe.instance import (
+    InstanceRecipe,
+    RPNSpec,
+)
+
+UNIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+
+
+class RPNHead(nn.Module):
+    """A 3x3 convolution and two 1x1 ones, shared by all levels."""
+
+    def __init__(self, channels: int, num_anchors: int) -> None:
+        super().__init__()
+        self.conv = Conv2d(channels, channels, 3, relu=True)
+        self.objectness_logits = Conv2d(channels, num_anchors, 1)
+        self.anchor_deltas = Conv2d(channels, 4 * num_anchors, 1)
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions for every anchor of one level, in the order of the anchors.
+
+        Args:
+            feature: (N, C, H, W).
+
+        Returns:
+            Objectness logits (N, H * W * A) and deltas (N, H * W * A, 4).
+        """
+        hidden = self.conv(feature)
+        logits = self.objectness_logits(hidden).permute(0, 2, 3, 1).flatten(1)
+        deltas = self.anchor_deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4)
+        return logits, deltas
+
+
+class RPN(nn.Module):
+    """Proposals of a picture: anchors, their predictions and the selection among them."""
+
+    def __init__(self, spec: RPNSpec, channels: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.rpn_head = RPNHead(channels, len(spec.anchor_sizes[0]) * len(spec.aspect_ratios))
+
+    def anchors(self, features: dict[str, Tensor]) -> list[Tensor]:
+        """The anchors of every level, (H * W * A, 4) each, for feature maps of these sizes."""
+        spec = self.spec
+        return [
+            grid_anchors(
+                sizes,
+                spec.aspect_ratios,
+                (features[name].shape[2], features[name].shape[3]),
+                2 ** int(name[1:]),
+                spec.anchor_offset,
+                features[name],
+            )
+            for name, sizes in zip(spec.in_features, spec.anchor_sizes, strict=True)
+        ]
+
+    def forward(
+        self, features: dict[str, Tensor], image_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Proposals of one picture.
+
+        The best ``pre_nms_topk`` a level, decoded and clipped to the picture, empty ones and those
+        that are not finite dropped, then NMS within each level and the best ``post_nms_topk``.
+
+        Args:
+            features: pyramid levels (1, C, h, w) by name.
+            image_hw: size of the picture without padding, in pixels of the network input.
+
+        Returns:
+            Boxes (P, 4) and objectness logits (P,), by falling logit; P may be 0.
+        """
+        spec = self.spec
+        boxes, scores, levels = [], [], []
+        for level, (name, anchors) in enumerate(
+            zip(spec.in_features, self.anchors(features), strict=True)
+        ):
+            logits, deltas = (prediction[0] for prediction in self.rpn_head(features[name]))
+            best = by_score(logits)[: spec.pre_nms_topk]
+            boxes.append(apply_deltas(deltas[best], anchors[best], UNIT_WEIGHTS)[:, 0])
+            scores.append(logits[best])
+            levels.append(torch.full_like(best, level))
+        box, score, group = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
+        finite = box.isfinite().all(dim=1) & score.isfinite()
+        box, score, group = clip(box[finite], image_hw), score[finite], group[finite]
+        solid = nonempty(box)
+        box, score, group = box[solid], score[solid], group[solid]
+        kept = grouped_nms(box, score, group, spec.nms_threshold)[: spec.post_nms_topk]
+        return box[kept], score[kept]
+
+
+_ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
+
+
+def anchor_contradictions(
+    tensors: Mapping[str, Tensor], recipe: InstanceRecipe
+) -> Iterator[Contradiction]:
+    """Levels whose anchors, kept by old checkpoints, are not what the recipe says."""
+    spec = recipe.rpn
+    for level, sizes in enumerate(spec.anchor_sizes):
+        held = tensors.get(f"{_ANCHORS}{level}")
+        if held is None:
+            continue
+        says = torch.tensor(cell_anchors(sizes, spec.aspect_ratios))
+        if held.shape != says.shape or not torch.allclose(held.float(), says, atol=1e-3):
+            shown = [[round(v, 2) for v in box] for box in held.flatten()[:8].view(-1, 4).tolist()]
+            yield Contradiction(
+                "rpn.anchor_sizes",
+                [list(row) for row in spec.anchor_sizes],
+                f"the checkpoint's anchors of {spec.in_features[level]} are others: {shown}, ...",
+            )
+
+
+def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> list[list[float]]:
+    """Anchors (x1, y1, x2, y2) about the origin: every size with every ratio, sizes outermost.
+
+    Args:
+        sizes: square roots of the areas, in pixels.
+        aspect_ratios: height / width.
+    """
+    anchors = []
+    for size in sizes:
+        for ratio in aspect_ratios:
+            width = math.sqrt(size**2 / ratio)
+            height = ratio * width
+            anchors.append([-width / 2.0, -height / 2.0, width / 2.0, height / 2.0])
+    return anchors
+
+
+def grid_anchors(
+    sizes: Sequence[float],
+    aspect_ratios: Sequence[float],
+    grid_hw: tuple[int, int],
+    stride: int,
+    offset: float,
+    like: Tensor,
+) -> Tensor:
+    """The anchors of one level, at every cell of its grid.
+
+    Args:
+        sizes: as for :func:`cell_anchors`.
+        aspect_ratios: as for :func:`cell_anchors`.
+        grid_hw: height and width of the level's feature map.
+        stride: pixels of the network input a cell.
+        offset: of the first centre from the corner, in cells.
+        like: gives dtype and device.
+
+    Returns:
+        (H * W * A, 4): row by row, and at each cell its A anchors.
+    """
+    height, width = grid_hw
+    base = like.new_tensor(cell_anchors(sizes, aspect_ratios))
+    y = (torch.arange(height, dtype=like.dtype, device=like.device) + offset) * stride
+    x = (torch.arange(width, dtype=like.dtype, device=like.device) + offset) * stride
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    centres = torch.stack((x, y, x, y), dim=2).view(-1, 1, 4)
+    return (centres + base).reshape(-1, 4)

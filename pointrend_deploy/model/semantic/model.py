@@ -1,0 +1,159 @@
+"""Recipe to module: the PyTorch reference a bundle is checked against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pointrend_deploy.checkpoint.fit import filled
+from pointrend_deploy.checkpoint.read import read_checkpoint
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.model.backbone.efficientnet_lite import EfficientNetLite0
+from pointrend_deploy.model.backbone.fpn import FPN
+from pointrend_deploy.model.backbone.resnet import ResNet
+from pointrend_deploy.model.network_input import check_out_hw, network_input
+from pointrend_deploy.model.pointrend import StandardPointHead, subdivide
+from pointrend_deploy.model.semantic.fpn_head import SemanticFPNHead
+from pointrend_deploy.recipe.parts import ResNetSpec
+from pointrend_deploy.recipe.semantic import Recipe, load_recipe
+
+
+class PointRendSemanticHead(nn.Module):
+    """A coarse head and a point head under the names detectron2 gives them."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        spec = recipe.point_head
+        if spec is None:
+            raise DeployError(f"recipe {recipe.name} has no point_head section")
+        self.coarse_sem_seg_head = SemanticFPNHead(
+            recipe.coarse_head, recipe.fpn.out_channels, recipe.num_classes
+        )
+        fine_channels = len(spec.in_features) * recipe.fpn.out_channels
+        self.point_head = StandardPointHead(spec, fine_channels, recipe.num_classes)
+
+
+class SemanticModel(nn.Module):
+    """SemanticFPN, with PointRend where the recipe has a point head.
+
+    Parameter names are detectron2's, so its checkpoints load as they are. ``forward`` takes the
+    normalised, padded network input and returns the logits; ``stages`` takes a picture.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        bottom_up = (
+            ResNet(recipe.backbone)
+            if isinstance(recipe.backbone, ResNetSpec)
+            else EfficientNetLite0()
+        )
+        self.backbone = FPN(bottom_up, recipe.fpn)
+        self.sem_seg_head: PointRendSemanticHead | SemanticFPNHead = (
+            PointRendSemanticHead(recipe)
+            if recipe.point_head
+            else SemanticFPNHead(recipe.coarse_head, recipe.fpn.out_channels, recipe.num_classes)
+        )
+
+    @property
+    def coarse_head(self) -> SemanticFPNHead:
+        """The head that predicts the coarse logits."""
+        head = self.sem_seg_head
+        return head.coarse_sem_seg_head if isinstance(head, PointRendSemanticHead) else head
+
+    @property
+    def point_head(self) -> StandardPointHead | None:
+        """The point head; None for the coarse head alone."""
+        head = self.sem_seg_head
+        return head.point_head if isinstance(head, PointRendSemanticHead) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised and padded -> logits (N, C, H, W)."""
+        return self.canvas_stages(x)["logits"]
+
+    def canvas_stages(self, x: Tensor) -> dict[str, Tensor]:
+        """Every stage from the network input on, in order.
+
+        Args:
+            x: (N, 3, H, W) float, normalised, padded to a multiple of ``size_divisibility``.
+
+        Returns:
+            ``p2``.., ``coarse`` (N, C, h, w), ``step<t>.indices`` (N, K) int64,
+            ``step<t>.point_logits`` (N, C, K), ..., ``logits`` (N, C, H, W).
+        """
+        stages: dict[str, Tensor] = dict(self.backbone(x))
+        coarse = self.coarse_head.layers(stages)
+        stages["coarse"] = coarse
+        spec = self.recipe.point_head
+        if spec is None or self.point_head is None:
+            stages["logits"] = F.interpolate(
+                coarse,
+                scale_factor=float(self.coarse_head.common_stride),
+                mode="bilinear",
+                align_corners=False,
+            )
+            return stages
+        fine = [stages[name] for name in spec.in_features]
+        stages.update(
+            subdivide(
+                coarse, fine, self.point_head, spec.subdivision_steps, spec.subdivision_points
+            )
+        )
+        return stages
+
+    @torch.no_grad()
+    def stages(
+        self, image: NDArray[np.uint8], out_hw: tuple[int, int] | None = None
+    ) -> dict[str, Tensor]:
+        """Every stage for one picture, as detectron2 computes it.
+
+        Args:
+            image: H x W x 3 uint8 in the recipe's channel order; any size.
+            out_hw: size of the labels; the logits are cropped to the picture, resized bilinearly
+                to it, and then arg-maxed. The picture's own size when absent.
+
+        Returns:
+            The stages of :meth:`canvas_stages` (N = 1) and last ``labels`` (1, H, W) uint8.
+
+        Raises:
+            DeployError: the image is not H x W x 3 uint8, or ``out_hw`` is not positive.
+        """
+        check_out_hw(out_hw)
+        x = network_input(image, self.recipe.input).to(next(self.parameters()))
+        stages = self.canvas_stages(x)
+        height, width = image.shape[:2]
+        logits = stages["logits"][:, :, :height, :width]
+        if out_hw is not None and tuple(out_hw) != (height, width):
+            logits = F.interpolate(logits, size=out_hw, mode="bilinear", align_corners=False)
+        stages["labels"] = logits.argmax(dim=1).to(torch.uint8)
+        return stages
+
+
+def build_model(recipe: Recipe) -> SemanticModel:
+    """The module of a recipe, in eval mode, with freshly initialised weights."""
+    return SemanticModel(recipe).eval()
+
+
+def load_model(recipe: Recipe | str | Path, weights: str | Path) -> SemanticModel:
+    """The reference model of a recipe with a checkpoint's weights, in eval mode.
+
+    Args:
+        recipe: a Recipe or the path of a TOML file.
+        weights: .pkl, .pth or .safetensors; see :mod:`pointrend_deploy.checkpoint.read`.
+
+    Raises:
+        DeployError: the recipe or the checkpoint cannot be read, or they do not fit together.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    return model_from_tensors(recipe, read_checkpoint(weights))
+
+
+def model_from_tensors(recipe: Recipe, tensors: dict[str, Tensor]) -> SemanticModel:
+    """As :func:`load_model`, from tensors already read."""
+    return filled(build_model(recipe), tensors, recipe)

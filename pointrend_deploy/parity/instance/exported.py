@@ -1,0 +1,219 @@
+"""The exported instance graphs beside the reference, on the same input, stage by stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.graph.instance.specs import (
+    DETECTOR,
+    MASKS,
+    MODEL,
+    InstanceGraphOptions,
+    detector_stages,
+    mask_stages,
+)
+from pointrend_deploy.graph.slices import cut_at
+from pointrend_deploy.model.instance.model import InstanceModel
+from pointrend_deploy.model.network_input import canvas_input
+from pointrend_deploy.parity.instance.masks import RoIs
+from pointrend_deploy.parity.instance.reference import TorchPicture
+from pointrend_deploy.parity.instance.verify import verify_instances
+from pointrend_deploy.parity.onnx_stages import run_with_stages
+from pointrend_deploy.parity.record.runs import Run, now
+from pointrend_deploy.pictures.canvas import Fitted, batch_of
+from pointrend_deploy.progress import Progress
+from pointrend_deploy.recipe.instance import InstanceRecipe
+
+Array = npt.NDArray[Any]
+Graphs = Mapping[str, onnx.ModelProto]
+
+FEW_DETECTIONS = 8
+"""With fewer in all, the mask part is held on boxes of the reference's proposals besides."""
+GIVEN = 16
+"""So many of them a picture, at most."""
+
+
+def verify_instance_graphs(
+    graphs: Graphs,
+    model: InstanceModel,
+    manifest: Manifest,
+    options: InstanceGraphOptions,
+    pictures: list[Fitted],
+    progress: Progress,
+) -> Run:
+    """Run the graphs in ONNX Runtime, the reference in PyTorch, and hold them side by side.
+
+    Args:
+        graphs: under ``model``, or ``detector`` and ``masks``, each with its inner stages among its
+            outputs; not changed.
+        model: the reference, whose recipe keeps as many detections as the graph.
+        manifest: of the bundle to be.
+        options: the graphs were made with.
+        pictures: one batch on the canvas.
+        progress: told of each step.
+
+    Returns:
+        The run for parity.json, in which everything passed.
+
+    Raises:
+        ParityError: naming the first stage that differs.
+    """
+    started = time.monotonic()
+    inputs = batch_of(pictures, manifest)
+    with progress.step("PyTorch reference"):
+        x = canvas_input(manifest, inputs)
+        seen = [
+            TorchPicture(model, x[row : row + 1], picture.fitted_hw)
+            for row, picture in enumerate(pictures)
+        ]
+        references = seen + seen[-1:] * (manifest.canvas.batch - len(seen))
+    with progress.step("ONNX Runtime"):
+        ran = _Ran(graphs, model.recipe, options)
+        outputs = ran.detector(inputs)
+        rois = ran.own(outputs)
+        given = None
+        if len(rois.boxes) < FEW_DETECTIONS:
+            given = ran.given(outputs, references)
+    with progress.step("comparing the stages"):
+        unread = unread_levels(model.recipe)
+        result = verify_instances(references, outputs, rois, options.masks, given, unread)
+    result.raise_if_failed()
+    return Run(
+        kind="export",
+        passed=result.passed,
+        candidate="onnx",
+        reference="torch",
+        created=now(),
+        canvas_hw=manifest.canvas.padded_hw,
+        first_divergent=result.first_divergent,
+        pictures=len(pictures),
+        seconds=round(time.monotonic() - started, 3),
+        stages=result.stages,
+        points=result.points,
+        gates=result.gates,
+        detections=result.detections,
+        notes=result.notes,
+        versions={"torch": str(torch.__version__), "onnxruntime": version("onnxruntime")},
+    )
+
+
+def unread_levels(recipe: InstanceRecipe) -> set[str]:
+    """Levels of the pyramid that no head reads, so that a graph lacks them."""
+    points = recipe.point_head
+    return (
+        set(recipe.pyramid)
+        - {*recipe.rpn.in_features, *recipe.box_head.in_features, *recipe.mask_head.in_features}
+        - set(points.in_features if points is not None else ())
+    )
+
+
+class _Ran:
+    """The exported graphs in ONNX Runtime, in either layout."""
+
+    def __init__(
+        self, graphs: Graphs, recipe: InstanceRecipe, options: InstanceGraphOptions
+    ) -> None:
+        self._graphs, self._recipe, self._options = graphs, recipe, options
+        self._detector = {
+            name: kind for name, (kind, _) in detector_stages(recipe, options).items()
+        }
+        self._masks = {name: kind for name, (kind, _) in mask_stages(recipe, ("R",)).items()}
+        self._levels = [
+            value.name
+            for value in (graphs[MASKS].graph.input if MASKS in graphs else ())
+            if value.name not in ("boxes", "classes")
+        ]
+
+    def detector(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """All that is given for a batch, the batch axis first."""
+        if self._options.layout == "split":
+            return run_with_stages(self._graphs[DETECTOR], inputs, self._detector)
+        stages = {**self._detector, **self._masks}
+        return run_with_stages(self._graphs[MODEL], inputs, stages)
+
+    def own(self, outputs: Mapping[str, Array]) -> RoIs:
+        """The masks of what was detected."""
+        most = outputs["boxes"].shape[1]
+        counts = [min(max(int(count), 0), most) for count in outputs["num_detections"]]
+        if self._options.layout == "split":
+            boxes = [outputs["boxes"][row, :count] for row, count in enumerate(counts)]
+            classes = [outputs["classes"][row, :count] for row, count in enumerate(counts)]
+            return self._of_split(outputs, boxes, classes)
+        return _rois(outputs, counts, [name for name in self._masks if name in outputs])
+
+    def given(self, outputs: Mapping[str, Array], references: Sequence[TorchPicture]) -> RoIs:
+        """Masks of boxes the reference proposes, of every class in turn."""
+        most = outputs["boxes"].shape[1]
+        boxes, classes = [], []
+        for reference in references:
+            some = reference.proposals[: min(GIVEN, most)]
+            boxes.append(some)
+            classes.append(np.arange(len(some), dtype=np.int64) % self._recipe.num_classes)
+        if self._options.layout == "split":
+            return self._of_split(outputs, boxes, classes)
+        counts = [len(some) for some in boxes]
+        inputs = {
+            name: np.zeros_like(outputs[name]) for name in ("num_detections", "boxes", "classes")
+        }
+        for row, count in enumerate(counts):
+            inputs["num_detections"][row] = count
+            inputs["boxes"][row, :count] = boxes[row]
+            inputs["classes"][row, :count] = classes[row]
+        inputs |= {name: outputs[name] for name in self._recipe.pyramid if name in outputs}
+        graph = cut_at(self._graphs[MODEL], inputs, ("masks", *self._masks))
+        found = run_with_stages(graph, inputs, self._masks)
+        return _rois({**inputs, **found}, counts, [name for name in self._masks if name in found])
+
+    def _of_split(
+        self, outputs: Mapping[str, Array], boxes: list[Array], classes: list[Array]
+    ) -> RoIs:
+        parts, pictures = [], []
+        for row, (some, labels) in enumerate(zip(boxes, classes, strict=True)):
+            if len(some):
+                levels = {name: outputs[name][row : row + 1] for name in self._levels}
+                inputs = {"boxes": some, "classes": labels, **levels}
+                parts.append(run_with_stages(self._graphs[MASKS], inputs, self._masks))
+                pictures.append(np.full(len(some), row))
+        names = [name for name in self._masks if parts and all(name in part for part in parts)]
+        stages = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        side = self._recipe.mask_side
+        return RoIs(
+            pictures=np.concatenate([*pictures, np.zeros(0, np.int64)]),
+            boxes=np.concatenate(boxes),
+            classes=np.concatenate(classes),
+            stages=_in_the_references_shape(stages),
+            masks=np.concatenate([part["masks"] for part in parts])
+            if parts
+            else np.zeros((0, side, side), np.float32),
+        )
+
+
+def _rois(outputs: Mapping[str, Array], counts: list[int], names: Sequence[str]) -> RoIs:
+    """The used rows of a batch's outputs, one after the other."""
+
+    def used(name: str) -> Array:
+        return np.concatenate([outputs[name][row, :count] for row, count in enumerate(counts)])
+
+    return RoIs(
+        pictures=np.repeat(np.arange(len(counts)), counts),
+        boxes=used("boxes"),
+        classes=used("classes"),
+        stages=_in_the_references_shape({name: used(name) for name in names}),
+        masks=used("masks"),
+    )
+
+
+def _in_the_references_shape(stages: dict[str, Array]) -> dict[str, Array]:
+    """Mask logits (R, S, S) -> (R, 1, S, S); the other stages are the reference's already."""
+    if "mask_logits" in stages:
+        stages["mask_logits"] = stages["mask_logits"][:, None]
+    return stages

@@ -1,0 +1,361 @@
+"""The mask part of a graph against the reference's, both on the graph's own boxes and classes.
+
+Held on the same boxes, no detection that fell the other way can hide or cause a difference here.
+R is the number of RoIs of all pictures together.
+
+MERGED: The masks a graph gives: as stored, and in the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.parity import gates
+from pointrend_deploy.parity.record.runs import Gate, PointsRow, StageRow
+from pointrend_deploy.parity.subdivision import points, replay
+from pointrend_deploy.parity.subdivision.stages import compare_outside
+from pointrend_deploy.parity.tensors import compare_tensor, missing
+from pointrend_deploy.run.instance.masks import Patch, paste_mask
+
+Array = npt.NDArray[Any]
+
+
+MaskForm = Literal["prob", "prob-u8", "logits"]
+
+
+@dataclass
+class MaskStages:
+    """Rows of the mask part's stages, in order, its points and its gates."""
+
+    stages: list[StageRow] = field(default_factory=list)
+    points: list[PointsRow] = field(default_factory=list)
+    gates: list[Gate] = field(default_factory=list)
+
+
+def compare_mask_stages(
+    reference: Mapping[str, Array], candidate: Mapping[str, Array]
+) -> MaskStages:
+    """Hold every stage of ``InstanceModel.mask_stages`` against a graph's of the same boxes.
+
+    Args:
+        reference: ``coarse`` (R, C, s, s), ``step0.point_logits`` (R, 1, P), ``step<t>.indices``
+            (R, K), ``step<t>.point_logits`` (R, 1, K), ``mask_logits`` (R, 1, S, S) in order; with
+            the standard mask head ``mask_logits`` alone. R is at least 1.
+        candidate: the same names and shapes; a stage it lacks fails.
+    """
+    found = MaskStages()
+    maps = uncertainty_maps(reference)
+    scale = max(1.0, gates.rms(reference["coarse"])) if "coarse" in reference else 1.0
+    strays: list[Array] = []
+    for name, expected in reference.items():
+        ours = candidate.get(name)
+        if name.endswith("logits"):
+            scale = max(scale, gates.rms(expected))
+        unsure = next(maps) if name.endswith(".indices") else None
+        if ours is None:
+            found.stages.append(missing(name, expected))
+            if unsure is not None:
+                strays.append(np.ones(unsure.shape, np.bool_))
+        elif unsure is not None:
+            _points(found, name, expected, ours, unsure, scale, strays)
+        elif name.endswith(".point_logits") and name != "step0.point_logits":
+            _point_logits(found, name, reference, candidate)
+        elif name == "mask_logits":
+            _mask_logits(found, expected, ours, scale, strays)
+        else:
+            tolerance = gates.tensor_tolerance(name)
+            _held(found, compare_tensor(name, expected, ours, gates.scaled(tolerance, expected)))
+    return found
+
+
+def uncertainty_maps(stages: Mapping[str, Array]) -> Iterator[Array]:
+    """The uncertainty each step after the first grid chose by: minus the absolute logit.
+
+    Args:
+        stages: ``step0.point_logits`` (R, 1, side**2) row by row, then ``step<t>.indices`` (R, K)
+            and ``step<t>.point_logits`` (R, 1, K).
+
+    Yields:
+        (R, 2 side, 2 side) float32, then (R, 4 side, 4 side), ...
+    """
+    if "step0.point_logits" not in stages:
+        return
+    first = np.asarray(stages["step0.point_logits"], np.float32)
+    side = round(first.shape[2] ** 0.5)
+    grid = first.reshape(len(first), 1, side, side)
+    step = 1
+    while f"step{step}.indices" in stages:
+        grid = replay.double(grid)
+        yield -np.abs(grid[:, 0])
+        r, c, h, w = grid.shape
+        where = stages[f"step{step}.indices"][:, None]
+        flat = grid.reshape(r, c, h * w)
+        np.put_along_axis(flat, where, stages[f"step{step}.point_logits"], axis=2)
+        step += 1
+
+
+def _held(found: MaskStages, row: StageRow) -> None:
+    tolerance = gates.tensor_tolerance(row.name)
+    limit = tolerance.limit if row.limit is None else row.limit
+    found.stages.append(row)
+    found.gates.append(
+        gates.gate("largest difference", row.name, row.max_abs, "<=", limit, tolerance.reason)
+    )
+
+
+def _points(
+    found: MaskStages,
+    name: str,
+    expected: Array,
+    ours: Array,
+    unsure: Array,
+    scale: float,
+    strays: list[Array],
+) -> None:
+    step = int(name.removeprefix("step").removesuffix(".indices"))
+    excused = _reached(strays, unsure)
+    row = points.compare_points(step, expected, ours, unsure, scale, excused)
+    known = row.worst_gap is not None
+    strays.append(
+        points.stray_map(expected, ours, (unsure.shape[1], unsure.shape[2]))
+        if known
+        else np.ones(unsure.shape, np.bool_)  # nothing is known, so all may differ
+    )
+    found.points.append(row)
+    found.stages.append(
+        StageRow(
+            name=name,
+            kind="points",
+            shape=expected.shape,
+            passed=row.passed,
+            compared=expected.size,
+            agreement=1.0 - row.strays / max(1, expected.size) if known else None,
+            problem=row.problem,
+        )
+    )
+    limit = gates.strays_limit(row.k)
+    share = row.stray_fraction if known else 1.0
+    reason = gates.STRAYS.reason
+    found.gates.append(gates.gate("stray points", name, share, "<=", limit, reason))
+    found.gates.append(
+        gates.gate(
+            "farthest stray from the K-th uncertainty",
+            name,
+            row.worst_gap,
+            "<=",
+            row.gap_limit,
+            gates.NEAR_TIE.reason,
+        )
+    )
+
+
+def _reached(strays: list[Array], unsure: Array) -> Array | None:
+    """Cells of this step's grid that a stray of an earlier step has changed."""
+    if not strays:
+        return None
+    here = np.zeros(unsure.shape, np.bool_)
+    grids = [(each.shape[1], each.shape[2]) for each in (*strays, here)]
+    return replay.reach([*strays, here], grids)
+
+
+def _point_logits(
+    found: MaskStages, name: str, reference: Mapping[str, Array], candidate: Mapping[str, Array]
+) -> None:
+    at = name.replace(".point_logits", ".indices")
+    expected, ours = reference[name], candidate[name]
+    if at not in candidate:
+        found.stages.append(missing(name, expected))
+        return
+    limit = gates.scaled(gates.POINT_LOGITS, expected)
+    if ours.shape != expected.shape or candidate[at].shape != reference[at].shape:
+        _held(found, compare_tensor(name, expected, ours, limit))
+        return
+    left, right = points.common_logits(reference[at], expected, candidate[at], ours)
+    row = compare_tensor(name, left, right, limit)
+    if not left.size:
+        row = msgspec.structs.replace(
+            row, passed=False, max_abs=None, problem="no point was chosen by both sides"
+        )
+    _held(found, msgspec.structs.replace(row, shape=expected.shape))
+
+
+def _mask_logits(
+    found: MaskStages, expected: Array, ours: Array, scale: float, strays: list[Array]
+) -> None:
+    limit = gates.LOGITS.limit * scale
+    reached = None
+    if strays:
+        reached = replay.reach(strays, [(each.shape[1], each.shape[2]) for each in strays])
+    row = compare_outside(expected, ours, limit, reached)
+    _held(found, msgspec.structs.replace(row, name="mask_logits"))
+
+
+@dataclass(frozen=True)
+class RoIs:
+    """Boxes whose masks a graph computed, of all pictures, and the stages it went through.
+
+    Attributes:
+        pictures: (R,) integers, the picture each one is of, ascending.
+        boxes: (R, 4) in pixels of the canvas.
+        classes: (R,) integers.
+        stages: by the reference's names, in its shapes: (R, ...).
+        masks: (R, S, S), the output.
+    """
+
+    pictures: Array
+    boxes: Array
+    classes: Array
+    stages: Mapping[str, Array]
+    masks: Array
+
+
+def masks_rows(
+    exercised: Sequence[RoIs],
+    form: MaskForm,
+    overlaps: Sequence[tuple[int, int]],
+    problem: str = "",
+) -> tuple[StageRow, list[Gate]]:
+    """The row of the stage ``masks`` and its gates.
+
+    Args:
+        exercised: sets of RoIs, none empty.
+        form: of the masks.
+        overlaps: pixels of intersection and of union in the picture, a matched detection each.
+        problem: what is known to be wrong besides.
+    """
+    problems = [problem] if problem else []
+    row = StageRow(name="masks", kind="masks", shape=(), passed=True)
+    held: list[Gate] = []
+    if exercised:
+        row, gate = compare_stored(exercised, form)
+        held.append(gate)
+        problems += [row.problem] if row.problem else []
+    more = pasted_gates(overlaps)
+    held += more
+    problems += [
+        f"{gate.name} {gate.value:.4f}, below {gate.limit:.4f}"
+        for gate in more
+        if not gate and gate.value is not None
+    ]
+    return msgspec.structs.replace(
+        row,
+        passed=not problems,
+        agreement=more[0].value if more else None,
+        problem="; ".join(problems),
+    ), held
+
+
+def compare_stored(exercised: Sequence[RoIs], form: MaskForm) -> tuple[StageRow, Gate]:
+    """Hold a graph's ``masks`` against what their form says of its own ``mask_logits``.
+
+    Args:
+        exercised: sets of RoIs, at least one; their stages hold ``mask_logits`` (R, 1, S, S).
+        form: ``prob``, ``prob-u8`` (round(255 p); either neighbour where p lies between two), or
+            ``logits``.
+    """
+    limit, dtype = gates.STORED.limit, np.dtype(np.uint8 if form == "prob-u8" else np.float32)
+    masks = np.concatenate([each.masks for each in exercised])
+    problem, row = "", None
+    if any("mask_logits" not in each.stages for each in exercised):
+        problem = "no mask logits to hold them against"
+    elif masks.dtype != dtype:
+        problem = f"type {masks.dtype} where {dtype} is expected"
+    else:
+        logits = np.concatenate([each.stages["mask_logits"][:, 0] for each in exercised])
+        expected = logits if form == "logits" else probabilities(logits)
+        if form == "prob-u8":
+            masks, limit = masks.astype(np.float32) / np.float32(255), 0.5 / 255 + limit
+        row = compare_tensor("masks", expected, masks, limit)
+    if row is None:
+        row = StageRow(name="masks", kind="masks", shape=masks.shape, passed=False, problem=problem)
+    row = msgspec.structs.replace(row, kind="masks", compared=len(masks))
+    reason = gates.STORED.reason
+    return row, gates.gate("largest difference", "masks", row.max_abs, "<=", limit, reason)
+
+
+def probabilities(logits: Array) -> npt.NDArray[np.float32]:
+    """Sigmoid, in float64 inside: float32 of the logits' shape."""
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))), np.float32)
+
+
+def pasted_gates(overlaps: Sequence[tuple[int, int]]) -> list[Gate]:
+    """Gates on the mean and the least IoU of masks in the picture; none where there are no masks.
+
+    Args:
+        overlaps: pixels of intersection and of union a mask; empty unions are left out.
+    """
+    held = [(both, union) for both, union in overlaps if union]
+    if not held:
+        return []
+    values = [both / union for both, union in held]
+    mean, least = gates.pasted_limits([union for _, union in held])
+    reasons = gates.PASTED_MEAN.reason, gates.PASTED_LEAST.reason
+    return [
+        gates.gate("mean IoU", "masks", float(np.mean(values)), ">=", mean, reasons[0]),
+        gates.gate("least IoU", "masks", min(values), ">=", least, reasons[1]),
+    ]
+
+
+def overlaps_of(
+    rois: RoIs,
+    pairs: Sequence[npt.NDArray[np.int64]],
+    theirs: Sequence[tuple[tuple[int, int], Array, Array]],
+) -> list[tuple[int, int]]:
+    """Pixels of intersection and union of matched detections' masks in the fitted picture.
+
+    Args:
+        rois: the graph's detections of all pictures, those of each in order.
+        pairs: by picture (M, 2): row of the graph, row of the reference.
+        theirs: by picture its fitted size, the reference's boxes (R, 4) and mask logits (R, S, S).
+
+    Returns:
+        One pair a matched detection whose box is nowhere empty.
+    """
+    found = []
+    logits = rois.stages.get("mask_logits")
+    if logits is None:
+        return []
+    for picture, (matched, (hw, boxes, their_logits)) in enumerate(zip(pairs, theirs, strict=True)):
+        rows = np.flatnonzero(rois.pictures == picture)
+        for ours, other in matched:
+            row = rows[ours]
+            if _empty(rois.boxes[row]) or _empty(boxes[other]):
+                continue
+            left = paste_mask(probabilities(logits[row, 0]), rois.boxes[row], hw)
+            right = paste_mask(probabilities(their_logits[other]), boxes[other], hw)
+            found.append(overlap(left, right))
+    return found
+
+
+def overlap(a: Patch, b: Patch) -> tuple[int, int]:
+    """Pixels of intersection and of union of two masks in one picture."""
+    top, left = max(a[0], b[0]), max(a[1], b[1])
+    bottom = min(a[0] + a[2].shape[0], b[0] + b[2].shape[0])
+    right = min(a[1] + a[2].shape[1], b[1] + b[2].shape[1])
+    both = 0
+    if top < bottom and left < right:
+        parts = [p[2][top - p[0] : bottom - p[0], left - p[1] : right - p[1]] for p in (a, b)]
+        both = int((parts[0] & parts[1]).sum())
+    return both, int(a[2].sum()) + int(b[2].sum()) - both
+
+
+def rest_is_zero(outputs: Mapping[str, Array]) -> str:
+    """What is wrong with the rows of ``masks`` (N, D, S, S) past the count; empty where nothing."""
+    masks = outputs.get("masks")
+    if masks is None:
+        return ""
+    for row, count in zip(masks, outputs["num_detections"], strict=True):
+        if (row[max(0, int(count)) :] != 0).any():  # NaN is not 0
+            return "rows past num_detections are not zero"
+    return ""
+
+
+def _empty(box: Array) -> bool:
+    return not (box[2] > box[0] and box[3] > box[1])

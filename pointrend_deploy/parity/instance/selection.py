@@ -1,0 +1,137 @@
+"""Whether a set of boxes is one that greedy suppression may leave, up to rounding.
+
+The answer of greedy non-maximum suppression is the one set in which each candidate is kept exactly
+where no kept, higher-scoring box of its group overlaps it too much, cut off after so many. Two runs
+whose scores and boxes differ by rounding may keep different boxes where two scores, or an overlap
+and the threshold, are nearly equal, and each such exchange may bring about others. So the boxes
+only one run kept are not judged one by one: its whole set is held against that rule, with room for
+near ties.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.parity import gates
+from pointrend_deploy.parity.instance.matching import box_iou
+
+Array = npt.NDArray[Any]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+PAIRS_AT_ONCE = 1 << 20
+"""Pairs of boxes held against one another in one go, which bounds memory."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What the reference's suppression chose from, and its rules.
+
+    Attributes:
+        boxes: (M, 4) float32, in pixels.
+        scores: (M,) float32.
+        groups: (M,) integers; boxes of different groups do not suppress one another.
+        doubtful: (M,) bool, candidates that rounding may keep out, or let in, before suppression:
+            a score near the threshold, or near the last one taken.
+        iou_threshold: of the suppression.
+        limit: most boxes kept.
+        score_tolerance: scores this near one another may stand in either order.
+        kept: (K,) int64, what the reference kept of them, in its order.
+    """
+
+    boxes: Array
+    scores: Array
+    groups: Array
+    doubtful: Bool
+    iou_threshold: float
+    limit: int
+    score_tolerance: float
+    kept: Int64
+
+
+def locate(
+    boxes: Array,
+    pool_boxes: Array,
+    allowed: Bool | None = None,
+    tolerance: float = gates.BOXES.limit,
+) -> Int64:
+    """For each box the one of a pool that it is, each used once: the nearest first.
+
+    Args:
+        boxes: (A, 4).
+        pool_boxes: (M, 4).
+        allowed: (A, M) bool, pairs that may be (of one class, say); all when absent.
+        tolerance: largest difference of a coordinate, in pixels.
+
+    Returns:
+        (A,) index into the pool; -1 where none is near enough. Of equally near ones the first.
+    """
+    apart = np.full((len(boxes), len(pool_boxes)), 0.0, np.float32)
+    for side in range(4):
+        np.maximum(apart, np.abs(boxes[:, None, side] - pool_boxes[None, :, side]), out=apart)
+    near = apart <= tolerance if allowed is None else (apart <= tolerance) & allowed
+    rows, columns = np.nonzero(near)
+    found = np.full(len(boxes), -1, np.int64)
+    used = np.zeros(len(pool_boxes), np.bool_)
+    for each in np.lexsort((columns, rows, apart[rows, columns])):
+        i, j = int(rows[each]), int(columns[each])
+        if found[i] < 0 and not used[j]:
+            found[i], used[j] = j, True
+    return found
+
+
+def unlawful(pool: Pool, held: Int64, shift: float) -> tuple[Int64, Int64]:
+    """Members of a pool that a set should not hold, and those it should.
+
+    Args:
+        pool: the candidates.
+        held: indices into it, in any order, each once.
+        shift: pixels by which the two runs' boxes differ; it moves the IoU of small boxes most.
+
+    Returns:
+        Indices of members held although a held one surely suppresses them (or of all, where they
+        are too many), and of members left out though nothing speaks against them.
+    """
+    inside = np.zeros(len(pool.boxes), np.bool_)
+    inside[held] = True
+    surely, possibly = suppressed(pool, held, shift)
+    beyond = np.zeros_like(inside)
+    if len(held) >= pool.limit and len(held):
+        beyond = pool.scores <= pool.scores[held].min() + pool.score_tolerance
+    wrongly_in = inside if len(held) > pool.limit else inside & surely
+    wrongly_out = ~inside & ~pool.doubtful & ~possibly & ~beyond
+    return np.flatnonzero(wrongly_in), np.flatnonzero(wrongly_out)
+
+
+def suppressed(pool: Pool, held: Int64, shift: float) -> tuple[Bool, Bool]:
+    """Which members of a pool a held one suppresses: beyond doubt, and possibly: (M,) bool each."""
+    surely, possibly = (np.zeros(len(pool.boxes), np.bool_) for _ in range(2))
+    for group in np.unique(pool.groups[held]):
+        members = np.flatnonzero(pool.groups == group)
+        rulers = held[pool.groups[held] == group]
+        step = max(1, PAIRS_AT_ONCE // len(rulers))
+        for start in range(0, len(members), step):
+            part = members[start : start + step]
+            overlap = box_iou(pool.boxes[part], pool.boxes[rulers])
+            room = _room(pool.boxes[part], pool.boxes[rulers], shift)
+            ahead = pool.scores[rulers][None] - pool.scores[part][:, None]
+            other = part[:, None] != rulers[None]
+            above = (ahead > pool.score_tolerance) & (overlap > pool.iou_threshold + room)
+            near = (ahead >= -pool.score_tolerance) & (overlap > pool.iou_threshold - room)
+            surely[part] = (above & other).any(axis=1)
+            possibly[part] = (near & other).any(axis=1)
+    return surely, possibly
+
+
+def _room(a: Array, b: Array, shift: float) -> Array:
+    """How far the IoU of two boxes may move when their sides do by ``shift``: (A, B).
+
+    A side that moves by d changes an overlap by d / length; there are four of each.
+    """
+    shortest_a = np.minimum(a[:, 2] - a[:, 0], a[:, 3] - a[:, 1]).astype(np.float64)
+    shortest_b = np.minimum(b[:, 2] - b[:, 0], b[:, 3] - b[:, 1]).astype(np.float64)
+    length = np.minimum(shortest_a[:, None], shortest_b[None]).clip(1e-6)
+    return np.asarray(np.minimum(gates.OVERLAP.limit + 8 * shift / length, 1.0))

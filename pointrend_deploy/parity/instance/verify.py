@@ -1,0 +1,279 @@
+"""An instance graph's answers held against the PyTorch reference on the same input, in order.
+
+Features; proposals and detections as sets; then the mask part, which the reference repeats on the
+graph's own boxes and classes, so that what differs there is the mask part's own; last the masks in
+the picture, the reference's from its own boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.parity import gates
+from pointrend_deploy.parity.comparison import VerificationResult
+from pointrend_deploy.parity.instance.boxes import (
+    Detections,
+    Outcome,
+    box_rows,
+    detections_outcome,
+    proposals_outcome,
+)
+from pointrend_deploy.parity.instance.masks import (
+    MaskForm,
+    RoIs,
+    compare_mask_stages,
+    masks_rows,
+    overlaps_of,
+    rest_is_zero,
+)
+from pointrend_deploy.parity.instance.selection import Pool
+from pointrend_deploy.parity.record.detections import DetectionsRow
+from pointrend_deploy.parity.record.runs import Gate, PointsRow, StageRow
+from pointrend_deploy.parity.tensors import compare_tensor, missing
+
+Array = npt.NDArray[Any]
+
+
+class PictureReference(Protocol):
+    """The reference's answers for one picture of the batch."""
+
+    @property
+    def features(self) -> Mapping[str, Array]:
+        """Pyramid levels (1, C, h, w) by name."""
+
+    @property
+    def proposals(self) -> Array:
+        """(P, 4) in pixels of the canvas."""
+
+    @property
+    def fitted_hw(self) -> tuple[int, int]:
+        """Height and width of the picture on the canvas."""
+
+    def proposal_pool(self) -> Pool:
+        """What the proposals were chosen from."""
+
+    def detections(self, proposals: Array) -> tuple[Detections, Callable[[], Pool]]:
+        """Detections on these proposals, and what they were chosen from."""
+
+    def mask_stages(self, boxes: Array, classes: Array) -> dict[str, Array]:
+        """The mask part's stages on (R, 4) boxes, R >= 1, of (R,) classes."""
+
+
+@dataclass(frozen=True)
+class InstanceVerification(VerificationResult):
+    """A verification of an instance graph: its rows, the detections both sides have, and notes."""
+
+    detections: DetectionsRow
+    notes: tuple[str, ...]
+
+
+def verify_instances(
+    references: Sequence[PictureReference],
+    outputs: Mapping[str, Array],
+    rois: RoIs,
+    form: MaskForm,
+    given: RoIs | None = None,
+    not_computed: Collection[str] = (),
+) -> InstanceVerification:
+    """Hold a graph against the reference.
+
+    Args:
+        references: one a picture of the batch.
+        outputs: ``num_detections`` (N,), ``boxes`` (N, D, 4), ``scores`` and ``classes`` (N, D),
+            ``proposals`` (N, P, 4), ``proposal_count`` (N,), the pyramid levels (N, C, h, w) and,
+            where the graph gives them as a batch, ``masks`` (N, D, S, S).
+        rois: the graph's masks of its own detections.
+        form: of its masks.
+        given: its masks of boxes it was given besides.
+        not_computed: pyramid levels nothing reads, which the graph may lack.
+
+    Returns:
+        A result, truthy when all agrees. A stage the graph lacks fails; where no mask was there to
+        be compared a note says so.
+    """
+    stages = _features(references, outputs, not_computed)
+    held = [_difference(row) for row in stages]
+    boxes = _Boxes(references, outputs)
+    stages += boxes.rows
+    held += boxes.gates
+    chosen: list[PointsRow] = []
+    exercised = [each for each in (rois, given) if each is not None and len(each.boxes)]
+    overlaps: list[tuple[int, int]] = []
+    notes = list(boxes.notes)
+    if boxes.sound and exercised:
+        repeated = [_of_reference(references, each) for each in exercised]
+        parts = compare_mask_stages(
+            _joined(repeated), _joined([dict(each.stages) for each in exercised])
+        )
+        stages += parts.stages
+        held += parts.gates
+        chosen = parts.points
+        if parts.stages[-1]:  # wrong logits are told above; in the picture they prove nothing
+            overlaps = overlaps_of(rois, boxes.pairs(), boxes.masks_of_reference())
+    if boxes.sound:
+        row, more = masks_rows(exercised, form, overlaps, rest_is_zero(outputs))
+        stages.append(row)
+        held += more
+    if not exercised:
+        notes.append(
+            "masks were not verified: the model detects nothing on the verification pictures; "
+            "--verify-images with pictures it knows closes the gap"
+        )
+    elif not len(rois.boxes):
+        notes.append(
+            "the model detects nothing on the verification pictures: masks were verified on "
+            f"{len(exercised[0].boxes)} boxes taken from its proposals"
+        )
+    return InstanceVerification(
+        tuple(stages), tuple(chosen), tuple(held), boxes.summary(overlaps), tuple(notes)
+    )
+
+
+class _Boxes:
+    """Proposals and detections of all pictures, and what follows from them."""
+
+    def __init__(
+        self, references: Sequence[PictureReference], outputs: Mapping[str, Array]
+    ) -> None:
+        self._references = references
+        self.rows: list[StageRow] = []
+        self.gates: list[Gate] = []
+        self.notes: list[str] = []
+        self._found: list[Outcome] = []
+        self._theirs: list[Detections] = []
+        lacking = [name for name in REQUIRED if name not in outputs]
+        if lacking:
+            self.rows = [missing(name, np.zeros(0)) for name in lacking]
+            return
+        used = self._hold_proposals(outputs)
+        self._hold_detections(outputs, used)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the detections agree, so that their masks can be compared."""
+        return bool(self._found) and not any(outcome.problems for outcome in self._found)
+
+    def _hold_proposals(self, outputs: Mapping[str, Array]) -> list[Array]:
+        """Add the row of the proposals; returns those the detections are to be made from."""
+        boxes, counts = outputs["proposals"], outputs["proposal_count"]
+        outcomes, used = [], []
+        for index, reference in enumerate(self._references):
+            count = int(counts[index])
+            outcome = proposals_outcome(
+                reference.proposals, boxes[index], count, reference.proposal_pool
+            )
+            outcomes.append(outcome)
+            swapped = outcome.strays and not outcome.problems
+            used.append(boxes[index][:count] if swapped else reference.proposals)
+        strays = sum(outcome.strays for outcome in outcomes)
+        if strays and not any(outcome.problems for outcome in outcomes):
+            self.notes.append(
+                f"{strays} proposals are others by near ties; the detections were compared on the "
+                "graph's own proposals there"
+            )
+        self._add("proposals", outcomes, boxes.shape[1])
+        return used
+
+    def _hold_detections(self, outputs: Mapping[str, Array], used: Sequence[Array]) -> None:
+        for index, reference in enumerate(self._references):
+            theirs, pool = reference.detections(used[index])
+            ours = Detections(*(outputs[name][index] for name in ("boxes", "scores", "classes")))
+            count = int(outputs["num_detections"][index])
+            self._found.append(detections_outcome(theirs, ours, count, pool))
+            self._theirs.append(theirs)
+        self._counts = [int(count) for count in outputs["num_detections"]]
+        strays = sum(outcome.strays for outcome in self._found)
+        if strays and self.sound:
+            self.notes.append(f"{strays} detections are others by near ties")
+        self._add("detections", self._found, outputs["boxes"].shape[1])
+
+    def _add(self, name: Any, outcomes: Sequence[Outcome], most: int) -> None:
+        row, more = box_rows(name, outcomes, most)
+        self.rows.append(row)
+        self.gates += more
+
+    def pairs(self) -> list[npt.NDArray[np.int64]]:
+        """By picture (M, 2): row of the graph, row of the reference."""
+        return [outcome.pairs for outcome in self._found]
+
+    def masks_of_reference(self) -> list[tuple[tuple[int, int], Array, Array]]:
+        """By picture its size, and the reference's boxes (R, 4) and mask logits (R, S, S)."""
+        found = []
+        for reference, theirs in zip(self._references, self._theirs, strict=True):
+            logits = np.zeros((0, 1, 1), np.float32)
+            if len(theirs.boxes):
+                stages = reference.mask_stages(theirs.boxes, theirs.classes)
+                logits = stages["mask_logits"][:, 0]
+            found.append((reference.fitted_hw, theirs.boxes, logits))
+        return found
+
+    def summary(self, overlaps: Sequence[tuple[int, int]]) -> DetectionsRow:
+        """What is told of the detections in a few figures."""
+        matched = [len(outcome.pairs) for outcome in self._found]
+        if not self._found:
+            return DetectionsRow(matched=0, passed=False)
+        ours = sum(max(0, count) for count in self._counts) - sum(matched)
+        theirs = sum(outcome.reference for outcome in self._found) - sum(matched)
+        values = [both / union for both, union in overlaps if union]
+        problems = [problem for outcome in self._found for problem in outcome.problems]
+        return DetectionsRow(
+            matched=sum(matched),
+            only_bundle=ours,
+            only_reference=theirs,
+            explained=0 if problems else ours + theirs,
+            box_canvas_px=max(outcome.apart for outcome in self._found),
+            score=max(outcome.scores_apart for outcome in self._found),
+            mask_iou_mean=float(np.mean(values)) if values else None,
+            mask_iou_min=min(values) if values else None,
+            unexplained=tuple(problems[:3]),
+            passed=not problems,
+        )
+
+
+REQUIRED = ("proposals", "proposal_count", "num_detections", "boxes", "scores", "classes")
+
+
+def _features(
+    references: Sequence[PictureReference],
+    outputs: Mapping[str, Array],
+    not_computed: Collection[str],
+) -> list[StageRow]:
+    rows = []
+    for name in references[0].features:
+        expected = np.concatenate([reference.features[name] for reference in references])
+        found = outputs.get(name)
+        if found is None:
+            if name not in not_computed:
+                rows.append(missing(name, expected))
+            continue
+        limit = gates.scaled(gates.tensor_tolerance(name), expected)
+        rows.append(compare_tensor(name, expected, found, limit))
+    return rows
+
+
+def _difference(row: StageRow) -> Gate:
+    tolerance = gates.tensor_tolerance(row.name)
+    limit = tolerance.limit if row.limit is None else row.limit
+    return gates.gate("largest difference", row.name, row.max_abs, "<=", limit, tolerance.reason)
+
+
+def _of_reference(references: Sequence[PictureReference], rois: RoIs) -> dict[str, Array]:
+    return _joined(
+        [
+            references[int(picture)].mask_stages(
+                rois.boxes[rois.pictures == picture], rois.classes[rois.pictures == picture]
+            )
+            for picture in np.unique(rois.pictures)
+        ]
+    )
+
+
+def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Stages of several sets of RoIs as those of one; a stage one of them lacks is left out."""
+    names = [name for name in parts[0] if all(name in part for part in parts)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}

@@ -1,0 +1,204 @@
+"""COCO-style average precision of boxes, masks and boundaries, by faster-coco-eval.
+
+Boundary AP (Cheng et al., CVPR 2021, section 4): a pair's overlap is the smaller of its mask IoU
+and its boundary IoU, the band being 2 % of the picture's diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.parity.record.detections import AccuracyRow, ClassAP, Measure, Truth
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.truth.annotations import (
+    InstanceTruth,
+    TruthObject,
+    need_evaluator,
+)
+
+Array = npt.NDArray[Any]
+
+
+MEASURES: Final[dict[Measure, str]] = {"box": "bbox", "mask": "segm", "boundary": "boundary"}
+"""What the evaluator calls each of the overlaps."""
+
+
+class Detected(Protocol):
+    """Detections of one picture, as a runner gives them."""
+
+    @property
+    def boxes(self) -> npt.NDArray[np.float32]:
+        """(R, 4) x1, y1, x2, y2 in pixels of the picture."""
+
+    @property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """(R,)."""
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """(R,) in 0..C-1."""
+
+    def rle(self, index: int) -> Mapping[str, Any]:
+        """The mask of one detection as COCO's run-length encoding."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    image_id: int
+    label: int
+    score: float
+    box: tuple[float, float, float, float]
+    mask: dict[str, Any]
+
+
+class Scorer:
+    """Collects the detections of both sides; scores them when all pictures are done.
+
+    Args:
+        truth: pictures and objects.
+        recipe: names of the classes.
+
+    Raises:
+        DeployError: the evaluator is not installed.
+    """
+
+    def __init__(self, truth: InstanceTruth, recipe: InstanceRecipe) -> None:
+        self.evaluator = need_evaluator()
+        self.truth = truth
+        self.names = recipe.classes.names
+        self._pictures: set[int] = set()
+        self._found: dict[str, list[_Found]] = {}
+
+    def add(self, image_id: int, sides: Mapping[str, Detected]) -> None:
+        """Take one picture's detections by side (``bundle``, ``reference``)."""
+        self._pictures.add(image_id)
+        for who, detected in sides.items():
+            mine = self._found.setdefault(who, [])
+            for index, label in enumerate(detected.classes.tolist()):
+                x1, y1, x2, y2 = (float(v) for v in detected.boxes[index])
+                mine.append(
+                    _Found(
+                        image_id,
+                        label,
+                        float(detected.scores[index]),
+                        (x1, y1, x2 - x1, y2 - y1),
+                        dict(detected.rle(index)),
+                    )
+                )
+
+    def rows(self) -> tuple[AccuracyRow, ...]:
+        """Average precision of every side by every measure, over the pictures added."""
+        known = [
+            label
+            for label, name in enumerate(self.names)
+            if name not in self.truth.classes_left_out
+        ]
+        return tuple(
+            self._row(who, measure, known)
+            for measure in MEASURES
+            for who in sorted(self._found, reverse=True)
+        )
+
+    def summary(self) -> Truth:
+        """What the scores are of."""
+        objects = self._objects(self._pictures)
+        crowds = sum(each.crowd for each in objects)
+        return Truth(
+            source=self.truth.source,
+            pictures=len(self._pictures),
+            objects=len(objects) - crowds,
+            crowds=crowds,
+            evaluator=self.evaluator,
+            classes_left_out=self.truth.classes_left_out,
+        )
+
+    def _objects(self, pictures: Collection[int]) -> list[TruthObject]:
+        return [each for each in self.truth.objects if each.image_id in pictures]
+
+    def _row(self, who: str, measure: Measure, known: Sequence[int]) -> AccuracyRow:
+        precision = self._precision(self._found[who], measure, known)
+        every = precision[..., 0]
+        return AccuracyRow(
+            prediction=who,
+            measure=measure,
+            ap=_mean(every),
+            ap50=_mean(every[0]),
+            ap75=_mean(every[5]),
+            small=_mean(precision[..., 1]),
+            medium=_mean(precision[..., 2]),
+            large=_mean(precision[..., 3]),
+            classes=tuple(
+                ClassAP(name=self.names[label], ap=_mean(every[:, :, place]))
+                for place, label in enumerate(known)
+            ),
+        )
+
+    def _precision(self, found: Sequence[_Found], measure: Measure, known: Sequence[int]) -> Array:
+        """(10 overlaps, 101 recalls, classes, all/small/medium/large); -1 where there is none."""
+        from faster_coco_eval import COCO, COCOeval_faster
+
+        truth = COCO(self._table(known))
+        results = [_result(one, measure) for one in found if one.label in set(known)]
+        evaluation = COCOeval_faster(
+            truth,
+            truth.loadRes(results),
+            MEASURES[measure],
+            print_function=_silent,
+        )
+        evaluation.evaluate()
+        evaluation.accumulate()
+        return np.asarray(evaluation.eval["precision"])[..., -1]
+
+    def _table(self, known: Sequence[int]) -> dict[str, Any]:
+        """The truth as a COCO file would hold it; new at every call, as the evaluator writes in it.
+
+        Categories are classes counted from 1 and objects are numbered from 1: the evaluator takes
+        an id of 0 for "not matched".
+        """
+        return {
+            "images": [
+                {"id": each.image_id, "height": each.hw[0], "width": each.hw[1]}
+                for each in self.truth.pictures
+                if each.image_id in self._pictures
+            ],
+            "categories": [{"id": label + 1, "name": self.names[label]} for label in known],
+            "annotations": [
+                {
+                    "id": number,
+                    "image_id": each.image_id,
+                    "category_id": each.label + 1,
+                    "bbox": list(each.box),
+                    "area": each.area,
+                    "iscrowd": int(each.crowd),
+                    "segmentation": each.segmentation,
+                }
+                for number, each in enumerate(self._objects(self._pictures), 1)
+            ],
+        }
+
+
+def _result(found: _Found, measure: Measure) -> dict[str, Any]:
+    """As the evaluator reads a result: with a box its area is the box's, else the mask's."""
+    own: dict[str, Any] = {"bbox": list(found.box)}
+    if measure != "box":
+        own = {"segmentation": found.mask}
+    return {
+        "image_id": found.image_id,
+        "category_id": found.label + 1,
+        "score": found.score,
+        **own,
+    }
+
+
+def _mean(precision: Array) -> float | None:
+    present = precision[precision > -1]
+    return float(present.mean()) if present.size else None
+
+
+def _silent(*_: object) -> None:
+    """The evaluator prints its tables; the figures are returned instead."""

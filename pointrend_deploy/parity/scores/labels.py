@@ -1,0 +1,129 @@
+"""Label maps: agreement, confusion matrix, IoU. A label map is (H, W) integers, classes 0..C-1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.errors import DeployError
+
+Array = npt.NDArray[Any]
+
+
+def agreement(prediction: Array, other: Array, ignore_label: int | None = None) -> float:
+    """Share of pixels with one label on both sides; 1.0 where there is no pixel to compare.
+
+    Args:
+        prediction: integer array.
+        other: integer array of the same shape.
+        ignore_label: pixels where ``other`` holds it are left out.
+
+    Raises:
+        DeployError: the shapes differ.
+    """
+    check_shapes(prediction, other)
+    same = prediction == other
+    if ignore_label is not None:
+        same = same[other != ignore_label]
+    return float(same.mean()) if same.size else 1.0
+
+
+def confusion(
+    prediction: Array, truth: Array, num_classes: int, ignore_label: int | None = None
+) -> npt.NDArray[np.int64]:
+    """Confusion matrix of one picture.
+
+    Args:
+        prediction: (H, W) labels in 0..C-1.
+        truth: (H, W) labels in 0..C-1, or ``ignore_label``.
+        num_classes: C.
+        ignore_label: value in the truth that is not counted.
+
+    Returns:
+        (C, C) int64: row = truth, column = prediction. Sums over pictures add up.
+
+    Raises:
+        DeployError: the shapes differ, or a label is out of range (naming it).
+    """
+    check_shapes(prediction, truth)
+    counted = np.ones(truth.shape, np.bool_) if ignore_label is None else truth != ignore_label
+    expected, found = truth[counted].astype(np.int64), prediction[counted].astype(np.int64)
+    check_range(expected, num_classes, "the truth")
+    check_range(found, num_classes, "the prediction")
+    flat = np.bincount(expected * num_classes + found, minlength=num_classes**2)
+    return flat.reshape(num_classes, num_classes)
+
+
+def iou_per_class(matrix: Array) -> npt.NDArray[np.float64]:
+    """(C,) IoU from a confusion matrix; NaN for a class that occurs on neither side."""
+    both = np.diagonal(matrix).astype(np.float64)
+    return ratio(both, matrix.sum(axis=0) + matrix.sum(axis=1) - both)
+
+
+def mean_iou(matrix: Array) -> float:
+    """Mean IoU over the classes that occur on either side; NaN where none does."""
+    return mean_of_present(iou_per_class(matrix))
+
+
+def ratio(intersection: Array, union: Array) -> npt.NDArray[np.float64]:
+    """Intersection / union per class; NaN where the union is empty."""
+    out = np.full(len(union), np.nan)
+    np.divide(intersection, union, out=out, where=np.asarray(union) > 0)
+    return out
+
+
+def mean_of_present(values: Array) -> float:
+    """Mean over what is not NaN; NaN where nothing is left."""
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+def check_shapes(prediction: Array, truth: Array) -> None:
+    """Refuse label maps of two sizes. Raises DeployError naming both."""
+    if prediction.shape != truth.shape:
+        raise DeployError(
+            f"label maps of two sizes: {prediction.shape} and {truth.shape}",
+            "both must be of the picture's own size",
+        )
+
+
+def check_range(labels: Array, num_classes: int, side: str) -> None:
+    """Refuse labels outside 0..C-1. Raises DeployError naming the first such value."""
+    outside = (labels < 0) | (labels >= num_classes)
+    if outside.any():
+        raise DeployError(
+            f"{side} holds label {int(labels[outside][0])}, but the classes are "
+            f"0 to {num_classes - 1}",
+            "label maps hold class ids as pixel values, and the recipe's ignore_label elsewhere",
+        )
+
+
+def label_points(theirs: Sequence[Array], ours: Iterable[Array], num_classes: int) -> float | None:
+    """Points lost of labels: 100 (1 - mIoU), over the classes FP32 shows in any picture.
+
+    Args:
+        theirs: of FP32, (H, W) labels in 0..C-1 of each picture.
+        ours: of the other graph, the same pictures in the same order; taken one by one.
+        num_classes: C.
+
+    Returns:
+        0..100; None where there is no pixel.
+
+    Raises:
+        DeployError: label maps of two sizes, or a label out of range.
+    """
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    for before, after in zip(theirs, ours, strict=True):
+        matrix += confusion(after, before, num_classes)
+    shown = matrix.sum(axis=1) > 0
+    if not shown.any():
+        return None
+    return 100.0 * (1.0 - float(iou_per_class(matrix)[shown].mean()))
+
+
+def classes_shown(labels: Iterable[Array]) -> int:
+    """How many classes occur in label maps."""
+    return len(set().union(*(np.unique(each).tolist() for each in labels)))

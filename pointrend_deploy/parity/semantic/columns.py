@@ -1,0 +1,232 @@
+"""The label figures of every precision of a semantic bundle, picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.parity.columns import Columns, Runs, described
+from pointrend_deploy.parity.gates import drop_gates, label_gates, ungated
+from pointrend_deploy.parity.noise import STAGE_PICTURES, StageSums
+from pointrend_deploy.parity.record.precisions import (
+    LabelFigures,
+    PrecisionName,
+    PrecisionTable,
+    StageNoise,
+    StepOverlap,
+)
+from pointrend_deploy.parity.record.runs import Run
+from pointrend_deploy.parity.scores.boundary import LabelScores, number
+from pointrend_deploy.parity.scores.labels import mean_iou
+from pointrend_deploy.parity.semantic.compare import Batch, Item, labels_at
+from pointrend_deploy.recipe.semantic import Recipe
+
+Array = npt.NDArray[Any]
+
+
+Stages = Callable[[dict[str, Array]], Mapping[str, Array]]
+"""The stages of one precision's graph on a batch of inputs: by name, in network order."""
+
+
+class LabelColumn:
+    """Sums of one precision over pictures.
+
+    Args:
+        recipe: of the bundle.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._same = {"reference": 0, "fp32": 0}
+        self.compared = 0
+        self._truth: LabelScores | None = None
+        self._mutual = LabelScores(recipe.num_classes)
+        self.sums = StageSums()
+
+    def add(
+        self, item: Item, ours: Mapping[str, Array], fp32: Array, theirs: Mapping[str, Array]
+    ) -> None:
+        """Count one picture.
+
+        Args:
+            item: which.
+            ours: this precision's outputs, the picture's row with its batch axis.
+            fp32: (Hp, Wp) the FP32 column's labels.
+            theirs: the reference's stages, likewise with a batch axis.
+        """
+        height, width = item.fitted.fitted_hw
+        labels = canvas_labels(ours)[0, :height, :width]
+        self.compared += labels.size
+        self._same["fp32"] += int((labels == fp32[:height, :width]).sum())
+        expected = canvas_labels(theirs)[0, :height, :width]
+        self._same["reference"] += int((labels == expected).sum())
+        logits = "logits" in ours
+        found, _ = labels_at(ours, item.fitted, logits)
+        self._mutual.add(found, labels_at(theirs, item.fitted, logits)[0])
+        if item.truth is not None:
+            if self._truth is None:
+                classes = self._recipe.classes
+                self._truth = LabelScores(self._recipe.num_classes, classes.ignore_label)
+            self._truth.add(found, item.truth)
+
+    def agreement(self, other: str) -> float | None:
+        """Share of the labels that are ``reference``'s or ``fp32``'s."""
+        return self._same[other] / self.compared if self.compared else None
+
+    @property
+    def truth(self) -> LabelFigures | None:
+        """Scores against the truth; None without one."""
+        return None if self._truth is None else _figures(self._truth)
+
+    @property
+    def mutual(self) -> LabelFigures:
+        """Scores against the reference's labels."""
+        return _figures(self._mutual)
+
+
+class LabelColumns:
+    """Watches a comparison and runs every other precision on its very batches.
+
+    One batch is in memory at a time, and of the stages one precision's beside FP32's.
+
+    Args:
+        recipe: of the bundle.
+        runners: of the precisions beside fp32.
+        stages: of the graphs of all precisions whose stages can be had, fp32 among them; empty
+            where engines run.
+        most: pictures whose stages are compared.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        runners: Mapping[PrecisionName, Runs],
+        stages: Mapping[PrecisionName, Stages],
+        most: int = STAGE_PICTURES,
+    ) -> None:
+        self._runners, self._stages, self._most = runners, stages, most
+        names: list[PrecisionName] = ["fp32", *runners]
+        self.columns = {name: LabelColumn(recipe) for name in names}
+        self.staged = 0
+
+    def __call__(self, batch: Batch) -> None:
+        """Take one batch of the comparison."""
+        fp32 = canvas_labels(batch.outputs)
+        self._count("fp32", batch, batch.outputs, fp32)
+        for name, runner in self._runners.items():
+            self._count(name, batch, runner.infer(batch.inputs), fp32)
+        if "fp32" in self._stages and len(self._stages) > 1 and self.staged < self._most:
+            self._compare_stages(batch)
+
+    def _count(
+        self, name: PrecisionName, batch: Batch, outputs: Mapping[str, Array], fp32: Array
+    ) -> None:
+        for row, item in enumerate(batch.items):
+            ours = {key: value[row : row + 1] for key, value in outputs.items()}
+            theirs = {key: value[row : row + 1] for key, value in batch.expected.items()}
+            self.columns[name].add(item, ours, fp32[row], theirs)
+
+    def _compare_stages(self, batch: Batch) -> None:
+        used = len(batch.items)
+        expected = {key: value[:used] for key, value in self._stages["fp32"](batch.inputs).items()}
+        for name, stages in self._stages.items():
+            if name != "fp32":
+                found = {key: value[:used] for key, value in stages(batch.inputs).items()}
+                self.columns[name].sums.add(expected, found)
+        self.staged += used
+
+    def stages_of(
+        self, name: PrecisionName
+    ) -> tuple[tuple[StageNoise, ...], tuple[StepOverlap, ...]]:
+        """Stages and points of a precision beside the FP32 graph's; empty where not compared."""
+        sums = self.columns[name].sums
+        return sums.stages(), sums.points()
+
+
+def canvas_labels(outputs: Mapping[str, Array]) -> Array:
+    """(N, Hp, Wp) labels of a bundle's outputs or a reference's stages."""
+    if "labels" in outputs:
+        return outputs["labels"]
+    labels: Array = outputs["logits"].argmax(axis=1).astype(np.uint8)
+    return labels
+
+
+def _figures(scores: LabelScores) -> LabelFigures:
+    return LabelFigures(
+        miou=number(mean_iou(scores.matrix)),
+        boundary_iou={name: number(band.mean()) for name, band in scores.bands.items()},
+    )
+
+
+def label_columns(columns: Columns) -> LabelColumns:
+    """What watches the comparison of a semantic bundle."""
+    return LabelColumns(columns.bundle.manifest.semantic, columns.others, _stages(columns))
+
+
+def _stages(columns: Columns) -> dict[PrecisionName, Stages]:
+    if columns.stages_note or not columns.others:
+        return {}
+    from pointrend_deploy.parity.onnx_stages import SemanticStages, read_graph, taps
+
+    bundle = columns.bundle
+    paths = {name: bundle.file(bundle.manifest.graphs_of(name)[0]) for name in columns.names}
+    wanted = taps(read_graph(paths["fp32"]))
+    return {name: SemanticStages(path, wanted) for name, path in paths.items()}
+
+
+def label_table(columns: Columns, found: LabelColumns, run: Run) -> PrecisionTable:
+    """The table of a semantic bundle.
+
+    Args:
+        columns: what ran.
+        found: what it gave.
+        run: of the FP32 column beside the reference.
+    """
+    truth = next(
+        (r for r in run.metrics if (r.prediction, r.against) == ("reference", "truth")), None
+    )
+    fp32 = found.columns["fp32"].truth
+    made, held = [], {}
+    for name in columns.names:
+        own = found.columns[name]
+        scores = own.truth
+        gates = drop_gates(name, _scores(fp32), _scores(scores))
+        if truth is None:
+            gates = label_gates(name, own.agreement("fp32"), own.compared)
+        held[name] = bool(gates)
+        stages, points = found.stages_of(name)
+        made.append(
+            msgspec.structs.replace(
+                described(columns, name),
+                labels_compared=own.compared,
+                agrees_reference=own.agreement("reference"),
+                agrees_fp32=None if name == "fp32" else own.agreement("fp32"),
+                truth=scores,
+                beside_reference=own.mutual,
+                points=points,
+                stages=stages,
+                gates=gates,
+            )
+        )
+    return PrecisionTable(
+        task="semantic",
+        created=run.created,
+        pictures=run.pictures,
+        stage_pictures=found.staged,
+        truth=truth is not None,
+        columns=tuple(made),
+        reference_truth=None
+        if truth is None
+        else LabelFigures(miou=truth.miou, boundary_iou=truth.boundary_iou),
+        notes=() if truth is not None else ungated(held, "semantic"),
+    )
+
+
+def _scores(figures: LabelFigures | None) -> dict[str, float | None]:
+    if figures is None:
+        return {}
+    return {"mIoU": figures.miou, "boundary IoU, 2 px": figures.boundary_iou.get("2 px")}

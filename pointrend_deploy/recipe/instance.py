@@ -1,0 +1,192 @@
+"""Recipes of instance models: Mask R-CNN, with its standard mask head or with PointRend.
+
+The same rules as in :mod:`pointrend_deploy.recipe.semantic`: typed, frozen, unknown keys refused, values
+that contradict one another refused with the path of the key at fault.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pointrend_deploy.recipe.parts import (
+    Colour,
+    EfficientNetLiteSpec,
+    FPNSpec,
+    InputSpec,
+    PointHeadSpec,
+    ResNetSpec,
+)
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of a recipe: frozen, and no key it does not know."""
+
+
+class InstanceClassesSpec(_Part, frozen=True):
+    """The classes of things, in the order of the logits' channels; background is not one of them.
+
+    Attributes:
+        names: one a class.
+        colours: RGB, 0..255, one a class or none.
+        category_ids: the ids the data set's annotations use (COCO's have gaps), one a class; when
+            absent, class c has id c + 1.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...] = ()
+    category_ids: tuple[int, ...] = ()
+
+
+class RPNSpec(_Part, frozen=True):
+    """Region proposals (detectron2 StandardRPNHead, DefaultAnchorGenerator).
+
+    Attributes:
+        in_features: pyramid levels, finest first.
+        anchor_sizes: square roots of anchor areas in pixels of the network input, a row a level.
+        aspect_ratios: height / width of the anchors, the same at every level.
+        anchor_offset: of the first anchor's centre from the corner, in cells, in [0, 1).
+        pre_nms_topk: proposals kept a level before NMS.
+        post_nms_topk: proposals kept in all after NMS.
+        nms_threshold: IoU above which the lower-scoring proposal of the same level is dropped.
+    """
+
+    in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5", "p6")
+    anchor_sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    anchor_offset: float = 0.0
+    pre_nms_topk: int = 1000
+    post_nms_topk: int = 1000
+    nms_threshold: float = 0.7
+
+
+class BoxHeadSpec(_Part, frozen=True):
+    """Box head (detectron2 FastRCNNConvFCHead with no convolution) and its detections.
+
+    Attributes:
+        in_features: pyramid levels RoIAlign chooses from, finest first, without a gap.
+        pooler_resolution: side of the pooled features.
+        fc_dim: width of each hidden layer.
+        num_fc: number of hidden layers.
+        class_agnostic: one box a proposal, not one a class.
+        box_weights: divisors of (dx, dy, dw, dh).
+        score_threshold: a detection's score is strictly above it.
+        nms_threshold: IoU above which the lower-scoring detection of the same class is dropped.
+        detections: most detections a picture.
+    """
+
+    in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
+    pooler_resolution: int = 7
+    fc_dim: int = 1024
+    num_fc: int = 2
+    class_agnostic: bool = False
+    box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    detections: int = 100
+
+
+class StandardMaskHeadSpec(_Part, frozen=True, tag_field="kind", tag="standard"):
+    """Mask R-CNN's own mask head (detectron2 MaskRCNNConvUpsampleHead).
+
+    The masks have twice the pooled side; one a class or, class-agnostic, one alone.
+    """
+
+    in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
+    pooler_resolution: int = 14
+    channels: int = 256
+    num_conv: int = 4
+    class_agnostic: bool = False
+
+
+class CoarseMaskHeadSpec(_Part, frozen=True, tag_field="kind", tag="pointrend"):
+    """PointRend's coarse mask head (projects/PointRend ConvFCHead).
+
+    It predicts ``output_resolution`` squared logits a class from features sampled at the cell
+    centres of a regular grid of ``pooler_resolution`` squared.
+    """
+
+    in_features: tuple[str, ...] = ("p2",)
+    pooler_resolution: int = 14
+    channels: int = 256
+    fc_dim: int = 1024
+    num_fc: int = 2
+    output_resolution: int = 7
+
+
+class InstancePointHeadSpec(PointHeadSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Point head of an instance model, as the training configuration says it.
+
+    ``subdivision_steps`` and ``subdivision_points`` are detectron2's own values: while four times
+    the grid's cells fit into the points, the loop starts one doubling later (7, 5 steps and 784
+    points: it starts at 28 and takes 3 steps). ``class_agnostic``: one logit a point.
+    """
+
+    coarse_in_every_layer: bool = True
+    subdivision_steps: int = 5
+    subdivision_points: int = 784
+    class_agnostic: bool = False
+
+
+class InstanceRecipe(_Part, frozen=True, tag_field="task", tag="instance"):
+    """An instance model as a user names it.
+
+    A mask head of kind ``pointrend`` has a ``point_head``; one of kind ``standard`` has none.
+    """
+
+    name: str
+    input: InputSpec
+    classes: InstanceClassesSpec
+    backbone: ResNetSpec | EfficientNetLiteSpec
+    fpn: FPNSpec
+    rpn: RPNSpec
+    box_head: BoxHeadSpec
+    mask_head: StandardMaskHeadSpec | CoarseMaskHeadSpec
+    point_head: InstancePointHeadSpec | None = None
+    description: str = ""
+
+    @property
+    def task(self) -> Literal["instance"]:
+        """The recipe's ``task``."""
+        return "instance"
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes without background, C."""
+        return len(self.classes.names)
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The data set's id of each class."""
+        return self.classes.category_ids or tuple(range(1, self.num_classes + 1))
+
+    @property
+    def pyramid(self) -> tuple[str, ...]:
+        """Levels the feature pyramid offers, finest first."""
+        levels = tuple("p" + name[3:] for name in self.fpn.in_features)
+        return (*levels, f"p{int(levels[-1][1:]) + 1}") if self.fpn.top_level else levels
+
+    @property
+    def mask_side(self) -> int:
+        """Side S of the mask logits."""
+        if isinstance(self.mask_head, StandardMaskHeadSpec) or self.point_head is None:
+            return 2 * self.mask_head.pooler_resolution
+        side, steps = subdivision_start(
+            self.mask_head.output_resolution,
+            self.point_head.subdivision_steps,
+            self.point_head.subdivision_points,
+        )
+        return int(side * 2**steps)
+
+
+def subdivision_start(resolution: int, steps: int, points: int) -> tuple[int, int]:
+    """Side of the first grid and the steps after it (PointRend mask_head.py, _init_point_head).
+
+    A step whose doubled grid has no more cells than points would recompute all of them, so the
+    grid before it is not needed. Steps below 0 mean that ``steps`` was too small for ``points``.
+    """
+    side = resolution
+    while 4 * side**2 <= points:
+        side, steps = 2 * side, steps - 1
+    return side, steps

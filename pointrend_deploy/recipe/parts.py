@@ -1,0 +1,122 @@
+"""DOCSTRING."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from pointrend_deploy.errors import DeployError
+
+ChannelOrder = Literal["BGR", "RGB"]
+
+
+Colour = tuple[int, int, int]
+
+
+Form = TypeVar("Form")
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of a recipe: frozen, and no key it does not know."""
+
+
+class InputSpec(Part, frozen=True):
+    """How a picture becomes the network's input.
+
+    Attributes:
+        channel_order: order of the three channels the network was trained with.
+        pixel_mean: subtracted, in ``channel_order``, from values in 0..255.
+        pixel_std: divided by after that.
+        size_divisibility: the normalised picture is zero-padded, bottom and right, to a multiple.
+    """
+
+    channel_order: ChannelOrder
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    size_divisibility: int = 32
+
+
+class ClassesSpec(Part, frozen=True):
+    """Names and RGB colours (0..255) of the classes, in the order of the logits' channels.
+
+    ``ignore_label`` is the value in ground-truth label maps that is not evaluated.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...] = ()
+    ignore_label: int = 255
+
+
+class ResNetSpec(Part, frozen=True, tag_field="kind", tag="resnet"):
+    """ResNet / ResNeXt of detectron2 (modeling/backbone/resnet.py); features res2..res5."""
+
+    depth: Literal[50, 101]
+    groups: int = 1
+    width_per_group: int = 64
+    stride_in_1x1: bool = True
+    norm: Literal["FrozenBN", "BN"] = "FrozenBN"
+
+
+class EfficientNetLiteSpec(Part, frozen=True, tag_field="kind", tag="efficientnet_lite0"):
+    """EfficientNet-Lite0 cut after block 10: features res2, res3, res4 at strides 4, 8, 16."""
+
+
+class FPNSpec(Part, frozen=True):
+    """Feature pyramid (detectron2 modeling/backbone/fpn.py): p<k> from res<k> of the backbone.
+
+    ``top_level`` adds one level (p6 from p5) by max-pooling with stride 2.
+    """
+
+    in_features: tuple[str, ...] = ("res2", "res3", "res4", "res5")
+    out_channels: int = 256
+    top_level: bool = True
+
+
+class PointHeadSpec(Part, frozen=True):
+    """Standard point head and its subdivision (detectron2 projects/PointRend).
+
+    Attributes:
+        in_features: FPN levels sampled for the fine features, concatenated in this order.
+        fc_dim: width of each hidden layer.
+        num_fc: number of hidden layers.
+        coarse_in_every_layer: coarse logits join every layer's input, not only the first.
+        subdivision_steps: doublings from the coarse grid to the network grid.
+        subdivision_points: most points recomputed a step; K = min(H*W, this).
+    """
+
+    in_features: tuple[str, ...] = ("p2",)
+    fc_dim: int = 256
+    num_fc: int = 3
+    coarse_in_every_layer: bool = False
+    subdivision_steps: int = 2
+    subdivision_points: int = 8192
+
+
+BACKBONE_FEATURES: dict[type[ResNetSpec | EfficientNetLiteSpec], tuple[str, ...]] = {
+    ResNetSpec: ("res2", "res3", "res4", "res5"),
+    EfficientNetLiteSpec: ("res2", "res3", "res4"),
+}
+"""Features each backbone offers; ``res<k>`` has stride 2**k."""
+
+
+def read_recipe(path: str | Path, form: type[Form]) -> Form:
+    """Read a TOML file as ``form``, unknown keys and wrong types refused by their path.
+
+    Raises:
+        DeployError: see :func:`load_recipe`.
+    """
+    try:
+        return msgspec.toml.decode(Path(path).read_bytes(), type=form)
+    except OSError as error:
+        raise DeployError(
+            f"cannot read the recipe {path}: {error.strerror or error}",
+            "recipes are the .toml files in export/; see export/README.md",
+        ) from error
+    except msgspec.ValidationError as error:
+        raise DeployError(
+            f"recipe {path}: {error}", "see export/README.md for every key"
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DeployError(f"recipe {path} is not valid TOML: {error}") from error

@@ -1,0 +1,199 @@
+"""The table of precisions as a reader meets it, for HTML, Markdown and the terminal alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pointrend_deploy.parity.gates import accuracy_gates
+from pointrend_deploy.parity.noise import ENTRY_DB, entry
+from pointrend_deploy.parity.record.precisions import PrecisionColumn, PrecisionGate, PrecisionTable
+from pointrend_deploy.report.figures import NONE, percent
+from pointrend_deploy.report.precision_rows import MINUS, Group, groups
+
+Status = Literal["passed", "failed", "not gated"]
+
+
+@dataclass(frozen=True)
+class NoiseRow:
+    """A stage and each lower precision's SNR there.
+
+    Attributes:
+        cells: such as ``41 dB``, ``equal`` or a dash.
+        shares: of the longest bar, in 0..1; None without one.
+        enters: whether the error enters here, by precision.
+    """
+
+    stage: str
+    cells: tuple[str, ...]
+    shares: tuple[float | None, ...]
+    enters: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """A limit of a lower precision, in words."""
+
+    precision: str
+    name: str
+    value: str
+    limit: str
+    reason: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """All that is shown of a table; names of precisions as a reader meets them.
+
+    Attributes:
+        status: see ``status_of``.
+        columns: precisions, fp32 first; ``names`` the same in words.
+        simulated: those ONNX Runtime imitated, in words; empty where there are none.
+        lower: precisions whose stages are in ``noise``.
+        entries: for each of them where the error enters.
+        outdated: those whose graph is another one today, in words.
+        near_zero: whether logits of points stand among the stages that are near zero by choice.
+        left_out: layers that are not in INT8 with their reasons, by precision.
+    """
+
+    status: Status
+    created: str
+    pictures: int
+    stage_pictures: int
+    columns: tuple[str, ...]
+    names: str
+    simulated: str
+    groups: tuple[Group, ...]
+    gates: tuple[GateRow, ...]
+    notes: tuple[str, ...]
+    lower: tuple[str, ...]
+    noise: tuple[NoiseRow, ...]
+    entries: tuple[str, ...]
+    stages_note: str
+    outdated: str
+    near_zero: bool
+    left_out: tuple[tuple[str, Mapping[str, str]], ...]
+    unreadable: tuple[str, ...]
+    full_db: int
+    entry_db: int
+
+
+FULL_BAR_DB = 80.0
+"""An SNR that fills a bar: FP16's own rounding is 66 to 72 dB below its values."""
+
+
+def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
+    """What a reader sees of a table.
+
+    Args:
+        table: as recorded.
+        files: SHA-256 of the bundle's files now; graphs that are others today are named.
+    """
+    columns = table.columns
+    lower = tuple(column for column in columns if column.stages)
+    changed = [
+        column.precision
+        for column in columns
+        if files is not None
+        and any(files.get(name) != digest for name, digest in column.graphs.items())
+    ]
+    return View(
+        status=status_of(table),
+        created=table.created,
+        pictures=table.pictures,
+        stage_pictures=table.stage_pictures,
+        columns=tuple(column.precision for column in columns),
+        names=_and(column.precision for column in columns),
+        simulated=_and(column.precision for column in columns if column.simulated),
+        groups=groups(table),
+        gates=tuple(
+            _gate_row(column.precision, gate) for column in columns for gate in column.gates
+        ),
+        notes=table.notes,
+        lower=tuple(column.precision for column in lower),
+        noise=_noise(lower),
+        entries=tuple(map(entry_sentence, lower)),
+        stages_note=next((column.stages_note for column in columns if column.stages_note), ""),
+        outdated=_and(changed),
+        near_zero=any(row.near_zero for column in lower for row in column.stages),
+        left_out=tuple((c.precision, c.left_out) for c in columns if c.left_out),
+        unreadable=tuple(f"{c.precision}: {told}" for c in columns for told in c.unreadable[:5]),
+        full_db=round(FULL_BAR_DB),
+        entry_db=round(ENTRY_DB),
+    )
+
+
+def status_of(table: PrecisionTable) -> Status:
+    """Passed only where a limit on accuracy was held against every precision beside fp32."""
+    if not table:
+        return "failed"
+    lower = [column for column in table.columns if column.precision != "fp32"]
+    return "passed" if all(accuracy_gates(column) for column in lower) else "not gated"
+
+
+def entry_sentence(column: PrecisionColumn) -> str:
+    """Where the error of a precision enters, in a sentence."""
+    first = entry(column.stages)
+    known = [
+        each.snr_db for each in column.stages if each.snr_db is not None and not each.near_zero
+    ]
+    if first is not None:
+        how = first.problem or f"{first.snr_db:.0f} dB"
+        return f"{column.precision}: the error enters at {first.stage} ({how})"
+    if known:
+        return (
+            f"{column.precision}: no stage falls below {ENTRY_DB:.0f} dB; least {min(known):.0f} dB"
+        )
+    return f"{column.precision}: every stage equals the FP32 graph's"
+
+
+def _gate_row(precision: str, gate: PrecisionGate) -> GateRow:
+    def told(value: float | None) -> str:
+        if value is None:
+            return NONE
+        if gate.name.startswith("drop"):
+            return f"{100 * value:.2f} points".replace("-", MINUS)
+        return percent(value) if gate.op == ">=" else f"{value:g}"
+
+    sign = "≤" if gate.op == "<=" else "≥"
+    return GateRow(
+        precision=precision,
+        name=gate.name,
+        value=told(gate.value),
+        limit=f"{sign} {told(gate.limit)}",
+        reason=gate.reason,
+        passed=gate.passed,
+    )
+
+
+def _and(names: Iterable[str]) -> str:
+    every = list(names)
+    return " and ".join([", ".join(every[:-1]), every[-1]] if len(every) > 1 else every)
+
+
+def _noise(lower: Sequence[PrecisionColumn]) -> tuple[NoiseRow, ...]:
+    if not lower:
+        return ()
+    first = [entry(column.stages) for column in lower]
+    rows = []
+    for number, stage in enumerate(lower[0].stages):
+        found = [column.stages[number] for column in lower]
+        rows.append(
+            NoiseRow(
+                stage=stage.stage,
+                cells=tuple(
+                    each.problem or ("equal" if each.noise == 0 else NONE)
+                    if each.snr_db is None
+                    else f"{each.snr_db:.0f} dB"
+                    for each in found
+                ),
+                shares=tuple(
+                    None if each.snr_db is None else min(max(each.snr_db / FULL_BAR_DB, 0.0), 1.0)
+                    for each in found
+                ),
+                enters=tuple(each is mark for each, mark in zip(found, first, strict=True)),
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,246 @@
+"""A bundle's engine in TensorRT or TensorRT-RTX, on the GPU of this machine.
+
+What it calls was checked against the signatures of TensorRT's and cuda-python's own bindings, and
+not on a GPU yet.
+
+MERGED: Whether an engine may be loaded here, found out before it is: an engine is native code.
+
+TensorRT itself refuses some of what is refused here, but only while it reads the file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pointrend_deploy.bundle.folder import Bundle, sha256_of
+from pointrend_deploy.bundle.manifest import TensorSpec
+from pointrend_deploy.bundle.records import EngineRecord
+from pointrend_deploy.engine.flavour import Module, installed, prepare_import
+from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library
+from pointrend_deploy.engine.targets import first_gpu
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.run.backends.trt_engine import Array, Cuda, LoadedEngine, cuda_runtime
+from pointrend_deploy.run.instance.instances import with_masks
+from pointrend_deploy.run.runner import BundleRunner, Precision
+
+
+class TrtRunner(BundleRunner):
+    """The engine of a bundle that belongs on this machine.
+
+    Args:
+        bundle: opened.
+        engine: name of its folder under ``engines/``; None for the only one that fits.
+        precision: only engines of this one fit; None for any.
+
+    Raises:
+        DeployError: TensorRT, a GPU or cuda-python is missing, no engine fits or several do, or
+            TensorRT does not take it.
+    """
+
+    name = "tensorrt"
+
+    def __init__(
+        self, bundle: Bundle, engine: str | None = None, precision: Precision | None = None
+    ) -> None:
+        super().__init__(bundle)
+        self._links = tempfile.TemporaryDirectory(prefix="pointrend-")
+        trt = _imported(bundle, Path(self._links.name))
+        library = _library(bundle)
+        gpu = first_gpu()
+        host = Host(
+            builder=trt.__name__,
+            version=trt.__version__,
+            capability=gpu.capability if gpu else None,
+            plugin_sha256=library.sha256 if library else None,
+        )
+        self.engine = engine or only_fitting(bundle, host, precision)
+        paths = check_engine(bundle, self.engine, host)
+        self.precision = bundle.manifest.engines[self.engine].precision
+        if precision not in (None, self.precision):
+            raise DeployError(
+                f"the engine {self.engine} is {self.precision}, not {precision}",
+                "leave --precision out, or name another engine",
+            )
+        cuda = cuda_runtime()
+        if bundle.manifest.engines[self.engine].ops == "plugin" and library is not None:
+            trt.get_plugin_registry().load_library(str(library.path))
+        self._logger = _logger(trt)
+        runtime = trt.Runtime(self._logger)
+        manifest, export = bundle.manifest, bundle.manifest.instance
+        ends: list[tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], int]] = [
+            (manifest.inputs, manifest.outputs, 1)
+        ]
+        if export is not None and export.layout == "split":
+            ends.append((export.mask_inputs, export.mask_outputs, export.detections))
+        self._engines: list[LoadedEngine] = []
+        try:
+            for path, end in zip(paths, ends, strict=True):
+                self._engines.append(LoadedEngine(trt, runtime, path, *end, Cuda(cuda)))
+        except DeployError:
+            self.close()
+            raise
+
+    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        outputs = self._engines[0](batch)
+        if len(self._engines) == 1:
+            return outputs
+        return with_masks(self.bundle.manifest, outputs, lambda r: self._engines[1](r)["masks"])
+
+    def close(self) -> None:
+        """Give the GPU's memory back; the runner cannot be used any more."""
+        for engine in self._engines:
+            engine.close()
+        self._engines = []
+
+
+def only_fitting(bundle: Bundle, host: Host, precision: Precision | None = None) -> str:
+    """Name of the one engine, of a precision or of any, that belongs on a host.
+
+    Raises:
+        DeployError: none does, with the reason for each; or several.
+    """
+    engines = {
+        name: record
+        for name, record in bundle.manifest.engines.items()
+        if precision in (None, record.precision)
+    }
+    reasons = {name: mismatch(record, host) for name, record in engines.items()}
+    fitting = [name for name, reason in reasons.items() if not reason]
+    if not fitting:
+        said = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+        kind = f"{precision} engine" if precision else "engine"
+        raise DeployError(
+            f"the bundle {bundle.path} has no {kind} for this machine{': ' if said else ''}{said}",
+            "build it here: pointrend-deploy build BUNDLE --target this"
+            + (f" --precision {precision}" if precision else ""),
+        )
+    if len(fitting) > 1:
+        raise DeployError(
+            f"several engines fit this machine: {', '.join(fitting)}", "name one: --engine NAME"
+        )
+    return fitting[0]
+
+
+def _imported(bundle: Bundle, links: Path) -> Any:
+    """The builder's module whose engines the bundle has; full TensorRT where both are."""
+    modules = [flavour.module for flavour in installed()]
+    if not modules:
+        raise DeployError(
+            "neither TensorRT nor TensorRT-RTX is installed",
+            "on a Jetson: sudo apt install python3-libnvinfer; or use --runner onnx",
+        )
+    built = {record.builder for record in bundle.manifest.engines.values()}
+    module = next((name for name in modules if name in built), modules[0])
+    if module not in sys.modules:
+        prepare_import(module, links)
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DeployError(f"{module} cannot be imported: {error}", "install it again") from error
+
+
+def _library(bundle: Bundle) -> PluginLibrary | None:
+    wanted = any(record.ops == "plugin" for record in bundle.manifest.engines.values())
+    return find_library() if wanted else None
+
+
+def _logger(trt: Any) -> Any:
+    class Log(trt.ILogger):  # type: ignore[misc]
+        """Errors and warnings to stderr."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity.name in ("INTERNAL_ERROR", "ERROR", "WARNING"):
+                print(f"tensorrt: {message}", file=sys.stderr)
+
+    return Log()
+
+
+_BUILD = "build it here: pointrend-deploy build BUNDLE --target this"
+
+
+@dataclass(frozen=True)
+class Host:
+    """What is about to load an engine.
+
+    Attributes:
+        builder: ``tensorrt`` or ``tensorrt_rtx``.
+        version: its ``__version__``.
+        capability: compute capability of the GPU, 87 for 8.7; None without one.
+        plugin_sha256: of the plugin library that is loaded; None without one.
+        platform: system and processor, "Linux aarch64".
+    """
+
+    builder: Module
+    version: str
+    capability: int | None
+    plugin_sha256: str | None
+    platform: str = f"{platform.system()} {platform.machine()}"
+
+
+def check_engine(bundle: Bundle, name: str, host: Host) -> tuple[Path, ...]:
+    """Files of the engines in one folder of a bundle, once nothing speaks against loading them.
+
+    Args:
+        bundle: opened.
+        name: of the folder under ``engines/``: rtx-sm86-fp32-plugin.
+        host: what would load them.
+
+    Returns:
+        One path a graph, in the order they run.
+
+    Raises:
+        DeployError: not built, built by or for something else, built from a graph or with a
+            plugin library that has changed since, or the file itself has changed.
+    """
+    record = bundle.manifest.engines.get(name)
+    if record is None:
+        have = ", ".join(bundle.manifest.engines) or "none"
+        raise DeployError(f"the bundle {bundle.path} has no engine {name}, but {have}", _BUILD)
+    if reason := mismatch(record, host):
+        raise DeployError(f"the engine {name} {reason}", _BUILD)
+    paths = []
+    for engine in record.engines:
+        if bundle.manifest.files.get(engine.source) != engine.source_sha256:
+            raise DeployError(
+                f"the engine {name} was built from another {engine.source} than the bundle's",
+                _BUILD,
+            )
+        path = bundle.file(engine.file)
+        if sha256_of(path) != engine.sha256:  # a writer stopped half-way leaves the old one
+            raise DeployError(f"{path} is not the engine that was built as {name}", _BUILD)
+        paths.append(path)
+    return tuple(paths)
+
+
+def mismatch(record: EngineRecord, host: Host) -> str:
+    """Why an engine cannot run under a host, as the end of a sentence; empty where it can."""
+    titles = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+    built, here = (
+        f"{titles[builder]} {version}"
+        for builder, version in ((record.builder, record.version), (host.builder, host.version))
+    )
+    if built != here:
+        return f"was built by {built}, and this is {here}"
+    if record.platform != host.platform:
+        return f"was built on {record.platform}, and this is {host.platform}"
+    if record.capability != host.capability:
+        this = "there is no GPU here" if host.capability is None else f"this one is of {_dot(host)}"
+        return f"is for a GPU of compute capability {record.capability / 10:.1f}; {this}"
+    if record.plugin_sha256 is not None and record.plugin_sha256 != host.plugin_sha256:
+        if host.plugin_sha256 is None:
+            return "needs the plugin library, and none is loaded"
+        return "was built with another plugin library than the one that is loaded"
+    return ""
+
+
+def _dot(host: Host) -> str:
+    return f"{(host.capability or 0) / 10:.1f}"

@@ -1,0 +1,247 @@
+"""A deserialised engine: buffers allocated once, its own stream, a CUDA graph where one can be.
+
+MERGED: The CUDA calls of a runner, through cuda-python, each with its error as words.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointrend_deploy.bundle.manifest import TensorSpec
+from pointrend_deploy.errors import DeployError
+
+
+class LoadedEngine:
+    """An engine ready to be called.
+
+    Args:
+        trt: the module.
+        runtime: its Runtime; kept alive as long as the engine.
+        path: of an engine that run.engine_check let through.
+        inputs: expected, in any order; -1 stands for a dynamic first dimension.
+        outputs: the same.
+        most: largest value of that dimension.
+        cuda: the stream and the memory; closed with the engine.
+
+    Raises:
+        DeployError: TensorRT does not take the file, or its inputs and outputs are others.
+    """
+
+    def __init__(
+        self,
+        trt: Any,
+        runtime: Any,
+        path: Path,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        most: int,
+        cuda: Cuda,
+    ) -> None:
+        self._runtime = runtime
+        self._engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise DeployError(f"{path} cannot be deserialised", "build it again on this machine")
+        self._inputs, self._outputs, self._cuda, self._path = inputs, outputs, cuda, path
+        self._check(trt)
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise DeployError(f"no room on the GPU to run {path}", "close other programs")
+        self._addresses: dict[str, int] = {}
+        for spec in (*inputs, *outputs):
+            shape = tuple(most if size == -1 else size for size in spec.shape)
+            size = int(np.prod(shape)) * np.dtype(spec.dtype).itemsize
+            self._addresses[spec.name] = cuda.allocate(size)
+            self._say(self._context.set_tensor_address(spec.name, self._addresses[spec.name]))
+        self._dynamic = any(-1 in spec.shape for spec in inputs)
+        self._graph: Any = None
+        self._tried = self._dynamic
+
+    def _check(self, trt: Any) -> None:
+        engine = self._engine
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        types = {
+            "FLOAT": "float32",
+            "HALF": "float16",
+            "INT8": "int8",
+            "INT32": "int32",
+            "INT64": "int64",
+            "BOOL": "bool",
+            "UINT8": "uint8",
+        }
+        for mode, expected in (("INPUT", self._inputs), ("OUTPUT", self._outputs)):
+            has = {
+                name: (types.get(engine.get_tensor_dtype(name).name), self._shape(name))
+                for name in names
+                if engine.get_tensor_mode(name) == trt.TensorIOMode[mode]
+            }
+            wants = {spec.name: (spec.dtype, spec.shape) for spec in expected}
+            if has != wants:
+                raise DeployError(
+                    f"the {mode.lower()}s of {self._path} are {has} where {wants} is expected",
+                    "build it again",
+                )
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._engine.get_tensor_shape(name))
+
+    def __call__(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """One call: the inputs by name, in their shapes and types, in; all outputs by name out."""
+        first = 0
+        held = {spec.name: contiguous(batch[spec.name]) for spec in self._inputs}  # until the wait
+        for spec in self._inputs:
+            array = held[spec.name]
+            if -1 in spec.shape:
+                first = array.shape[0]
+                self._say(self._context.set_input_shape(spec.name, array.shape))
+            self._cuda.upload(self._addresses[spec.name], array)
+        self._enqueue()
+        found = {}
+        for spec in self._outputs:
+            shape = tuple(first if size == -1 else size for size in spec.shape)
+            found[spec.name] = np.empty(shape, spec.dtype)
+            self._cuda.download(found[spec.name], self._addresses[spec.name])
+        self._cuda.wait()
+        return found
+
+    def _enqueue(self) -> None:
+        if self._graph is not None:
+            self._cuda.launch(self._graph)
+            return
+        self._execute()
+        if not self._tried:  # after a first run, as TensorRT asks: that one sets things up
+            self._tried = True
+            self._cuda.wait()
+            self._graph = self._captured()
+
+    def _captured(self) -> Any:
+        """The engine's work as a CUDA graph; None where it cannot be recorded."""
+        self._cuda.begin_capture()
+        try:
+            self._execute()
+            return self._cuda.end_capture()
+        except DeployError:  # shapes that depend on data make it wait, which a recording forbids
+            self._cuda.drop_capture()
+            return None
+
+    def _execute(self) -> None:
+        self._say(self._context.execute_async_v3(int(self._cuda.stream)))
+
+    def _say(self, worked: bool) -> None:
+        if not worked:
+            raise DeployError(f"TensorRT failed while running {self._path}", "its log says why")
+
+    def close(self) -> None:
+        """Give memory and stream back, then the engine: context, engine, runtime in that order."""
+        self._cuda.close()
+        self._context = self._engine = self._runtime = None
+
+
+Array = npt.NDArray[Any]
+
+
+def cuda_runtime() -> Any:
+    """The module of cuda-python's runtime calls, of its newer or its older layout.
+
+    Raises:
+        DeployError: it is not installed.
+    """
+    for name in ("cuda.bindings.runtime", "cuda.cudart"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise DeployError(
+        "cuda-python is not installed", "pip install cuda-python (12.6 or later, as your CUDA)"
+    )
+
+
+class Cuda:
+    """A stream and the memory used on it; ``close`` gives both back.
+
+    Args:
+        runtime: cuda-python's module of runtime calls.
+
+    Raises:
+        DeployError: from every method, where CUDA says no.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+        self._memory: list[Any] = []
+        self._graphs: list[tuple[Any, Any]] = []
+        self.stream = self._call("cudaStreamCreate")
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        error, *values = getattr(self._runtime, name)(*arguments)
+        if error != self._runtime.cudaError_t.cudaSuccess:
+            text = self._runtime.cudaGetErrorString(error)[1]
+            words = text.decode() if isinstance(text, bytes) else str(text)
+            raise DeployError(
+                f"{name}: {words}",
+                "if memory ran out, close other programs or use a smaller --size",
+            )
+        return values[0] if values else None
+
+    def allocate(self, size: int) -> int:
+        """Device memory of that many bytes, at least one; its address."""
+        pointer = self._call("cudaMalloc", max(size, 1))
+        self._memory.append(pointer)
+        return int(pointer)
+
+    def upload(self, address: int, array: Array) -> None:
+        """Copy a C-contiguous array to the device, in the stream's order."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self.stream)
+
+    def download(self, array: Array, address: int) -> None:
+        """Copy from the device into a C-contiguous array that must live until ``wait``."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self.stream)
+
+    def wait(self) -> None:
+        """Until all that was put on the stream is done."""
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def begin_capture(self) -> None:
+        """What this thread puts on the stream from now on is recorded, not run."""
+        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", self.stream, mode)
+
+    def end_capture(self) -> Any:
+        """The recorded work, to be launched."""
+        graph = self._call("cudaStreamEndCapture", self.stream)
+        executable = self._call("cudaGraphInstantiate", graph, 0)
+        self._graphs.append((graph, executable))
+        return executable
+
+    def drop_capture(self) -> None:
+        """End a recording that failed; CUDA then knows of no error any more."""
+        self._runtime.cudaStreamEndCapture(self.stream)
+        self._runtime.cudaGetLastError()
+
+    def launch(self, executable: Any) -> None:
+        """Run recorded work."""
+        self._call("cudaGraphLaunch", executable, self.stream)
+
+    def close(self) -> None:
+        """Give everything back, once the stream is idle. A second call does nothing."""
+        if self.stream is None:
+            return
+        self.wait()
+        for graph, executable in self._graphs:
+            self._call("cudaGraphExecDestroy", executable)
+            self._call("cudaGraphDestroy", graph)
+        for pointer in self._memory:
+            self._call("cudaFree", pointer)
+        self._call("cudaStreamDestroy", self.stream)
+        self._graphs, self._memory, self.stream = [], [], None
+
+
+def contiguous(array: Array) -> Array:
+    """The array itself where its memory is in C order, a copy otherwise."""
+    return np.ascontiguousarray(array)

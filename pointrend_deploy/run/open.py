@@ -1,0 +1,88 @@
+"""DOCSTRING."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.run.runner import BundleRunner, Precision, RunnerName
+
+
+def open_runner(
+    bundle: Bundle | str | Path,
+    runner: RunnerName = "auto",
+    weights: str | Path | None = None,
+    engine: str | None = None,
+    precision: Precision | None = None,
+) -> BundleRunner:
+    """Open a bundle for running.
+
+    Args:
+        bundle: the folder, or a bundle already opened.
+        runner: ``onnx`` (ONNX Runtime on the CPU), ``torch`` (the reference model), ``tensorrt``
+            (an engine that `build` made, on this machine's GPU), or ``auto``:
+            ONNX Runtime where it is installed, PyTorch otherwise; PyTorch too where ``weights``
+            are given, which nothing else reads.
+        weights: for the torch runner, a checkpoint to use in place of the bundle's weights; its
+            SHA-256 must be one that the manifest records.
+        engine: for the tensorrt runner, the engine's folder under ``engines/``; None for the only
+            one that fits this machine.
+        precision: which of the bundle's graphs, or engines of which precision. None for the onnx
+            runner is fp32, for the tensorrt runner any. ONNX Runtime computes fp16 and int8 graphs
+            with their rounding, not at their speed.
+
+    Raises:
+        DeployError: the bundle is damaged, the runner is not installed or not known, or the
+            weights are missing or others.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.open(bundle)
+    if engine is not None and runner != "tensorrt":
+        raise DeployError(f"the runner {runner} runs no engine", "leave --engine out")
+    if runner == "auto":
+        runner = "onnx" if precision not in (None, "fp32") else _first_installed(weights)
+    if runner == "tensorrt":
+        if weights is not None:
+            raise DeployError("an engine holds its weights", "leave --weights out")
+        from pointrend_deploy.run.backends.trt import TrtRunner
+
+        return TrtRunner(bundle, engine, precision)
+    if runner == "onnx":
+        if weights is not None:
+            raise DeployError(
+                "the onnx runner takes its weights from "
+                f"{bundle.manifest.graphs_of(precision or 'fp32')[0]}",
+                "leave --weights out",
+            )
+        from pointrend_deploy.run.backends.onnxrt import OnnxRunner
+
+        return OnnxRunner(bundle, precision or "fp32")
+    if precision not in (None, "fp32"):
+        raise DeployError(
+            f"the {runner} runner computes in FP32, not in {precision}",
+            "choose --runner onnx or tensorrt",
+        )
+    if runner == "torch":
+        if bundle.manifest.recipe.task == "instance":
+            from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner
+
+            return TorchInstanceRunner(bundle, weights)
+        from pointrend_deploy.run.backends.pytorch import TorchRunner
+
+        return TorchRunner(bundle, weights)
+    raise DeployError(f"no runner is called {runner!r}", "choose auto, onnx, torch or tensorrt")
+
+
+def _first_installed(weights: str | Path | None) -> RunnerName:
+    if weights is None and find_spec("onnxruntime") is not None:
+        return "onnx"
+    if find_spec("torch") is not None:
+        return "torch"
+    if weights is not None:
+        raise DeployError("PyTorch is not installed", "pip install torch, or leave --weights out")
+    raise DeployError(
+        "neither ONNX Runtime nor PyTorch is installed",
+        "pip install onnxruntime (enough to run a bundle), or pip install torch",
+    )

@@ -1,0 +1,236 @@
+"""COCO annotation files (https://cocodataset.org/#format-data), checked before any work."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.run.results import printable
+from pointrend_deploy.truth.annotations import (
+    HW,
+    InstanceTruth,
+    Segmentation,
+    TruthObject,
+    TruthPicture,
+    area_of,
+    box_of,
+    check_pictures,
+    labels_of_categories,
+    listed,
+)
+
+
+class _Image(msgspec.Struct):
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
+class _Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class _RunLengths(msgspec.Struct):
+    size: tuple[int, int]
+    counts: str | list[int]
+
+
+class _Annotation(msgspec.Struct):
+    id: int
+    image_id: int
+    category_id: int
+    segmentation: list[list[float]] | _RunLengths | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    area: float | None = None
+    iscrowd: int | bool = 0
+
+
+class _File(msgspec.Struct):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def read_coco(path: str | Path, images: str | Path, recipe: InstanceRecipe) -> InstanceTruth:
+    """Read an instance annotation file and find its pictures.
+
+    Polygons and run lengths (compressed or not) are taken; ``bbox`` and ``area`` are worked out
+    from the mask where they are absent.
+
+    Args:
+        path: the JSON file.
+        images: the folder that its ``file_name`` entries start from.
+        recipe: whose classes the categories must be.
+
+    Raises:
+        DeployError: not such a file; ids that repeat or lead nowhere; categories that are not the
+            recipe's; a mask that is none; no annotation at all; pictures that are missing or of
+            another size. The message names the entry.
+    """
+    path, root = Path(path), Path(images)
+    if not root.is_dir():
+        raise DeployError(
+            f"{root} is not a folder of pictures",
+            "with annotations, --images is the folder their file names start from",
+        )
+    table = _decoded(path)
+    where = str(path)
+    _refuse_repeats((image.id for image in table.images), f"{where}: picture id")
+    _refuse_repeats((image.file_name for image in table.images), f"{where}: file_name")
+    _refuse_repeats((each.id for each in table.annotations), f"{where}: annotation id")
+    _refuse_repeats((each.id for each in table.categories), f"{where}: category id")
+    _refuse_repeats((each.name for each in table.categories), f"{where}: category name")
+    if not table.annotations:
+        raise DeployError(
+            f"{where} has no annotation: there is nothing to score against",
+            "COCO's test sets are published without annotations; give those of val, or leave "
+            "--coco out to compare the bundle with its reference alone",
+        )
+    pictures = {image.id: _picture(image, root, where) for image in table.images}
+    names = {category.id: category.name for category in table.categories}
+    for each in table.annotations:
+        if each.image_id not in pictures:
+            raise DeployError(
+                f"{where}: annotation {each.id} is of picture {each.image_id}, which is not listed",
+                _EDITED,
+            )
+        if each.category_id not in names:
+            raise DeployError(
+                f"{where}: annotation {each.id} has category {each.category_id}, "
+                "which is not listed",
+                _EDITED,
+            )
+    used = {each.category_id for each in table.annotations}
+    labels, left_out = labels_of_categories(names, used, recipe, where)
+    check_pictures(list(pictures.values()), root, where)
+    objects = tuple(
+        _object(each, pictures[each.image_id], labels[each.category_id], where)
+        for each in table.annotations
+    )
+    return InstanceTruth(path.name, tuple(pictures.values()), objects, left_out)
+
+
+_EDITED = "the file was cut or edited by hand; make it again from its source"
+
+
+def _decoded(path: Path) -> _File:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_File)
+    except OSError as error:
+        raise DeployError(
+            f"cannot read the annotations {path}: {error.strerror or error}",
+            "--coco takes a JSON file such as annotations/instances_val2017.json",
+        ) from error
+    except msgspec.ValidationError as error:
+        raise DeployError(
+            f"{path} is not a COCO instance annotation file: {error}",
+            "it holds `images`, `annotations` and `categories`; keypoint, caption and result "
+            "files are others",
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DeployError(
+            f"{path} is not JSON: {error}", "copy or download it again; it may be cut short"
+        ) from error
+
+
+def _refuse_repeats(values: Iterable[Hashable], what: str) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise DeployError(f"{what} occurs more than once: {listed(twice)}", _EDITED)
+
+
+def _picture(image: _Image, root: Path, where: str) -> TruthPicture:
+    parts = PurePosixPath(image.file_name.replace("\\", "/"))
+    if not image.file_name or parts.is_absolute() or ".." in parts.parts:
+        raise DeployError(
+            f"{where}: picture {image.id} has the file_name {image.file_name!r}",
+            "file names lie below the folder given with --images",
+        )
+    if min(image.height, image.width) < 1:
+        raise DeployError(
+            f"{where}: picture {image.id} has the size {image.height}x{image.width}", _EDITED
+        )
+    return TruthPicture(image.id, printable(str(parts)), root / parts, (image.height, image.width))
+
+
+def _object(each: _Annotation, picture: TruthPicture, label: int, where: str) -> TruthObject:
+    name = f"{where}: annotation {each.id} (of {picture.name})"
+    segmentation: Segmentation
+    if isinstance(each.segmentation, _RunLengths):
+        segmentation = _run_lengths(each.segmentation, picture.hw, name)
+    else:
+        segmentation = _polygons(each.segmentation or [], picture.hw, name)
+    area = area_of(segmentation, picture.hw) if each.area is None else each.area
+    box = box_of(segmentation, picture.hw) if each.bbox is None else each.bbox
+    if not all(map(math.isfinite, (*box, area))) or min(box[2], box[3], area) < 0:
+        raise DeployError(f"{name} has the box {list(box)} and the area {area}", _EDITED)
+    return TruthObject(picture.image_id, label, box, float(area), bool(each.iscrowd), segmentation)
+
+
+def _polygons(polygons: Sequence[list[float]], hw: HW, name: str) -> list[list[float]]:
+    if not polygons:
+        raise DeployError(
+            f"{name} has no mask: its segmentation is empty",
+            "mask AP needs one for every object; leave out annotations that are boxes only",
+        )
+    low, high = -max(hw), 2 * max(hw)
+    for points in polygons:
+        if len(points) < 6 or len(points) % 2:
+            raise DeployError(
+                f"{name} has a polygon of {len(points)} numbers; x, y of three points at least "
+                "are expected",
+                _EDITED,
+            )
+        if not all(low <= value <= high for value in points):  # NaN is not within either
+            raise DeployError(
+                f"{name} has a polygon far outside its picture of {hw[0]}x{hw[1]}",
+                "coordinates are pixels of the picture, not shares of it",
+            )
+    return [list(points) for points in polygons]
+
+
+def _run_lengths(found: _RunLengths, hw: HW, name: str) -> dict[str, object]:
+    if found.size != hw:
+        raise DeployError(
+            f"{name} has a mask of {found.size[0]}x{found.size[1]}, its picture is {hw[0]}x{hw[1]}",
+            "a run-length encoding has its picture's height and width",
+        )
+    compressed = isinstance(found.counts, str)
+    counts = compressed_counts(found.counts) if isinstance(found.counts, str) else found.counts
+    if counts is None or min(counts, default=0) < 0 or sum(counts) != hw[0] * hw[1]:
+        raise DeployError(
+            f"{name} has a run-length encoding that does not fill its picture: it is damaged",
+            _EDITED,
+        )
+    return {"size": list(hw), "counts": found.counts if compressed else list(counts)}
+
+
+def compressed_counts(text: str) -> list[int] | None:
+    """The run lengths of COCO's compressed form (maskApi.c, rleFrString); None if malformed.
+
+    Six bits a character from code 48 on: five of value, one saying that more follow; the last
+    group's top bit is the sign, and from the fourth run on the difference to the run two before.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64 or shift > 30:
+            return None
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    return counts if shift == 0 else None

@@ -1,0 +1,145 @@
+"""The manifest of a bundle that is being exported."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from pointrend_deploy.bundle.folder import WEIGHTS
+from pointrend_deploy.bundle.manifest import (
+    SCHEMA,
+    Canvas,
+    InstanceExport,
+    Manifest,
+    Preprocess,
+    TensorSpec,
+    WeightsRecord,
+)
+from pointrend_deploy.recipe.read import AnyRecipe
+from pointrend_deploy.verbs.export.options import ExportOptions, padded_size
+from pointrend_deploy.version import __version__
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What a manifest says of a bundle's graphs; ``file`` is the one that takes the picture."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    instance: InstanceExport | None
+
+
+def facts_of(graph: ModelProto, file: str, instance: InstanceExport | None = None) -> GraphFacts:
+    """The facts of the graph that takes the picture."""
+    return GraphFacts(
+        file=file,
+        inputs=tensor_specs(graph.graph.input),
+        outputs=tensor_specs(graph.graph.output),
+        opset=next(
+            entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")
+        ),
+        instance=instance,
+    )
+
+
+def manifest_of(
+    recipe: AnyRecipe, options: ExportOptions, facts: GraphFacts, weights: WeightsRecord
+) -> Manifest:
+    """The manifest, as yet without the bundle's files."""
+    return Manifest(
+        schema=SCHEMA,
+        name=recipe.name,
+        created_by=f"pointrend-deploy {__version__}",
+        recipe=recipe,
+        canvas=Canvas(
+            size_hw=options.size_hw,
+            padded_hw=padded_size(options.size_hw, recipe.input.size_divisibility),
+            batch=options.batch,
+        ),
+        preprocess=Preprocess(
+            location=options.preprocess,
+            channel_order=recipe.input.channel_order,
+            pixel_mean=recipe.input.pixel_mean,
+            pixel_std=recipe.input.pixel_std,
+        ),
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        ops=options.ops,
+        opset=facts.opset,
+        graphs={"fp32": facts.file},
+        weights=weights,
+        versions=installed_versions(),
+        files={},
+        instance=facts.instance,
+    )
+
+
+def write_weights(
+    model: nn.Module, name: str, folder: Path, include: bool, source_sha256: str, source: Path
+) -> WeightsRecord:
+    """Write a model's weights into the bundle, or only record them.
+
+    Args:
+        model: its parameters have detectron2's names.
+        name: of the recipe.
+        folder: of the bundle.
+        include: whether to write them.
+        source_sha256: of the checkpoint they came from.
+        source: that checkpoint.
+    """
+    from safetensors.torch import save
+
+    tensors = {
+        name: tensor.contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    raw = save(tensors, {"recipe": name})
+    if include:
+        (folder / WEIGHTS).write_bytes(raw)
+    return WeightsRecord(
+        file=WEIGHTS,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        included=include,
+        source_sha256=source_sha256,
+        source_name=source.name,
+    )
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what an export is made with, by name."""
+    found = {"pointrend-deploy": __version__, "python": platform.python_version()}
+    for name in ("torch", "onnx", "onnxruntime", "onnxscript", "onnx-graphsurgeon", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def tensor_specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
+    """Name, numpy dtype and shape of a graph's inputs or outputs; an open size is -1."""
+    return tuple(
+        TensorSpec(
+            name=value.name,
+            dtype=str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)),
+            shape=tuple(
+                -1 if size.HasField("dim_param") else size.dim_value
+                for size in value.type.tensor_type.shape.dim
+            ),
+        )
+        for value in values
+    )

@@ -1,0 +1,221 @@
+"""`quantize`: the FP16 or INT8 graph of a bundle, checked, or nothing at all."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.bundle.records import QuantizedRecord
+from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.progress import Progress, Silent
+from pointrend_deploy.run.runner import Precision
+from pointrend_deploy.verbs.quantize.check import Measured, check_graph, measure
+from pointrend_deploy.verbs.quantize.options import QuantizeOptions
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["QuantizeOptions", "QuantizeResult", "quantize_bundle"]
+
+_LISTED = 6
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """Graphs that were made, checked and written.
+
+    Attributes:
+        bundle: with them.
+        precision: of them.
+        files: of the new graphs, in the order they run.
+        record: what the manifest says of them.
+        measured: beside FP32 in ONNX Runtime.
+        notes: what the user should know.
+        more: further lines for the terminal.
+        seconds: it took.
+    """
+
+    bundle: Bundle
+    precision: Precision
+    files: tuple[str, ...]
+    record: QuantizedRecord
+    measured: Measured
+    notes: tuple[str, ...]
+    more: tuple[str, ...]
+    seconds: float
+
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        path = self.bundle.path
+        before = self.bundle.manifest.graphs_of("fp32")
+        lines = [
+            f"bundle      {path}",
+            f"graph       {', '.join(self.files)}: {_mib(path, self.files):.1f} MiB, FP32 has "
+            f"{_mib(path, before):.1f}",
+        ]
+        if self.record.fp32:
+            lines.append(f"kept FP32   {_listed(self.record.fp32)}")
+        lines += self.more
+        lines.append(f"measured    {self.measured.line()}")
+        lines += [f"note        {note}" for note in self.notes]
+        lines += [
+            f"time        {self.seconds:.1f} s",
+            f"next        pointrend-deploy compare {shlex.quote(str(path))} --images FOLDER "
+            f"--precision fp32,{self.precision}",
+        ]
+        return "\n".join(lines)
+
+
+def quantize_bundle(
+    bundle: str | Path | Bundle, options: QuantizeOptions, progress: Progress | None = None
+) -> QuantizeResult:
+    """Make the graphs of one precision, check them, and write them into the bundle together.
+
+    What `quantize` made before of that precision is replaced. Engines built from it are refused
+    from then on, since the manifest lists the graph they were built from.
+
+    Args:
+        bundle: the folder, or a bundle already opened.
+        options: see :class:`QuantizeOptions`.
+        progress: told of each step.
+
+    Raises:
+        UsageError: options that contradict each other, or a pattern that matches nothing.
+        DeployError: the graph cannot be made or is not sound; the bundle is unchanged.
+        ParityError: the graph's answers are not usable; the bundle is unchanged.
+    """
+    started = time.perf_counter()
+    progress = progress or Silent()
+    options.check()
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    with progress.step("reading the FP32 graph"):
+        fp32 = _read(opened)
+    notes: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    if options.precision == "fp16":
+        with progress.step("making the FP16 graph"):
+            made, record = _half(opened, fp32, options)
+    else:
+        from pointrend_deploy.verbs.quantize.int8 import int8_graphs
+
+        found = int8_graphs(opened, options, fp32, progress)
+        made, record, notes, more = found.graphs, found.record, found.notes, found.more
+    with progress.step("checking the graph"):
+        for name, graph in made.items():
+            check_graph(fp32[name], graph, options.precision)
+    measured = measure(opened, fp32, made, options.precision, progress)
+    with progress.step("writing"):
+        files = {name: file_of(name, options.precision) for name in made}
+        contents = {files[name]: graph.SerializeToString() for name, graph in made.items()}
+        written = opened.update(
+            contents, lambda manifest: _recorded(manifest, options.precision, files, record)
+        )
+    return QuantizeResult(
+        bundle=written,
+        precision=options.precision,
+        files=tuple(files[name] for name in written.manifest.graphs_of("fp32")),
+        record=record,
+        measured=measured,
+        notes=(*notes, *measured.notes(), *_outdated(written, options.precision)),
+        more=more,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _outdated(bundle: Bundle, precision: Precision) -> tuple[str, ...]:
+    """Engines that were built from graphs of this precision that are no more."""
+    engines = [
+        name
+        for name, record in bundle.manifest.engines.items()
+        if record.precision == precision and not bundle.manifest.still_has_graphs_of(record)
+    ]
+    if not engines:
+        return ()
+    return (f"built from the graph before, and refused from now on: {', '.join(engines)}",)
+
+
+def file_of(fp32: str, precision: Precision) -> str:
+    """File of the graph of a precision made from an FP32 one: model.onnx -> model.fp16.onnx."""
+    return f"{PurePosixPath(fp32).stem}.{precision}.onnx"
+
+
+def _read(bundle: Bundle) -> dict[str, ModelProto]:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    graphs = {}
+    for name in bundle.manifest.graphs_of("fp32"):
+        try:
+            graphs[name] = onnx.load(bundle.file(name))
+        except DecodeError as error:
+            raise DeployError(
+                f"{bundle.path / name} is not an ONNX file", "export the bundle again"
+            ) from error
+    return graphs
+
+
+def _half(
+    bundle: Bundle, fp32: dict[str, ModelProto], options: QuantizeOptions
+) -> tuple[dict[str, ModelProto], QuantizedRecord]:
+    from pointrend_deploy.quantize.fp16 import to_half
+    from pointrend_deploy.quantize.islands import node_types
+    from pointrend_deploy.quantize.layers import matched
+    from pointrend_deploy.quantize.values import weighted_names
+
+    names = [name for graph in fp32.values() for name in node_types(graph)]
+    keep = matched(names, options.keep_fp32, "--keep-fp32")
+    halves = {file: to_half(graph, keep) for file, graph in fp32.items()}
+    if all(set(weighted_names(half.model)) <= {*half.fp32_layers} for half in halves.values()):
+        raise UsageError(
+            f"no layer of {', '.join(halves)} is left in FP16",
+            "leave fewer layers in FP32 (--keep-fp32)",
+        )
+    record = QuantizedRecord(
+        fallback="fp16",
+        fp32=tuple(name for half in halves.values() for name in half.fp32_layers),
+        sources={name: bundle.manifest.files[name] for name in fp32},
+    )
+    return {name: half.model for name, half in halves.items()}, record
+
+
+def _recorded(
+    manifest: Manifest, precision: Precision, files: dict[str, str], record: QuantizedRecord
+) -> Manifest:
+    """The manifest with graphs of a precision and how they were made.
+
+    Raises:
+        DeployError: the FP32 graphs have been exchanged meanwhile.
+    """
+    for name, sha256 in record.sources.items():
+        if manifest.files.get(name) != sha256:
+            raise DeployError(
+                f"{name} was exchanged while it was being quantised", "quantise the bundle again"
+            )
+    instance = manifest.instance
+    if instance is not None and instance.mask_graphs:
+        masks = files[instance.mask_graphs["fp32"]]
+        instance = msgspec.structs.replace(
+            instance, mask_graphs={**instance.mask_graphs, precision: masks}
+        )
+    return msgspec.structs.replace(
+        manifest,
+        graphs={**manifest.graphs, precision: files[manifest.graphs["fp32"]]},
+        instance=instance,
+        quantized={**manifest.quantized, precision: record},
+    )
+
+
+def _mib(path: Path, files: tuple[str, ...]) -> float:
+    return sum((path / name).stat().st_size for name in files) / 2**20
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + rest
