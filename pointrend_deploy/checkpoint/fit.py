@@ -8,12 +8,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from pointrend_deploy.checkpoint.instance_shapes import instance_contradictions
+from pointrend_deploy.checkpoint.instance_shapes import (
+    anchor_contradictions,
+    instance_contradictions,
+)
 from pointrend_deploy.checkpoint.names import refuse_other_kinds, todays_names
 from pointrend_deploy.checkpoint.semantic_shapes import contradictions
 from pointrend_deploy.checkpoint.shapes import Contradiction, Shapes
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.instance.rpn import anchor_contradictions
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.parts import InputSpec, ResNetSpec
 from pointrend_deploy.recipe.semantic import Recipe

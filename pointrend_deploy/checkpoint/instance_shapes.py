@@ -1,7 +1,7 @@
 """What a checkpoint's shapes say about an instance model, against what the recipe says.
 
-The companion of :mod:`pointrend_deploy.checkpoint.semantic_shapes` for ``task = "instance"``. Anchor
-sizes, thresholds and numbers of proposals and points leave no trace in the shapes and are not
+The companion of :mod:`pointrend_deploy.checkpoint.semantic_shapes` for ``task = "instance"``.
+Anchor sizes, thresholds and numbers of proposals and points leave no trace in the shapes and are not
 checked; nor does ``point_head.subdivision_steps``.
 """
 
@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
 
 from pointrend_deploy.checkpoint.shapes import (
     Contradiction,
@@ -23,17 +26,12 @@ from pointrend_deploy.recipe.instance import (
     InstancePointHeadSpec,
     InstanceRecipe,
     StandardMaskHeadSpec,
+    cell_anchors,
 )
 
 _MASK_HEAD = "roi_heads.mask_head."
-
-
 _COARSE_HEAD = f"{_MASK_HEAD}coarse_head."
-
-
 _POINT_HEAD = f"{_MASK_HEAD}point_head."
-
-
 _IMPLICIT_HEAD = f"{_MASK_HEAD}parameter_head."
 
 
@@ -200,3 +198,25 @@ def _agnostic(shapes: Shapes, table: str, says: bool, rows: int) -> Iterator[Con
 
 def count_matches(shapes: Shapes, pattern: str) -> int:
     return sum(1 for name in shapes if re.fullmatch(pattern, name))
+
+
+_ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
+
+
+def anchor_contradictions(
+    tensors: Mapping[str, Tensor], recipe: InstanceRecipe
+) -> Iterator[Contradiction]:
+    """Levels whose anchors, kept by old checkpoints, are not what the recipe says."""
+    spec = recipe.rpn
+    for level, sizes in enumerate(spec.anchor_sizes):
+        held = tensors.get(f"{_ANCHORS}{level}")
+        if held is None:
+            continue
+        says = torch.tensor(cell_anchors(sizes, spec.aspect_ratios))
+        if held.shape != says.shape or not torch.allclose(held.float(), says, atol=1e-3):
+            shown = [[round(v, 2) for v in box] for box in held.flatten()[:8].view(-1, 4).tolist()]
+            yield Contradiction(
+                "rpn.anchor_sizes",
+                [list(row) for row in spec.anchor_sizes],
+                f"the checkpoint's anchors of {spec.in_features[level]} are others: {shown}, ...",
+            )

@@ -1,4 +1,4 @@
-"""DOCSTRING."""
+"""Reading a backbone and a pyramid back from the shapes of a checkpoint's parameters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec, ResNetSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-
 _BOTTOM_UP = "backbone.bottom_up."
-
-
 _DEPTH_BY_RES4_BLOCKS = {6: 50, 23: 101}
 
 
@@ -99,16 +95,19 @@ def pyramid_contradictions(shapes: Shapes, spec: FPNSpec) -> Iterator[Contradict
 
 
 def pyramid_channels(shapes: Shapes) -> int | None:
+    """Channels of the checkpoint's feature pyramid; None where it holds no pyramid."""
     levels = numbers_matched(shapes, r"backbone\.fpn_lateral(\d{1,3})\.weight")
     shape = shapes[f"backbone.fpn_lateral{min(levels)}.weight"] if levels else ()
     return shape[0] if shape else None
 
 
 def numbers_matched(shapes: Shapes, pattern: str) -> set[int]:
+    """The numbers that the pattern's one group matches among the parameter names."""
     return {int(found[1]) for name in shapes if (found := re.fullmatch(pattern, name))}
 
 
 def count_matches(shapes: Shapes, pattern: str) -> int:
+    """How many different numbers the pattern's one group matches among the parameter names."""
     return len(numbers_matched(shapes, pattern))
 
 

@@ -25,14 +25,8 @@ from pointrend_deploy.graph.allowed_ops import WEIGHTED
 
 TOPK_LIMIT: Final = 3840
 """The largest k of one TopK layer, in every TensorRT."""
-
-
 _MOVES: Final = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-
-
 _EITHER = ("float32", "float16")
-
-
 _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendSample": (_EITHER, ("float32",)),
     "PointRendUncertain": (("float32",),),
@@ -169,8 +163,6 @@ def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
 
 
 DOMAIN: Final = "pointrend"
-
-
 Ops = Literal["plugin", "native"]
 
 

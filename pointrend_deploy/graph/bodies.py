@@ -176,8 +176,6 @@ _LEVELS: Final = """
 
 A logarithm near a whole number would round differently from one runtime to the next.
 """
-
-
 _PICTURES: Final = """
     pictures = Shape <start = 0, end = 1> (boxes)
     each = Shape <start = 1, end = 2> (boxes)
@@ -193,8 +191,6 @@ _PICTURES: Final = """
     cells0 = Mul (rows, finest)
 """
 """Number of the picture of every box, and the boxes in cells of the finest map."""
-
-
 _ON_MAP: Final = """
     number{i} = Constant <value_float = {i}.0> ()
     here{i} = Equal (level, number{i})
@@ -209,18 +205,12 @@ _ON_MAP: Final = """
 
 A box without area has a grid of no samples: zeros, which change no sum and cost no sampling.
 """
-
-
 _NEXT_MAP: Final = """
     cells{i} = Mul (cells{before}, half)
 """
-
-
 _ADD: Final = """
     sum{i} = Add ({before}, pooled{i})
 """
-
-
 _NMS: Final = f"""
 <domain: "{DOMAIN}", opset_import: ["" : 18]>
 {NMS} <k, iou_threshold, score_threshold> (boxes, scores) => (indices, count)

@@ -49,17 +49,9 @@ from pointrend_deploy.model.instance.roi_align import pool_boxes
 from pointrend_deploy.model.pointrend import point_sample
 
 DOMAIN: Final = "pointrend"
-
-
 VERSION: Final = 1
-
-
 SAMPLE: Final = "PointRendSample"
-
-
 UNCERTAIN: Final = "PointRendUncertain"
-
-
 PLUGIN_ATTRIBUTES: Final = {"plugin_namespace": "pointrend", "plugin_version": "1"}
 
 
@@ -125,8 +117,6 @@ def maximum3(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
 
 
 ROI_ALIGN: Final = "PointRendRoIAlign"
-
-
 NMS: Final = "PointRendNMS"
 
 

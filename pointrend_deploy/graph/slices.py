@@ -6,12 +6,14 @@ MERGED: Keep some of a graph's outputs; the values behind the others keep their 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
-from pointrend_deploy.parity.onnx_stages import Array
+Array = npt.NDArray[Any]
 
 
 def nodes_behind(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
+import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError, UsageError
@@ -15,13 +16,11 @@ from pointrend_deploy.parity.record.precisions import (
     PrecisionColumn,
     PrecisionName,
 )
-from pointrend_deploy.parity.semantic.columns import Array
 from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.runner import BundleRunner
 
+Array = npt.NDArray[Any]
 CandidateName = Literal["onnx", "tensorrt"]
-
-
 ENGINES_GIVE_OUTPUTS = "engines give outputs only; ONNX Runtime (--runner onnx) gives stages too"
 
 

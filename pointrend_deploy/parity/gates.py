@@ -40,79 +40,49 @@ class Tolerance(msgspec.Struct, frozen=True):
 FEATURES = Tolerance(
     5e-4, "FPN features: six times the difference of FP32 from float64 (8e-5) at order-one values"
 )
-
-
 COARSE = Tolerance(1e-3, "coarse logits: six times the difference of FP32 from float64 (1.7e-4)")
-
-
 POINT_LOGITS = Tolerance(
     1e-3,
     "point logits, at points both sides chose: four times the difference of FP32 from float64 "
     "(2.5e-4)",
 )
-
-
 LOGITS = Tolerance(
     1e-3,
     "final logits, outside the reach of points only one side chose: they are point logits and "
     "interpolations of them",
 )
-
-
 STRAYS = Tolerance(
     5e-3,
     "points that only one side chose: FP32 against float64 exchanges up to 6 of 8192 points; 0.5 % "
     "leaves room for another summation order and none for another selection",
 )
-
-
 NEAR_TIE = Tolerance(
     1e-3, "a stray point lies this near the K-th uncertainty, as logits move by at most that much"
 )
-
-
 ROUNDING = Tolerance(
     1e-6, "uncertainties this near the K-th are equal up to rounding: either choice is right"
 )
-
-
 LABELS = Tolerance(
     0.9998, "label agreement: FP32 against float64 changes up to 20 of 524,288 pixels (0.004 %)"
 )
-
-
 BOXES = Tolerance(
     0.05,
     "pixels, boxes of one proposal or detection: detectron2 in FP32 is 0.0017 px from float64; a "
     "twentieth of a pixel moves no mask",
 )
-
-
 SCORES = Tolerance(1e-3, "detection scores: fourteen times the difference of FP32 from float64")
-
-
 PROPOSALS = Tolerance(
     0.01,
     "proposals only one side has, each a near tie: FP32 against float64 exchanges 2 of 1000",
 )
-
-
 OBJECTNESS = Tolerance(
     1e-3, "objectness logits this near one another may stand in either order: they round as scores"
 )
-
-
 OVERLAP = Tolerance(
     1e-4, "IoUs this near the threshold of a suppression, beside what the boxes' rounding moves"
 )
-
-
 PASTED_MEAN = Tolerance(0.999, "mean IoU of the masks in the picture, detection by detection")
-
-
 PASTED_LEAST = Tolerance(0.99, "least IoU of a mask in the picture")
-
-
 STORED = Tolerance(
     1e-6, "masks as the graph gives them, against what their form says of its mask logits"
 )
@@ -199,31 +169,19 @@ FP16_DROP = Tolerance(
     "FP16 has 11 significant bits: a graph whose coordinates and selection stay in FP32 moves "
     "single pixels, so a drop of more than 0.1 point is a fault and not rounding",
 )
-
-
 INT8_DROP = Tolerance(
     0.005, "INT8 steps are as coarse as 1/127 of a range; 0.5 point is what calibration must keep"
 )
-
-
 INT8_BOUNDARY_DROP = Tolerance(
     0.01,
     "outlines are where PointRend earns its keep and where INT8 costs most, in bands 2 px wide or "
     "2 % of the diagonal: 1 point",
 )
-
-
 FP16_LABELS = Tolerance(
     0.9995, "without a truth only labels can be held: FP16 moves pixels that two classes nearly tie"
 )
-
-
 READABLE = Tolerance(0, "an answer with NaN, or out of its range, is no answer")
-
-
 UNREADABLE: Final = "pictures with answers that cannot be right"
-
-
 DROPS: Final[Mapping[PrecisionName, Mapping[str, Tolerance]]] = {
     "fp32": {},
     "fp16": {"mIoU": FP16_DROP, "mask AP": FP16_DROP},

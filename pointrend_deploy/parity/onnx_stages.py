@@ -24,20 +24,12 @@ from pointrend_deploy.graph.allowed_ops import WEIGHTED
 from pointrend_deploy.onnx_session import first_line, open_session
 
 Array = npt.NDArray[Any]
-
-
 _BLOCK = re.compile(r"(backbone\.(?:[a-z_]+\.)*?(?:stem|blocks\.\d+|res\d+\.\d+))(?:\.|$)")
-
-
 _NAMED = re.compile(r"p\d+|coarse|step\d+\.(?:indices|point_logits)|logits|mask_logits")
-
-
 _HEADS = re.compile(
     r"(proposal_generator\.rpn_head\.(?:objectness_logits|anchor_deltas)|"
     r"roi_heads\.box_predictor\.(?:cls_score|bbox_pred))(?:\.|$)"
 )
-
-
 _COARSE = "roi_heads.mask_head.coarse_head.prediction"
 
 

@@ -17,8 +17,6 @@ from pointrend_deploy.pictures.lists import ListedPicture, printable
 
 Look = Callable[[ListedPicture, npt.NDArray[np.uint8]], bool]
 """Told of each picture read, (H, W, 3) uint8 RGB; False leaves it out."""
-
-
 Skip = Callable[[ListedPicture, str], None]
 """Told of each picture that cannot be read, and why."""
 

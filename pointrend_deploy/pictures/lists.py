@@ -18,16 +18,10 @@ from pointrend_deploy.pictures.files import SUFFIXES, list_pictures
 FEW: Final = 8
 """Fewer pictures than this are said to be few: each of them is then more than a tenth of every
 histogram, and what decides a range may be in one picture only. They are used all the same."""
-
-
 BLANK_DEVIATION: Final = 2.0
 """Standard deviation of a channel, in 0..255, below which a picture shows nothing: sensor noise and
 JPEG's rounding of a plain colour stay below it."""
-
-
 _HASHED: Final = re.compile(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)")
-
-
 _ESCAPES: Final = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 
 

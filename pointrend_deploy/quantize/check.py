@@ -103,8 +103,6 @@ def _broken(node: NodeProto, what: str) -> DeployError:
 
 FP16_TYPES: Final = FP32_TYPES | {"float16"}
 """Types of values in an FP16 graph."""
-
-
 INT8_TYPES: Final = FP16_TYPES | {"int8"}
 """Types of values in an INT8 graph, which may hold Q/DQ nodes."""
 

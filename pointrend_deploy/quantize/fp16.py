@@ -39,8 +39,6 @@ _CODES: Final[dict[FloatType, int]] = {
     "float16": TensorProto.FLOAT16,
     "float32": TensorProto.FLOAT,
 }
-
-
 _SHORT: Final[dict[FloatType, str]] = {"float16": "fp16", "float32": "fp32"}
 
 

@@ -22,23 +22,15 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from pointrend_deploy.quantize.values import FLOATS, Values
 
 FloatType = Literal["float16", "float32"]
-
-
 FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
     "PointRendSample": (1,),
     "PointRendRoIAlign": (0,),
     "Resize": (1, 2),
 }
 """Inputs that are FP32 whatever the node computes in."""
-
-
 _ONE_TYPE: Final = frozenset({"GridSample", "RoiAlign"})
 """Standard samplers, whose inputs are of one type: that of their coordinates."""
-
-
 _NOT_ARITHMETIC: Final = frozenset({"Constant", "Shape"})
-
-
 _LARGEST: Final = float(np.finfo(np.float16).max)
 
 
@@ -159,8 +151,6 @@ def _vanishes(array: npt.NDArray[np.float32]) -> bool:
 
 SAMPLERS: Final = frozenset({"PointRendSample", "PointRendRoIAlign", "GridSample", "RoiAlign"})
 """Ops that read features at places."""
-
-
 PLACES: Final[Mapping[str, int]] = {
     "PointRendSample": 1,
     "PointRendRoIAlign": 0,
@@ -168,12 +158,8 @@ PLACES: Final[Mapping[str, int]] = {
     "RoiAlign": 1,
 }
 """Input of each sampler that says where: points or boxes."""
-
-
 MIXES: Final = SAMPLERS | {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 """Ops that turn coordinates into something else, if they take them at all."""
-
-
 _CHOOSES: Final[Mapping[str, tuple[int, ...]]] = {
     "ArgMax": (0,),
     "TopK": (0,),

@@ -33,8 +33,6 @@ Role = Literal[
     "predictor",
     "other",
 ]
-
-
 _RECASTS: Final = frozenset(["Cast", "CastLike", "DequantizeLinear", "Identity"])
 """Ops that keep a weight as it lies, in another type."""
 

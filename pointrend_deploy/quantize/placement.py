@@ -38,20 +38,10 @@ from pointrend_deploy.quantize.values import Values
 INTENDED: Final[frozenset[Role]] = frozenset(
     ["backbone", "fpn", "coarse_head", "rpn", "box_head", "mask_head"]
 )
-
-
 PREDICTOR: Final = "predictor"
-
-
 POINT_HEAD: Final = "point head"
-
-
 OTHER: Final = "not a part known to bear INT8"
-
-
 ASKED: Final = "asked for"
-
-
 CANNOT: Final = "cannot: "
 
 

@@ -32,12 +32,8 @@ from pointrend_deploy.quantize.placement import Placement
 
 HALF_OPSET: Final = 19
 """From here on QuantizeLinear and DequantizeLinear take FP16; 20 is one builders read wrongly."""
-
-
 _HALF_IR: Final = 9
 """The file format that came with that opset."""
-
-
 Scale = type[np.float32] | type[np.float16]
 
 
@@ -209,12 +205,8 @@ def _raise_opset(model: onnx.ModelProto) -> None:
 
 LEVELS: Final = 127
 """Steps on either side of 0. Weights leave -128 out; of activations it catches what is below."""
-
-
 UNSEEN: Final = 1.0
 """Largest absolute value assumed of what was 0 throughout: nothing is known of its scale."""
-
-
 _FLOORS: Final = {np.dtype(np.float16): 2.0**-24, np.dtype(np.float32): 2.0**-100}
 """Smallest scale: of FP32 far above where the product of two scales would vanish."""
 

@@ -22,11 +22,7 @@ import numpy.typing as npt
 from pointrend_deploy.errors import DeployError
 
 SCHEMA: Final = 1
-
-
 _MOST: Final = 2**63 - 1
-
-
 Method = Literal["entropy", "percentile", "mse", "max"]
 
 
@@ -175,20 +171,12 @@ def problem_of(value: TensorRange) -> str:
 
 
 BINS: Final = 2048
-
-
 SMALLEST_LIMIT: Final = 2.0**-100
 """Of a histogram: far below what any scale resolves, and BINS / limit is still a float32."""
-
-
 LARGEST_LIMIT: Final = 2.0**128
 """Above every float32."""
-
-
 _PIECE: Final = 1 << 18
 """Values binned at once: their scratch memory stays in a core's cache."""
-
-
 Array = npt.NDArray[Any]
 
 

@@ -1,11 +1,13 @@
 """Recipes of instance models: Mask R-CNN, with its standard mask head or with PointRend.
 
-The same rules as in :mod:`pointrend_deploy.recipe.semantic`: typed, frozen, unknown keys refused, values
-that contradict one another refused with the path of the key at fault.
+The same rules as in :mod:`pointrend_deploy.recipe.semantic`: typed, frozen, unknown keys refused,
+values that contradict one another refused with the path of the key at fault.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -190,3 +192,19 @@ def subdivision_start(resolution: int, steps: int, points: int) -> tuple[int, in
     while 4 * side**2 <= points:
         side, steps = 2 * side, steps - 1
     return side, steps
+
+
+def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> list[list[float]]:
+    """Anchors (x1, y1, x2, y2) about the origin: every size with every ratio, sizes outermost.
+
+    Args:
+        sizes: square roots of the areas, in pixels.
+        aspect_ratios: height / width.
+    """
+    anchors = []
+    for size in sizes:
+        for ratio in aspect_ratios:
+            width = math.sqrt(size**2 / ratio)
+            height = ratio * width
+            anchors.append([-width / 2.0, -height / 2.0, width / 2.0, height / 2.0])
+    return anchors

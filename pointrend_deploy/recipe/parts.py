@@ -10,11 +10,7 @@ import msgspec
 from pointrend_deploy.errors import DeployError
 
 ChannelOrder = Literal["BGR", "RGB"]
-
-
 Colour = tuple[int, int, int]
-
-
 Form = TypeVar("Form")
 
 

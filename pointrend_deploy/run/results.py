@@ -17,20 +17,10 @@ import numpy.typing as npt
 from pointrend_deploy import atomic
 
 RESULTS = "results.json"
-
-
 LABELS = "labels"
-
-
 OVERLAYS = "overlays"
-
-
 DETECTIONS = "detections.json"
-
-
 SCHEMA = 1
-
-
 Task = Literal["semantic", "instance"]
 
 
@@ -186,6 +176,4 @@ def class_shares(labels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[st
 
 
 LabelsFrom = Literal["exact", "logits-bilinear", "labels-nearest"]
-
-
 Array = npt.NDArray[Any]

@@ -16,17 +16,9 @@ from pointrend_deploy.run.instance.task import InstancePrediction, instance_pred
 from pointrend_deploy.run.semantic.task import Prediction, semantic_prediction
 
 Array = npt.NDArray[Any]
-
-
 UInt8 = npt.NDArray[np.uint8]
-
-
 AnyPrediction = Prediction | InstancePrediction
-
-
 RunnerName = Literal["auto", "onnx", "torch", "tensorrt"]
-
-
 Precision = Literal["fp32", "fp16", "int8"]
 
 

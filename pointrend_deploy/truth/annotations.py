@@ -16,19 +16,11 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import InstanceRecipe
 
 HW = tuple[int, int]
-
-
 Segmentation = list[list[float]] | dict[str, Any]
 """Polygons (x, y, x, y, ...), or a COCO run-length encoding {"size": [h, w], "counts": ...}."""
-
-
 SHOWN = 5
 """Names an error message lists before it says how many more there are."""
-
-
 _ORIENTATION = 0x0112
-
-
 _TURNED = (5, 6, 7, 8)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pointrend_deploy.model.instance.box_head import detect
 from pointrend_deploy.model.instance.boxes import apply_deltas, clip, nonempty, pairwise_iou, scale
-from pointrend_deploy.model.instance.rpn import RPN, cell_anchors, grid_anchors
-from pointrend_deploy.recipe.instance import BoxHeadSpec, RPNSpec
+from pointrend_deploy.model.instance.rpn import RPN, grid_anchors
+from pointrend_deploy.recipe.instance import BoxHeadSpec, RPNSpec, cell_anchors
 
 UNIT = (1.0, 1.0, 1.0, 1.0)
 

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.instance.model import instance_model_from_tensors, load_instance_model
-from pointrend_deploy.model.instance.rpn import cell_anchors
 from pointrend_deploy.model.semantic.model import model_from_tensors
-from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.recipe.instance import InstanceRecipe, cell_anchors
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from pointrend_deploy.recipe.semantic import load_recipe
 from tests.golden_differences import EXPORT, HERE

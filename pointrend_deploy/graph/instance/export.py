@@ -40,8 +40,6 @@ from pointrend_deploy.recipe.instance import StandardMaskHeadSpec
 
 USUAL_ROIS = 10
 """RoIs the mask graph's work is planned for where their number is open."""
-
-
 MaskPart = StandardMasks | InstanceMasks
 
 
@@ -199,8 +197,6 @@ _WRAPPERS: Final[dict[str, type[DetectorGraph | MasksGraph]]] = {
     DETECTOR: DetectorGraph,
     MASKS: MasksGraph,
 }
-
-
 _OWN_FORMS: Final[dict[type[nn.Module], str]] = {
     Proposals: "proposal_generator",
     BoxDetections: "roi_heads",

@@ -22,18 +22,10 @@ from pointrend_deploy.recipe.instance import (
 )
 
 MODEL: Final = "model"
-
-
 DETECTOR: Final = "detector"
-
-
 MASKS: Final = "masks"
-
-
 ROIS: Final = "R"
 """Name of the size of the mask graph's inputs that is left open, from 1 to D."""
-
-
 Specs = dict[str, tuple[str, tuple[int | str, ...]]]
 
 
@@ -132,8 +124,6 @@ def _expected(options: InstanceGraphOptions, inputs: Specs, outputs: Specs) -> E
 
 
 MaskOutput = Literal["prob", "prob-u8", "logits"]
-
-
 Layout = Literal["single", "split"]
 
 

@@ -1,21 +1,16 @@
 """Region proposal network over a feature pyramid (Ren et al. 2015; Lin et al. 2017).
 
-Source: detectron2 modeling/proposal_generator/rpn.py and proposal_utils.py.
-
-MERGED: Anchors of the region proposal network (detectron2 modeling/anchor_generator.py).
+Source: detectron2 modeling/proposal_generator/rpn.py and proposal_utils.py, and
+anchor_generator.py for the anchors.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from pointrend_deploy.checkpoint.shapes import (
-    Contradiction,
-)
 from pointrend_deploy.model.backbone.layers import Conv2d
 from pointrend_deploy.model.instance.boxes import (
     apply_deltas,
@@ -25,8 +20,8 @@ from pointrend_deploy.model.instance.boxes import (
     nonempty,
 )
 from pointrend_deploy.recipe.instance import (
-    InstanceRecipe,
     RPNSpec,
+    cell_anchors,
 )
 
 UNIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -111,44 +106,6 @@ class RPN(nn.Module):
         box, score, group = box[solid], score[solid], group[solid]
         kept = grouped_nms(box, score, group, spec.nms_threshold)[: spec.post_nms_topk]
         return box[kept], score[kept]
-
-
-_ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
-
-
-def anchor_contradictions(
-    tensors: Mapping[str, Tensor], recipe: InstanceRecipe
-) -> Iterator[Contradiction]:
-    """Levels whose anchors, kept by old checkpoints, are not what the recipe says."""
-    spec = recipe.rpn
-    for level, sizes in enumerate(spec.anchor_sizes):
-        held = tensors.get(f"{_ANCHORS}{level}")
-        if held is None:
-            continue
-        says = torch.tensor(cell_anchors(sizes, spec.aspect_ratios))
-        if held.shape != says.shape or not torch.allclose(held.float(), says, atol=1e-3):
-            shown = [[round(v, 2) for v in box] for box in held.flatten()[:8].view(-1, 4).tolist()]
-            yield Contradiction(
-                "rpn.anchor_sizes",
-                [list(row) for row in spec.anchor_sizes],
-                f"the checkpoint's anchors of {spec.in_features[level]} are others: {shown}, ...",
-            )
-
-
-def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> list[list[float]]:
-    """Anchors (x1, y1, x2, y2) about the origin: every size with every ratio, sizes outermost.
-
-    Args:
-        sizes: square roots of the areas, in pixels.
-        aspect_ratios: height / width.
-    """
-    anchors = []
-    for size in sizes:
-        for ratio in aspect_ratios:
-            width = math.sqrt(size**2 / ratio)
-            height = ratio * width
-            anchors.append([-width / 2.0, -height / 2.0, width / 2.0, height / 2.0])
-    return anchors
 
 
 def grid_anchors(

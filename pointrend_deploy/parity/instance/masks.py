@@ -24,8 +24,6 @@ from pointrend_deploy.parity.tensors import compare_tensor, missing
 from pointrend_deploy.run.instance.masks import Patch, paste_mask
 
 Array = npt.NDArray[Any]
-
-
 MaskForm = Literal["prob", "prob-u8", "logits"]
 
 

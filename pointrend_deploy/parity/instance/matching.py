@@ -26,8 +26,6 @@ from pointrend_deploy.parity.instance.masks import overlap
 from pointrend_deploy.run.instance.instances import Instances
 
 Array = npt.NDArray[Any]
-
-
 Int64 = npt.NDArray[np.int64]
 
 

@@ -16,12 +16,8 @@ if TYPE_CHECKING:
 
 
 Array = npt.NDArray[Any]
-
-
 FOUND = ("proposals", "proposal_count", "num_detections", "boxes", "classes")
 """What is asked of the FP32 graph."""
-
-
 GIVEN = {"proposals": "float32", "num_detections": "int64", "boxes": "float32", "classes": "int64"}
 """What every precision is then given of it; of a split layout's detector the proposals only."""
 

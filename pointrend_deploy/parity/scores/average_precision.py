@@ -22,8 +22,6 @@ from pointrend_deploy.truth.annotations import (
 )
 
 Array = npt.NDArray[Any]
-
-
 MEASURES: Final[dict[Measure, str]] = {"box": "bbox", "mask": "segm", "boundary": "boundary"}
 """What the evaluator calls each of the overlaps."""
 

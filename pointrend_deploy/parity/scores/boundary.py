@@ -23,8 +23,6 @@ from pointrend_deploy.parity.scores import labels as masks
 from pointrend_deploy.recipe.semantic import Recipe
 
 Array = npt.NDArray[Any]
-
-
 BANDS: dict[str, float | int] = {"2 %": 0.02, "1 px": 1, "2 px": 2, "3 px": 3}
 """Bands reported: a float is a share of the picture's diagonal, an integer a distance in pixels."""
 

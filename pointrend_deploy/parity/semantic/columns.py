@@ -26,8 +26,6 @@ from pointrend_deploy.parity.semantic.compare import Batch, Item, labels_at
 from pointrend_deploy.recipe.semantic import Recipe
 
 Array = npt.NDArray[Any]
-
-
 Stages = Callable[[dict[str, Array]], Mapping[str, Array]]
 """The stages of one precision's graph on a batch of inputs: by name, in network order."""
 

@@ -86,6 +86,7 @@ def cells_reached(strays: Sequence[Array], unsure: Array | None) -> Array | None
 
 
 def points_stage(name: str, expected: Array, row: PointsRow) -> StageRow:
+    """The record's row for the points chosen in one subdivision step."""
     malformed = bool(row.problem) and row.worst_gap is None
     return StageRow(
         name=name,

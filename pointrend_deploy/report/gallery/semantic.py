@@ -22,17 +22,9 @@ from pointrend_deploy.run.semantic.labels import labels_at_picture_size
 from pointrend_deploy.truth.label_maps import Pair, read_labels
 
 Array = npt.NDArray[Any]
-
-
 UInt8 = npt.NDArray[np.uint8]
-
-
 HW = tuple[int, int]
-
-
 OPACITY = 0.68
-
-
 IGNORED = (0, 0, 0)
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from pointrend_deploy.report.gallery.semantic import HW, Array, UInt8
+Array = npt.NDArray[Any]
+UInt8 = npt.NDArray[np.uint8]
+HW = tuple[int, int]
 
 TILE_SIDE = 400
 """Longest side of a tile in pixels."""
-
-
 DOT = (255, 214, 10)
 
 

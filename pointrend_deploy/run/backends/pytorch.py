@@ -105,8 +105,6 @@ def checked_weights(bundle: Bundle, weights: str | Path | None) -> Path:
 
 
 Array = npt.NDArray[Any]
-
-
 Stages = dict[str, "Tensor"]
 
 

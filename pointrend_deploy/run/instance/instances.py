@@ -17,21 +17,11 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.instance.masks import RLE, PackedPatches, Patch, encode, paste_mask
 
 Array = npt.NDArray[Any]
-
-
 Float32 = npt.NDArray[np.float32]
-
-
 HW = tuple[int, int]
-
-
 MaskForm = Literal["prob", "prob-u8", "logits"]
-
-
 OUTPUTS = ("num_detections", "boxes", "scores", "classes", "masks")
 """What every instance bundle gives, whatever its layout, each with the batch axis first."""
-
-
 ROUNDING = 1e-6
 """How far a probability may lie outside [0, 1]: eight units in the last place of float32."""
 

@@ -23,25 +23,15 @@ import numpy as np
 import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
-
-
 Index = npt.NDArray[np.int64]
-
-
 Patch = tuple[int, int, npt.NDArray[np.bool_]]
 """Row and column of the upper left pixel in the picture, and which pixels from there are covered.
 
 All pixels outside are not covered."""
-
-
 MASK_THRESHOLD = 0.5
-
-
 _TOO_NEAR = 4e-6
 """Samples this near the threshold are computed once more in the reference's order of rounding; the
 two orders differ by a few units in the last place of a number below 2, 2.4e-7."""
-
-
 _STRIP_PIXELS = 1 << 17
 """Pixels in a strip of rows: half a MiB in float32, so that a strip stays in the cache."""
 

@@ -9,14 +9,8 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.results import LabelsFrom
 
 UInt8 = npt.NDArray[np.uint8]
-
-
 Float32 = npt.NDArray[np.float32]
-
-
 HW = tuple[int, int]
-
-
 _STRIP_VALUES = 1 << 18
 """Values of one class in a strip of rows: 1 MiB in float32, so that a strip stays in the cache."""
 

@@ -125,8 +125,6 @@ def proposed(
 
 LITTLE: Final = 1.0
 """Points: where so much is lost without INT8 already, FP32's answers hang on its last digits."""
-
-
 _INDENT: Final = " " * 12
 
 
