@@ -21,7 +21,7 @@ __all__ = ["DeployError", "ParityError", "__version__", "load_model", "load_reci
 _HOMES = {
     "load_model": ("pointrend_deploy.model.load", "load_model"),
     "load_recipe": ("pointrend_deploy.recipe.read", "load_any_recipe"),
-    "open_runner": ("pointrend_deploy.run.runner", "open_runner"),
+    "open_runner": ("pointrend_deploy.run.open", "open_runner"),
 }
 
 

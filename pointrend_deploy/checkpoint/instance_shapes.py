@@ -110,7 +110,7 @@ def _box_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]
         what = f"first layer takes {first[1]} values"
         yield from _differ("box_head.pooler_resolution", spec.pooler_resolution, side, what)
         yield from _differ("box_head.fc_dim", spec.fc_dim, first[0], f"layers are {first[0]} wide")
-        layers = count_matches(shapes, r"roi_heads\.box_head\.fc\d+\.weight")
+        layers = _count(shapes, r"roi_heads\.box_head\.fc\d+\.weight")
         yield from _differ("box_head.num_fc", spec.num_fc, layers, f"box head has {layers} layers")
     boxes = shapes.get("roi_heads.box_predictor.bbox_pred.weight")
     if boxes:
@@ -137,7 +137,7 @@ def _mask_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction
 
 
 def _standard(shapes: Shapes, spec: StandardMaskHeadSpec) -> Iterator[Contradiction]:
-    layers = count_matches(shapes, re.escape(_MASK_HEAD) + r"mask_fcn\d+\.weight")
+    layers = _count(shapes, re.escape(_MASK_HEAD) + r"mask_fcn\d+\.weight")
     yield from _differ("mask_head.num_conv", spec.num_conv, layers, f"mask head has {layers}")
     predictor = shapes.get(f"{_MASK_HEAD}predictor.weight")
     if predictor:
@@ -152,7 +152,7 @@ def _coarse(
     conv = shapes.get(f"{_COARSE_HEAD}reduce_spatial_dim_conv.weight")
     if conv:
         yield from _differ("mask_head.channels", spec.channels, conv[0], f"is {conv[0]} wide")
-    layers = count_matches(shapes, re.escape(_COARSE_HEAD) + r"fc\d+\.weight")
+    layers = _count(shapes, re.escape(_COARSE_HEAD) + r"fc\d+\.weight")
     yield from _differ("mask_head.num_fc", spec.num_fc, layers, f"coarse head has {layers} layers")
     prediction = shapes.get(f"{_COARSE_HEAD}prediction.weight")
     if prediction:
@@ -169,7 +169,7 @@ def _points(
     classes = _num_classes(shapes) or recipe.num_classes
     first = shapes.get(f"{_POINT_HEAD}fc1.weight", ())
     predictor = shapes.get(f"{_POINT_HEAD}predictor.weight", ())
-    layers = count_matches(shapes, re.escape(_POINT_HEAD) + r"fc\d+\.weight")
+    layers = _count(shapes, re.escape(_POINT_HEAD) + r"fc\d+\.weight")
     yield from _differ("point_head.num_fc", spec.num_fc, layers, f"point head has {layers} layers")
     if len(first) != 3 or len(predictor) != 3:
         return
@@ -196,7 +196,7 @@ def _agnostic(shapes: Shapes, table: str, says: bool, rows: int) -> Iterator[Con
     yield from _differ(f"{table}.class_agnostic", says, agnostic, f"predictor has {rows} rows")
 
 
-def count_matches(shapes: Shapes, pattern: str) -> int:
+def _count(shapes: Shapes, pattern: str) -> int:
     return sum(1 for name in shapes if re.fullmatch(pattern, name))
 
 
