@@ -15,9 +15,10 @@ from pointrend_deploy.model.semantic.model import SemanticModel, model_from_tens
 from pointrend_deploy.recipe.semantic import load_recipe
 from tests import tolerances
 from tests.goldens import weights as golden_weights
+from tests.repository import ROOT
 
 HERE = Path(__file__).parent / "goldens"
-EXPORT = Path(__file__).parent.parent / "export"
+EXPORT = ROOT / "export"
 CASES = {
     "sem_128x192": ("pointrend_semantic_R101_cityscapes", "sem_128x192"),
     "sem_230x330": ("pointrend_semantic_R101_cityscapes", "sem_230x330"),

@@ -11,8 +11,8 @@ import pytest
 import typer
 
 from pointrend_deploy.cli import app
+from tests.repository import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 GUIDES = sorted(
     path
     for folder in (".", "docs", "demo", "export", "calibration", "plugins", "benchmarks")

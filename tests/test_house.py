@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.repository import ROOT
+
 TOPS = ("pointrend_deploy", "scripts", "benchmarks")
 PACKAGE = ROOT / "pointrend_deploy"
 ORDER = ["model", "graph", "quantize", "engine", "run", "parity", "verbs", "cli"]

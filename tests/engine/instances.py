@@ -9,8 +9,8 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from pointrend_deploy.bundle.folder import DETECTOR, MASKS
-from tests.run.tiny_bundle import write_bundle
-from tests.run.tiny_instances import things_manifest
+from tests.fixtures.tiny_bundle import write_bundle
+from tests.fixtures.tiny_instances import things_manifest
 
 PLUGIN = {"plugin_namespace": "pointrend", "plugin_version": "1"}
 ROI_ALIGN = {"first_level": 2, "levels": 1, "side": 7}

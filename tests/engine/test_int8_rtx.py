@@ -21,7 +21,7 @@ from pointrend_deploy.quantize.values import weighted_names
 from tests.conftest import Exporter
 from tests.engine.quantized import int8_of
 from tests.engine.rtx import rtx_needed
-from tests.quantize.small_graphs import Graph, instance_heads, residual_pyramid, shared_levels
+from tests.fixtures.small_graphs import Graph, instance_heads, residual_pyramid, shared_levels
 
 GRAPHS = (residual_pyramid, shared_levels, instance_heads)
 Build = Callable[..., Engine]

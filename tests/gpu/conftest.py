@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from scripts.gpu_check.launchers import Launchers
+from tests.repository import ROOT
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "build_plugins.sh"
+SCRIPT = ROOT / "scripts" / "build_plugins.sh"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.options import GraphOptions
 from pointrend_deploy.graph.semantic.export import expected, export_graph
-from tests.graph.models import point_head, small_model
+from tests.fixtures.semantic_models import point_head, small_model
 
 Fault = Callable[[onnx.ModelProto], None]
 

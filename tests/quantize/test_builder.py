@@ -17,7 +17,7 @@ from pointrend_deploy.quantize.layers import weighted_layers
 from pointrend_deploy.quantize.placement import place
 from pointrend_deploy.quantize.qdq import insert
 from tests.engine.rtx import rtx_needed
-from tests.quantize.small_graphs import Graph, residual_pyramid, standard_mask_head
+from tests.fixtures.small_graphs import Graph, residual_pyramid, standard_mask_head
 
 
 def built(model: onnx.ModelProto, folder: Path) -> Engine:

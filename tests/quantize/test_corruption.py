@@ -15,7 +15,7 @@ from pointrend_deploy import onnx_session as simulation
 from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.placement import place
 from pointrend_deploy.quantize.qdq import insert
-from tests.quantize.small_graphs import Array, Graph
+from tests.fixtures.small_graphs import Array, Graph
 
 AMAX = 0.02
 """Of the first layer's input and weights: scales of 1.6e-4, whose product FP16 stores as 0."""

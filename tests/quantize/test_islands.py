@@ -14,7 +14,7 @@ from pointrend_deploy.graph.passes.bodies import inline_bodies
 from pointrend_deploy.quantize.check import check_islands
 from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.islands import node_types
-from tests.quantize.deciding_graphs import POINTS, step
+from tests.fixtures.deciding_graphs import POINTS, step
 
 
 def test_layers_and_samplers_are_half_and_what_decides_is_not() -> None:

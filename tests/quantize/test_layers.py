@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pointrend_deploy.quantize.layers import WeightedLayer, role_and_block, weighted_layers
-from tests.quantize.small_graphs import (
+from tests.fixtures.small_graphs import (
     Graph,
     instance_heads,
     residual_pyramid,

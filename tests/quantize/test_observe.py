@@ -14,7 +14,7 @@ from pointrend_deploy.onnx_session import open_session
 from pointrend_deploy.quantize.observe import Observer, grouped, part_of, real_rows
 from pointrend_deploy.quantize.placement import observable
 from pointrend_deploy.quantize.ranges import BINS, SMALLEST_LIMIT, Tally, limit_of, merged
-from tests.quantize.small_graphs import residual_pyramid
+from tests.fixtures.small_graphs import residual_pyramid
 
 IMAGE = np.random.default_rng(4).normal(size=(1, 3, 32, 32)).astype(np.float32)
 

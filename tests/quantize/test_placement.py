@@ -12,7 +12,7 @@ from pointrend_deploy.quantize.placement import (
     place,
     shortcuts,
 )
-from tests.quantize.small_graphs import (
+from tests.fixtures.small_graphs import (
     Graph,
     instance_heads,
     residual_pyramid,

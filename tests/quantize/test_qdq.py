@@ -13,7 +13,7 @@ from pointrend_deploy.onnx_session import open_session
 from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.placement import Placement, place
 from pointrend_deploy.quantize.qdq import UNSEEN, insert, quantized_weight, scales_of
-from tests.quantize.small_graphs import (
+from tests.fixtures.small_graphs import (
     Array,
     Graph,
     instance_heads,

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from pointrend_deploy.onnx_session import open_session
 from pointrend_deploy.quantize.fp16 import saturate, to_half
-from tests.quantize.small_graphs import Graph
+from tests.fixtures.small_graphs import Graph
 
 
 def two_layers() -> onnx.ModelProto:

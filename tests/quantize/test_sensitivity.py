@@ -18,7 +18,7 @@ from pointrend_deploy.quantize.sensitivity import (
     measured,
     most_calls,
 )
-from tests.quantize.small_graphs import residual_pyramid
+from tests.fixtures.small_graphs import residual_pyramid
 
 FLOOR = 0.05
 

@@ -23,10 +23,10 @@ from PIL import Image
 
 from pointrend_deploy.run.folder import run_pictures
 from pointrend_deploy.run.open import open_runner
-from tests.run.tiny_bundle import colour_picture, write_tiny_bundle
-from tests.run.tiny_instances import bright_picture, write_things_bundle
+from tests.fixtures.tiny_bundle import colour_picture, write_tiny_bundle
+from tests.fixtures.tiny_instances import bright_picture, write_things_bundle
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pointrend_deploy"
 DEVICE_SIDE = sorted(
     [

@@ -20,8 +20,8 @@ from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.overlay import class_colours, overlay
 from pointrend_deploy.run.results import class_shares, result_names
 from pointrend_deploy.run.runner import BundleRunner
+from tests.fixtures.tiny_bundle import colour_picture, tiny_recipe, write_tiny_bundle
 from tests.run.test_runner import expected_labels
-from tests.run.tiny_bundle import colour_picture, tiny_recipe, write_tiny_bundle
 
 COLOURS = class_colours(tiny_recipe().classes)
 

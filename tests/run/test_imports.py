@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.run.tiny_bundle import colour_picture, write_tiny_bundle
-from tests.run.tiny_instances import write_things_bundle
+from tests.fixtures.tiny_bundle import colour_picture, write_tiny_bundle
+from tests.fixtures.tiny_instances import write_things_bundle
+from tests.repository import ROOT
 
 HEAVY = ["torch", "onnx", "onnxscript", "onnx_graphsurgeon", "polygraphy", "matplotlib", "jinja2"]
 RUN_MODULES = sorted(
     f"pointrend_deploy.run.{path.stem}"
-    for path in Path(__file__).parents[2].joinpath("pointrend_deploy", "run").glob("*.py")
+    for path in ROOT.joinpath("pointrend_deploy", "run").glob("*.py")
     if path.stem != "__init__"
 )
 

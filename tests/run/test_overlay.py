@@ -20,7 +20,7 @@ from pointrend_deploy.run.overlay import (
     picture_bytes,
     voc_palette,
 )
-from tests.run.tiny_bundle import colour_picture
+from tests.fixtures.tiny_bundle import colour_picture
 
 
 def test_voc_palette() -> None:

@@ -17,7 +17,7 @@ from pointrend_deploy.run import runner as runner_module
 from pointrend_deploy.run.backends.onnxrt import OnnxRunner
 from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.runner import Runner
-from tests.run.tiny_bundle import (
+from tests.fixtures.tiny_bundle import (
     MEAN,
     STD,
     colour_picture,

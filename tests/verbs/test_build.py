@@ -20,13 +20,13 @@ from pointrend_deploy.run.backends.trt import Host, check_engine
 from pointrend_deploy.verbs.build import BuildOptions, build_bundle, explain
 from pointrend_deploy.verbs.export.export import export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
+from tests.cli.test_cli import cli
 from tests.conftest import Exporter
 from tests.engine.graphs import half_convs, quantized_convs
 from tests.engine.instances import split_bundle
 from tests.engine.rtx import built_library, rtx_needed
-from tests.verbs.test_cli import cli
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 Copier = Callable[..., Path]
 
 

@@ -20,11 +20,11 @@ from pointrend_deploy.verbs.export.options import ExportOptions
 from tests import golden_differences, golden_differences_instance
 from tests.engine.large import instance_bundle, semantic_bundle
 from tests.engine.rtx import built_library, rtx_needed
+from tests.repository import ROOT
 
 # Measured on two cores: an engine takes some seconds, tracing a graph 10 to 40.
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent.parent
 FOUR = "rtx:80,86,89,120"
 NO_SUCH_OP = r"TensorRT-RTX has no (NonMaxSuppression|RoiAlign) \(node \S+\)"
 INSTANCE_OPS = {"PointRendNMS", "PointRendRoIAlign", "PointRendSample", "PointRendUncertain"}

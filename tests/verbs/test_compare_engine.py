@@ -14,8 +14,8 @@ from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.run.backends.onnxrt import OnnxRunner
 from pointrend_deploy.verbs import compare
+from tests.cli.test_cli import cli
 from tests.conftest import Exporter
-from tests.verbs.test_cli import cli
 
 
 class Engine(OnnxRunner):

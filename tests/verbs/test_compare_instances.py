@@ -25,10 +25,9 @@ from pointrend_deploy.recipe.instance import InstanceClassesSpec, InstanceRecipe
 from pointrend_deploy.verbs import compare as compare_instances
 from pointrend_deploy.verbs.compare import compare_bundle, record
 from tests.conftest import Exporter
-from tests.model import tiny_instance
-from tests.parity import instance_runners
-from tests.parity.instance_data import annotation, drawn, scene
-from tests.parity.instance_runners import Sides, changed, dropped
+from tests.fixtures import instance_runners, tiny_instance
+from tests.fixtures.instance_data import annotation, drawn, scene
+from tests.fixtures.instance_runners import Sides, changed, dropped
 
 HW = (96, 128)
 CITY = msgspec.structs.replace(

@@ -15,9 +15,9 @@ from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.record.precisions import PrecisionColumn
 from pointrend_deploy.verbs.compare import compare_bundle, record
-from tests.model import tiny_instance
+from tests.fixtures import tiny_instance
+from tests.verbs.export.test_instance import SIZE, bundles, traced, weights
 from tests.verbs.test_compare_precisions import perturbed
-from tests.verbs.test_export_instance import SIZE, bundles, traced, weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

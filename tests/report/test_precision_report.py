@@ -1,0 +1,213 @@
+"""The section on precision, in HTML, Markdown and the terminal."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pointrend_deploy.parity.record import runs as results
+from pointrend_deploy.parity.record.precisions import PrecisionTable
+from pointrend_deploy.report import report
+from pointrend_deploy.report.precision_rows import MINUS
+from pointrend_deploy.report.precision_view import view
+from pointrend_deploy.report.terminal import precision_lines
+from pointrend_deploy.report.verdict import verdict
+from tests.report import example_instance_report, example_precisions
+from tests.report.example_precisions import engines, instance, noise, semantic
+from tests.report.example_report import NASTY, make
+from tests.report.test_report import Balanced, Record, chromium, probe, visible
+
+__all__ = ["chromium"]  # a fixture
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return make(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def things(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return example_instance_report.make(tmp_path_factory.mktemp("things"))
+
+
+def with_table(record: Record, table: PrecisionTable) -> Record:
+    manifest, parity, gallery = record
+    return manifest, {**parity, "precisions": msgspec.to_builtins(table)}, gallery
+
+
+def test_a_record_with_a_table_comes_back_and_one_without_still_reads(plain: Record) -> None:
+    parity = results.decode(msgspec.json.encode(plain[1]))
+    assert parity.precisions is None
+    full = msgspec.structs.replace(parity, precisions=semantic())
+    assert results.decode(results.encode(full)) == full
+    run = parity.runs["compare"]
+    assert results.merged(full, "compare", run).precisions == semantic(), "kept"
+    assert results.merged(full, "compare", run, instance()).precisions == instance(), "replaced"
+    assert "precision" not in visible(report.render_html(*plain)).lower().split("versions")[0]
+
+
+def test_a_passed_table_has_every_figure(plain: Record) -> None:
+    record = with_table(plain, semantic())
+    words, markdown = visible(report.render_html(*record)), report.render_markdown(*record)
+    assert "✓ Passed" in words and "Precision: ✓ passed" in words
+    assert "fp16 and int8: ONNX Runtime simulation on the CPU; not an engine." in words
+    for text in (
+        *("76.54", "76.50", f"{MINUS}0.04", "76.24", f"{MINUS}0.30", "54.32", "67.89"),
+        *("99.9500 %", "99.80 %", "93.00 %", "0.900", "118", "98.70 %", "entropy, 32 pictures"),
+        *("190.7 MB", "48.1 MB", "101.0 MB", "rtx-sm86-int8-plugin", "524,288", "a predictor"),
+        *("0.30 points", "≤ 0.50 points", "66 dB", "36 dB"),
+    ):
+        assert text in words, text
+        assert text in markdown, text
+    lines = "\n".join(precision_lines(semantic()))
+    for text in (
+        "76.54",
+        f"76.24 {MINUS}0.30",
+        "93.00 %",
+        "entropy, 32 pictures",
+        "passed: fp16, int8",
+    ):
+        assert text in lines, text
+    for heading in ("Q/DQ", "Simulation", "Calibration", "Point overlap"):
+        assert heading in words.split("What the words mean")[-1]
+    assert "keeps its accuracy within every limit" in words
+
+
+def test_the_stage_where_the_error_enters_is_marked_and_no_other(plain: Record) -> None:
+    shown = view(semantic())
+    at = {row.stage: row.enters for row in shown.noise if any(row.enters)}
+    assert at == {"backbone.bottom_up.blocks.4": (False, True)}
+    assert shown.entries == (
+        "fp16: no stage falls below 30 dB; least 50 dB",
+        "int8: the error enters at backbone.bottom_up.blocks.4 (28 dB)",
+    )
+    html = report.render_html(*with_table(plain, semantic()))
+    marked = re.findall(r"<tr>(?:(?!</tr>).)*◀ enters here(?:(?!</tr>).)*</tr>", html)
+    assert len(marked) == 1 and "blocks.4" in marked[0]
+    bold = [
+        r
+        for r in report.render_markdown(*with_table(plain, semantic())).splitlines()
+        if "**28 dB**" in r
+    ]
+    assert len(bold) == 1 and "blocks.4" in bold[0]
+
+
+def test_a_planted_error_moves_the_mark() -> None:
+    table = semantic()
+    spoilt = [*noise("fp16")]
+    spoilt[2] = msgspec.structs.replace(spoilt[2], snr_db=12.0, noise=0.25)
+    fp16 = msgspec.structs.replace(table.columns[1], stages=tuple(spoilt))
+    table = msgspec.structs.replace(table, columns=(table.columns[0], fp16, table.columns[2]))
+    assert view(table).entries[0] == "fp16: the error enters at backbone.bottom_up.blocks.1 (12 dB)"
+
+
+def test_a_drop_fails_the_report_and_names_the_figure(plain: Record) -> None:
+    record = with_table(plain, semantic(lost=0.02))
+    words = visible(report.render_html(*record))
+    assert "✗ Failed" in words and "loses more than its limits allow" in words
+    assert "int8 in ONNX Runtime's simulation fails: drop of mIoU, drop of boundary IoU" in words
+    assert "2 of 2 gates FAILED" in words
+    assert report.render_markdown(*record).startswith("# tiny: failed")
+    lines = precision_lines(semantic(lost=0.02))
+    assert "failed: int8, drop of mIoU: 2.00 points, limit ≤ 0.50 points" in lines
+    assert lines[-1] == "FAILED: int8 beside fp32"
+
+
+def test_without_a_truth_it_is_neither_passed_nor_failed(plain: Record) -> None:
+    record = with_table(plain, semantic(truth=False))
+    words = visible(report.render_html(*record))
+    assert "Precision: not gated" in words
+    assert "int8: its accuracy is not gated" in words
+    assert "int8 in ONNX Runtime's simulation was compared without limits on its accuracy" in words
+    assert "Against the truth percent" not in words
+    assert not [
+        line for line in precision_lines(semantic(truth=False)) if line.startswith("passed")
+    ]
+    assert verdict(results.decode(msgspec.json.encode(record[1]))).status == "passed"
+
+
+def test_engines_are_not_called_a_simulation(plain: Record) -> None:
+    record = with_table(plain, engines(semantic()))
+    words = visible(report.render_html(*record))
+    section = words.split("Precision: ")[1].split("Verification at export")[0]
+    assert "imulation" not in section
+    assert "orin-int8" in section and "engines give outputs only" in section
+    assert "Where the error enters" not in section
+    assert "step 1" not in section
+
+
+def test_a_graph_that_changed_since_is_told(plain: Record) -> None:
+    same = {**plain[0]["files"], **{f"model.{p}.onnx": "d4" * 32 for p in ("fp32", "fp16", "int8")}}
+    manifest = {**plain[0], "files": same}
+    record = with_table((manifest, *plain[1:]), semantic())
+    assert "another one today" not in visible(report.render_html(*record))
+    manifest["files"]["model.int8.onnx"] = "e5" * 32
+    assert "int8: the bundle's graph is another one today" in visible(report.render_html(*record))
+
+
+def test_an_instance_table_has_detections_and_average_precision(things: Record) -> None:
+    record = with_table(things, instance())
+    words, markdown = visible(report.render_html(*record)), report.render_markdown(*record)
+    for text in (
+        "43.21",
+        "43.26",
+        "+0.05",
+        "43.01",
+        f"{MINUS}0.20",
+        "404",
+        "3, 2",
+        "0.25",
+        "0.99100",
+        "0.71000",
+    ):
+        assert text in words, text
+        assert text in markdown, text
+    assert "Signal to noise, 20 log" in words
+
+
+def nasty() -> PrecisionTable:
+    return semantic(
+        stages=noise("int8", f"{NASTY}."),
+        left_out={NASTY * 3: "x" * 200, "</table></style>": NASTY},
+        engines={NASTY: None, "e" * 90: 5_000_000},
+        unreadable=(NASTY,),
+    )
+
+
+def test_names_cannot_break_the_page(plain: Record) -> None:
+    record = with_table(plain, nasty())
+    html = report.render_html(*record)
+    Balanced(html)
+    assert "<script" not in html and html.count("</style>") == 1
+    width = None
+    for line in report.render_markdown(*record).splitlines():
+        if not line.startswith("|"):
+            width = None
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line))
+        assert width in (None, cells), line
+        width = cells
+        assert "<script" not in line
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("which", ["semantic", "failed", "instance", "nasty"])
+def test_the_browser_shows_it_whole(
+    chromium: str, tmp_path: Path, plain: Record, things: Record, which: str, width: int
+) -> None:
+    made = {
+        "semantic": (plain, example_precisions.semantic()),
+        "failed": (plain, example_precisions.semantic(lost=0.02)),
+        "instance": (things, example_precisions.instance()),
+        "nasty": (plain, nasty()),
+    }
+    page = report.render_html(*with_table(*made[which]))
+    scroll, client, _, _, requests, wide, border = probe(chromium, tmp_path, page, width)
+    assert int(scroll) <= int(client) <= width, f"overflows sideways at {width} px"
+    assert wide == "none", f"{wide} stick out at {width} px"
+    assert requests == "0"
+    assert border == "solid"

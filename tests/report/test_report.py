@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.report import figures, report
+from tests.report.example_report import NASTY, make
+
+VOID = {"meta", "link", "img", "br", "line", "rect", "hr", "input"}
+Record = tuple[dict[str, Any], dict[str, Any], list[Any]]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return make(tmp_path_factory.mktemp("good"))
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return make(tmp_path_factory.mktemp("bad"), "k clamped")
+
+
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    names = (NASTY, "</table></style>", '"><img src=x>', "d", "e", "f" * 300)
+    return make(tmp_path_factory.mktemp("nasty"), names=names)
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed without being open, and keeps every tag and attribute."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def visible(text: str) -> str:
+    return re.sub(r"\s+", " ", " ".join(Balanced(text).words))
+
+
+def test_a_passed_report_says_so_first(good: Record) -> None:
+    words = visible(report.render_html(*good))
+    assert "Passed" in words
+    assert words.index("Passed") < words.index("Running it")
+    assert "Failed" not in words
+    assert "agrees with PyTorch in all 8 stages" in words
+    for heading in ("Against the truth, 4 pictures", "Stage by stage", "Points, step by step"):
+        assert heading in words
+
+
+def test_a_failed_report_names_the_first_stage_and_still_has_its_scores(bad: Record) -> None:
+    words = visible(report.render_html(*bad))
+    assert "differs from its PyTorch reference, first at stage step0.indices" in words
+    assert "96 points an image where 192 are expected" in words
+    assert "Against the truth, 4 pictures" in words
+    assert "Passed" not in words
+    markdown = report.render_markdown(*bad)
+    assert markdown.startswith("# tiny: failed")
+    assert "## Against the truth, 4 pictures" in markdown
+
+
+def test_figures_are_those_of_the_record(good: Record) -> None:
+    html, markdown = report.render_html(*good), report.render_markdown(*good)
+    run = good[1]["runs"]["compare"]
+    for row in run["metrics"]:
+        for value in (row["miou"], *row["boundary_iou"].values()):
+            assert figures.score(value) in html
+            assert figures.score(value) in markdown
+    for stage in run["stages"]:
+        assert f"<code>{stage['name']}</code>" in html
+        assert figures.small(stage["max_abs"]) in html
+    for name, digest in good[0]["files"].items():
+        assert name in html
+        assert digest in html
+    assert "torn" in html, "what was left out is said"
+
+
+def test_pictures_stand_in_the_file_and_nothing_is_loaded(good: Record) -> None:
+    html = report.render_html(*good)
+    tags = Balanced(html).tags
+    pictures = [attributes for tag, attributes in tags if tag == "img"]
+    assert len(pictures) == 2 * (4 + 2)  # picture, coarse, PointRend, truth, two steps
+    assert all((each["src"] or "").startswith("data:image/jpeg;base64,") for each in pictures)
+    assert all(each["alt"] for each in pictures)
+    assert not [tag for tag, _ in tags if tag in ("script", "iframe", "object")]
+    for tag, attributes in tags:
+        for name in ("src", "href", "srcset", "action"):
+            assert re.match(r"#|data:|$", attributes.get(name) or ""), (tag, attributes)
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_names_cannot_break_the_page(nasty: Record) -> None:
+    html = report.render_html(*nasty)
+    assert "<script" not in html
+    assert "<img src=x>" not in html
+    assert escape(NASTY, quote=False).split("(")[0] in html
+    assert NASTY in visible(html)
+    assert html.count("</style>") == 1
+
+
+def test_names_cannot_break_the_markdown(nasty: Record) -> None:
+    manifest, parity, gallery = nasty
+    manifest = {**manifest, "versions": {NASTY: "1 | 2\n# heading"}}
+    markdown = report.render_markdown(manifest, parity, gallery)
+    assert "<script" not in markdown
+    line = next(line for line in markdown.splitlines() if "alert" in line)
+    assert len(re.findall(r"(?<!\\)\|", line)) == 3
+    assert "# heading" not in markdown.splitlines()
+
+
+def test_every_table_of_the_markdown_is_whole(good: Record) -> None:
+    width = None
+    for line in report.render_markdown(*good).splitlines():
+        if not line.startswith("|"):
+            width = None
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line))
+        assert width in (None, cells), line
+        width = cells
+
+
+def test_a_bundle_never_compared_is_reported_as_that(good: Record) -> None:
+    words = visible(report.render_html(good[0], {"schema": 1, "runs": {}}))
+    assert "never held against its PyTorch reference" in words
+    assert "Passed" not in words
+    assert "not compared" in report.render_markdown(good[0], {})
+
+
+def test_without_truth_the_mutual_scores_remain(good: Record) -> None:
+    run = good[1]["runs"]["compare"]
+    mutual = [row for row in run["metrics"] if row["against"] == "reference"]
+    pictures = [{**row, "miou": {}, "boundary_iou_2px": {}} for row in run["per_picture"]]
+    parity = {
+        "schema": 1,
+        "runs": {"compare": {**run, "metrics": mutual, "per_picture": pictures}},
+    }
+    words = visible(report.render_html(good[0], parity))
+    assert "Against each other" in words
+    assert "Against the truth" not in words
+
+
+def test_a_bundle_without_weights_tells_what_compare_needs(good: Record) -> None:
+    manifest = {**good[0], "weights": {**good[0]["weights"], "included": False}}
+    for text in (report.render_html(manifest, good[1]), report.render_markdown(manifest, good[1])):
+        assert "--labels LABELS --weights model_final.pkl" in text
+    assert "--weights" not in report.render_html(*good)
+
+
+def test_another_schema_is_refused(good: Record) -> None:
+    with pytest.raises(DeployError, match="schema 9"):
+        report.render_html(good[0], {"schema": 9, "runs": {}})
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(1.0, "100 %"), (0.99999999, "99.9999 %"), (0.9998, "99.9800 %"), (None, figures.NONE)],
+)
+def test_a_share_is_never_rounded_up_to_whole(share: float | None, text: str) -> None:
+    assert figures.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (1.23e-5, "1.2·10⁻⁵"), (5e-4, "5·10⁻⁴"), (0.001, "0.001"), (3.17, "3.2")],
+)
+def test_small_numbers(value: float, text: str) -> None:
+    assert figures.small(value) == text
+
+
+# In a real browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI has no chromium, so the report was not looked at")
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    return found
+
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+PROBE = """<!doctype html><body style="margin:0"><iframe id="page" style="width:{width}px;
+height:900px;border:0" srcdoc="{page}"></iframe><pre id="found"></pre><script>
+addEventListener("load", () => {{
+  const frame = document.getElementById("page"), page = frame.contentDocument;
+  page.querySelectorAll("details").forEach(each => each.open = true);
+  const root = page.documentElement;
+  const images = [...page.images];
+  const wide = [...page.querySelectorAll("body *")].filter(each =>
+    each.getBoundingClientRect().right > root.clientWidth + 1 &&
+    !each.closest(".wide, pre, svg")).map(each => each.tagName);
+  document.getElementById("found").textContent = "FOUND " + [
+    root.scrollWidth, root.clientWidth, images.length,
+    images.filter(each => each.complete && each.naturalWidth > 0).length,
+    frame.contentWindow.performance.getEntriesByType("resource").length,
+    wide.join("+") || "none", getComputedStyle(page.querySelector(".verdict")).borderTopStyle,
+  ].join(" ") + " END";
+}});
+</script></body>"""
+
+
+def probe(chromium: str, folder: Path, page: str, width: int) -> list[str]:
+    where = folder / f"probe{width}.html"
+    where.write_text(PROBE.format(width=width, page=escape(page)), encoding="utf-8")
+    done = subprocess.run(
+        [chromium, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", where.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = re.search(r'id="found">FOUND (.*?) END', done.stdout)
+    assert found is not None, done.stdout[-2000:] + done.stderr[-2000:]
+    return found.group(1).split()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("which", ["good", "bad", "nasty"])
+def test_the_browser_shows_it_whole(
+    chromium: str, tmp_path: Path, request: pytest.FixtureRequest, which: str, width: int
+) -> None:
+    page = report.render_html(*request.getfixturevalue(which))
+    scroll, client, images, shown, requests, wide, border = probe(chromium, tmp_path, page, width)
+    assert int(scroll) <= int(client) <= width, f"overflows sideways at {width} px"
+    assert wide == "none", f"{wide} stick out at {width} px"
+    assert int(images) == int(shown) == 12
+    assert requests == "0", "something was asked of the network"
+    assert border == "solid", "the style was not applied"
+
+
+@pytest.mark.browser
+def test_the_browser_check_sees_planted_faults(chromium: str, tmp_path: Path, good: Record) -> None:
+    page = report.render_html(*good)
+    broken = page.replace("<footer>", '<footer><div style="width:1500px">wide</div>')
+    scroll, client, *_, wide, _ = probe(chromium, tmp_path, broken, 390)
+    assert int(scroll) > int(client)
+    assert "DIV" in wide
+    unstyled = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    torn = unstyled.replace("data:image/jpeg;base64,", "data:image/jpeg;base64,AAAA", 1)
+    _, _, images, shown, _, _, border = probe(chromium, tmp_path, torn, 390)
+    assert int(shown) == int(images) - 1
+    assert border == "none"
