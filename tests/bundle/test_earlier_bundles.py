@@ -1,0 +1,66 @@
+"""Bundles that earlier versions wrote still open: ``tests/goldens/bundles`` holds what they said.
+
+Manifests and parity records of the demonstration bundles, byte for byte as commit 8a4e5e3 wrote
+them: with FP16 and INT8 graphs, a comparison of the precisions, and in one an engine's record.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shutil import copytree
+
+import msgspec
+import pytest
+
+from pointrend_deploy.bundle.folder import PARITY, Bundle
+from pointrend_deploy.bundle.manifest import MANIFEST, encode_manifest
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.parity.record import runs
+from pointrend_deploy.report.report import render_html, render_markdown
+from tests.repository import ROOT
+
+EARLIER = ROOT / "tests" / "goldens" / "bundles"
+TASKS = ("semantic", "instance")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_manifest_is_read_and_written_again_as_it_was(task: str) -> None:
+    bundle = Bundle.open(EARLIER / task)
+    manifest = bundle.manifest
+    assert manifest.recipe.task == task
+    assert set(manifest.graphs) == {"fp32", "fp16", "int8"}
+    assert set(manifest.quantized) == {"fp16", "int8"}
+    assert set(manifest.engines) == ({"rtx-sm86-fp16-native"} if task == "semantic" else set())
+    assert encode_manifest(manifest) == (EARLIER / task / MANIFEST).read_bytes()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_parity_record_is_read_and_written_again_as_it_was(task: str) -> None:
+    parity = runs.of_bundle(Bundle.open(EARLIER / task))
+    assert bool(parity)
+    assert {"export", "compare"} <= set(parity.runs)
+    assert parity.precisions is not None
+    assert [column.precision for column in parity.precisions.columns] == ["fp32", "fp16", "int8"]
+    before = json.loads((EARLIER / task / PARITY).read_text())
+    assert json.loads(runs.encode(parity)) == before
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_reports_are_rendered_from_them(task: str) -> None:
+    bundle = Bundle.open(EARLIER / task)
+    manifest = msgspec.to_builtins(bundle.manifest)
+    record = msgspec.to_builtins(runs.of_bundle(bundle))
+    score = "82.4" if task == "semantic" else "55.7"
+    for page in (render_html(manifest, record, ()), render_markdown(manifest, record, ())):
+        assert f"demo_{task}" in page.replace("\\", "")
+        assert score in page
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_changed_record_is_seen(task: str, tmp_path: Path) -> None:
+    copytree(EARLIER / task, tmp_path / task)
+    record = tmp_path / task / PARITY
+    record.write_bytes(record.read_bytes().replace(b'"passed": true', b'"passed": false', 1))
+    with pytest.raises(DeployError, match="not the file that was exported"):
+        Bundle.open(tmp_path / task)
