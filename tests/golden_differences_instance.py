@@ -19,7 +19,8 @@ from pointrend_deploy.model.point_ops import cell_centres, point_sample
 from pointrend_deploy.model.roi_align import pool_boxes
 from pointrend_deploy.model.subdivision import double
 from tests import tolerances
-from tests.golden_differences import EXPORT, HERE, synthetic_tensors
+from tests.golden_differences import EXPORT, synthetic_tensors
+from tests.goldens.read import read_golden, read_input
 
 CASES = {
     "inst_288x416": ("pointrend_rcnn_R50", "inst_288x416"),
@@ -41,17 +42,15 @@ def golden_model(name: str) -> InstanceModel:
 
 @cache
 def golden(case: str) -> dict[str, NDArray[Any]]:
-    with np.load(HERE / f"{case}.npz") as file:
-        return dict(file)
+    return read_golden(case)
 
 
 @cache
 def golden_stages(case: str) -> dict[str, Tensor]:
     """What our reference answers for the golden's picture, freely running."""
     weights, picture = CASES[case]
-    with np.load(HERE / "inputs" / f"{picture}.npz") as source:
-        out_hw = (int(source["out_hw"][0]), int(source["out_hw"][1]))
-        return golden_model(weights).stages(source["image"], out_hw)
+    image, out_hw = read_input(picture)
+    return golden_model(weights).stages(image, out_hw)
 
 
 def differences(case: str) -> Found:

@@ -16,7 +16,8 @@ from pointrend_deploy.model.anchors import cell_anchors
 from pointrend_deploy.model.architectures import model_from_tensors
 from pointrend_deploy.model.instance import instance_model_from_tensors, load_instance_model
 from pointrend_deploy.recipe import load_recipe
-from tests.golden_differences import EXPORT, HERE
+from tests.golden_differences import EXPORT
+from tests.goldens.read import HERE
 from tests.model.tiny_instance import POINTREND, STANDARD, changed, model
 
 R50 = load_instance_recipe(EXPORT / "pointrend_mask_rcnn_r50_fpn_coco.toml")
