@@ -3,8 +3,8 @@
     python -m scripts.make_demo_instance_scenes --out demo/instance \
         --photos build/demo_material/photos --objects build/demo_material/objects
 
-Photographs and objects are the ``test`` split: none was seen in training. What the repository stores
-is demo/noiseless/instance beside OUT; the scenes themselves can be made from it.
+Photographs and objects are the ``test`` split: none was seen in training. The repository stores the
+scenes without their noise, in demo/noiseless/instance, which is written beside OUT.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m scripts.make_demo_scenes --out demo \
         --photos build/demo_material/photos --objects build/demo_material/objects
 
-Photographs and objects are the ``test`` split: none was seen in training. What the repository stores
-is OUT/noiseless/scenes; the scenes themselves can be made from it.
+Photographs and objects are the ``test`` split: none was seen in training. The repository stores the
+scenes without their noise, in OUT/noiseless/scenes.
 """
 
 from __future__ import annotations

@@ -56,9 +56,9 @@ def unpack(root: Path = ROOT) -> list[Path]:
         for stored, scenes in SCENES.items():
             written += noise.restore(root / stored, root / scenes)
         data = standard_weights(root / TRUNK, root / HEAD)
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DeployError(
-            f"cannot read {error.filename}", "restore demo/ and calibration/"
+            f"cannot read what demo/ and calibration/ store: {error}", "restore both folders"
         ) from error
     path = root / STANDARD
     if not path.is_file() or path.read_bytes() != data:

@@ -63,7 +63,7 @@ def small_weights(recipe: Recipe, path: Path) -> Path:
 
 
 def pytest_configure() -> None:
-    """Make the demonstration files that the repository does not store, once, before workers start."""
+    """Make the demonstration files that are not stored, before any worker starts."""
     unpack()
 
 

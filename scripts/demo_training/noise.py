@@ -55,12 +55,13 @@ class Noise:
     def drawn(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """The noise of a scene of this shape, in steps of 0..255."""
         bits = np.random.PCG64(self.seed)
-        state: dict[str, Any] = dict(bits.state)
-        bits.state = {**state, "state": {**state["state"], "state": self.state}}
+        state = bits.state
+        state["state"]["state"] = self.state
+        bits.state = state
         return draw_noise(np.random.Generator(bits), shape)
 
 
-class Drawn(Protocol):
+class Composed(Protocol):
     """A scene as its composer drew it."""
 
     @property
@@ -72,7 +73,7 @@ class Drawn(Protocol):
         """Where the noise of the image begins."""
 
 
-def drawn_scene(scene: Drawn) -> tuple[NDArray[np.uint8], Noise]:
+def drawn_scene(scene: Composed) -> tuple[NDArray[np.uint8], Noise]:
     """A scene's image and its noise, for :func:`store`.
 
     Raises:
