@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from pointrend_deploy import atomic
 from pointrend_deploy.parity.record.precisions import PrecisionColumn
 from pointrend_deploy.progress import Bars
@@ -32,6 +34,7 @@ from pointrend_deploy.verbs.export.manifest import installed_versions
 from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
+from scripts.unpack_demo import unpack
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DEMO: Final = ROOT / "demo"
@@ -157,6 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in MODELS:
         parser.add_argument(f"--{name}", type=Path, help="a bundle to copy instead of an export")
     given = parser.parse_args(arguments)
+    unpack()
     result: dict[str, Any] = {"versions": installed_versions(), "models": {}}
     with tempfile.TemporaryDirectory() as folder:
         for name, model in MODELS.items():

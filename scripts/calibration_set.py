@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
+from scripts.demo_training import noise
 from scripts.demo_training.compose import make_scene
 from scripts.demo_training.instance_scene import make_instance_scene
 from scripts.demo_training.material import Material, load_material
@@ -38,9 +39,10 @@ MOST_BYTES: Final = 180_000
 QUALITIES: Final = (90, 86, 82, 78, 74, 70, 66, 62)
 """JPEG qualities; the first that keeps a photograph within ``MOST_BYTES`` is taken."""
 WHOLE: Final = (0.0, 0.0, 1.0, 1.0)
-COMPOSERS: Final[dict[str, Callable[[int, Material], NDArray[np.uint8]]]] = {
-    "semantic": lambda seed, material: make_scene(seed, material).image,
-    "instance": lambda seed, material: make_instance_scene(seed, material).image,
+Drawn = tuple[NDArray[np.uint8], noise.Noise]
+COMPOSERS: Final[dict[str, Callable[[int, Material], Drawn]]] = {
+    "semantic": lambda seed, material: noise.drawn_scene(make_scene(seed, material)),
+    "instance": lambda seed, material: noise.drawn_scene(make_instance_scene(seed, material)),
 }
 
 
@@ -141,24 +143,20 @@ def encoded(photograph: Photograph, source: Path) -> bytes:
 
 
 def write_scenes(seeds: Mapping[str, Sequence[int]], material: Material, out: Path) -> None:
-    """Write ``scenes/COMPOSER_SEED.png`` and ``scenes.sha256``.
+    """Write ``scenes/COMPOSER_SEED.png``, their list ``scenes.sha256``, and ``noiseless/``.
 
-    The two composers draw the same classes; objects of instance scenes are larger.
+    The repository stores ``noiseless/`` and makes ``scenes/`` from it. The two composers draw the
+    same classes; objects of instance scenes are larger.
     """
-    files = []
+    files, made = [], {}
     for composer, chosen in seeds.items():
         for seed in chosen:
             path = out / "scenes" / f"{composer}_{seed:04}.png"
-            atomic.write_bytes(path, png(COMPOSERS[composer](seed, material)))
+            made[path.stem] = COMPOSERS[composer](seed, material)
+            atomic.write_bytes(path, noise.png(made[path.stem][0]))
             files.append(path)
+    noise.store(out / "noiseless", made)
     write_list(out / "scenes.sha256", files)
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    """A picture (H, W, 3) uint8 RGB as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def write_list(path: Path, files: Sequence[Path]) -> None:

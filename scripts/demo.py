@@ -24,6 +24,7 @@ from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.verbs.run import run_bundle
 from scripts import demo_precision
 from scripts.demo_page import joined, render, save_strip
+from scripts.unpack_demo import unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "demo"
@@ -57,6 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo")
     out = parser.parse_args().out
+    unpack()
     compared = {model.folder: show(model, out) for model in (SEMANTIC, STANDARD, INSTANCE)}
     beside = joined(compared["instance-standard"].gallery, compared["instance"].gallery)
     strips = {"semantic": compared["semantic"].gallery, "instance": beside}

@@ -3,7 +3,8 @@
     python -m scripts.make_demo_scenes --out demo \
         --photos build/demo_material/photos --objects build/demo_material/objects
 
-Photographs and objects are the ``test`` split: none was seen in training.
+Photographs and objects are the ``test`` split: none was seen in training. The repository stores the
+scenes without their noise, in OUT/noiseless/scenes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.semantic import load_recipe
+from scripts.demo_training import noise
 from scripts.demo_training.compose import make_scene
 from scripts.demo_training.material import load_material
 from scripts.demo_training.shipped import RECIPE, write_scene
@@ -33,8 +35,12 @@ def main() -> None:
     try:
         recipe = load_recipe(RECIPE)
         material = load_material(args.photos, args.objects, "test")
+        made = {}
         for number in range(args.scenes):
-            write_scene(make_scene(FIRST_SEED + number, material), recipe, args.out, number)
+            scene = make_scene(FIRST_SEED + number, material)
+            write_scene(scene, recipe, args.out, number)
+            made[f"{number:04}"] = noise.drawn_scene(scene)
+        noise.store(args.out / "noiseless" / "scenes", made)
     except DeployError as error:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
         raise SystemExit(1) from error

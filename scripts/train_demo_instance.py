@@ -38,6 +38,7 @@ from scripts.demo_training.instance_scene import THINGS, InstanceScene, make_ins
 from scripts.demo_training.material import load_material
 from scripts.demo_training.shipped import DEMO, as_json
 from scripts.demo_training.training import learning_rate_factor, parameter_groups, write_weights
+from scripts.unpack_demo import MASK_HEAD, unpack
 
 VALIDATION_SEEDS = range(2_000_000, 2_000_048)
 """Training scenes have the seeds 0.. and the shipped evaluation scenes 1,000,000.."""
@@ -76,6 +77,7 @@ def main() -> None:
     if not args.evaluate and None in (args.photos, args.objects, args.out):
         parser.error("training needs --photos, --objects and --out")
     try:
+        unpack()
         if args.evaluate:
             sys.stdout.buffer.write(as_json(instance_shipped.measure()))
         else:
@@ -200,11 +202,13 @@ def look(joint: JointModel, scenes: Sequence[InstanceScene]) -> float:
 
 
 def write_both(joint: JointModel, folder: Path, prefix: str) -> None:
-    """Write the weights of both recipes as float16."""
+    """Write the weights of both recipes as float16, and the standard mask head alone."""
     names = (joint.model.recipe.name, joint.standard_recipe.name)
     tensors: tuple[dict[str, Tensor], dict[str, Tensor]] = joint.tensors()
     for name, values in zip(names, tensors, strict=True):
         write_weights(values, folder / f"{prefix}{name}.safetensors")
+    head = {key: value for key, value in tensors[1].items() if key.startswith(MASK_HEAD)}
+    write_weights(head, folder / f"{prefix}{names[1]}_mask_head.safetensors")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from scripts.demo_training.training import (
     varied,
     write_weights,
 )
+from scripts.unpack_demo import unpack
 
 VALIDATION_SEEDS = range(2_000_000, 2_000_040)
 """Training scenes have the seeds 0.. and the shipped evaluation scenes 1,000,000.."""
@@ -63,6 +64,7 @@ def main() -> None:
         parser.error("training needs --photos, --objects and --out")
     try:
         if args.evaluate:
+            unpack()
             sys.stdout.buffer.write(shipped.as_json(shipped.measure()))
         else:
             train(args)

@@ -19,6 +19,7 @@ from pointrend_deploy.recipe.parts import (
     PointHeadSpec,
 )
 from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe
+from scripts.unpack_demo import unpack
 
 SIZE = (64, 96)
 Exporter = Callable[..., Path]
@@ -58,6 +59,11 @@ def small_weights(recipe: Recipe, path: Path) -> Path:
     tensors = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     save_file({k: v.contiguous() for k, v in tensors.items()}, str(path))
     return path
+
+
+def pytest_configure() -> None:
+    """Make the demonstration files that are not stored, before any worker starts."""
+    unpack()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ from pointrend_deploy.model.semantic.model import SemanticModel, model_from_tens
 from pointrend_deploy.recipe.semantic import load_recipe
 from tests import tolerances
 from tests.goldens import weights as golden_weights
+from tests.goldens.read import HERE, read_golden, read_input
 from tests.repository import ROOT
 
-HERE = Path(__file__).parent / "goldens"
 EXPORT = ROOT / "export"
+
 CASES = {
     "sem_128x192": ("pointrend_semantic_R101_cityscapes", "sem_128x192"),
     "sem_230x330": ("pointrend_semantic_R101_cityscapes", "sem_230x330"),
@@ -46,11 +46,10 @@ def golden_model(name: str) -> SemanticModel:
 def differences(case: str) -> dict[str, tuple[float, tolerances.Tolerance]]:
     """Largest difference per quantity of one golden, with its tolerance."""
     weights, picture = CASES[case]
-    golden = np.load(HERE / f"{case}.npz")
-    source = np.load(HERE / "inputs" / f"{picture}.npz")
+    golden = read_golden(case)
+    image, out_hw = read_input(picture)
     model = golden_model(weights)
-    out_hw = (int(source["out_hw"][0]), int(source["out_hw"][1]))
-    stages = model.stages(source["image"], out_hw)
+    stages = model.stages(image, out_hw)
     found: dict[str, tuple[float, tolerances.Tolerance]] = {}
     for level in range(2, 7):
         c, y, x = (int(v) for v in golden[f"p{level}_stride"])

@@ -24,7 +24,8 @@ from pointrend_deploy.model.pointrend import (
 from pointrend_deploy.recipe.instance import subdivision_start
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from tests import tolerances
-from tests.golden_differences import EXPORT, HERE, synthetic_tensors
+from tests.golden_differences import EXPORT, synthetic_tensors
+from tests.goldens.read import read_golden, read_input
 
 CASES = {
     "inst_288x416": ("pointrend_rcnn_R50", "inst_288x416"),
@@ -46,17 +47,15 @@ def golden_model(name: str) -> InstanceModel:
 
 @cache
 def golden(case: str) -> dict[str, NDArray[Any]]:
-    with np.load(HERE / f"{case}.npz") as file:
-        return dict(file)
+    return read_golden(case)
 
 
 @cache
 def golden_stages(case: str) -> dict[str, Tensor]:
     """What our reference answers for the golden's picture, freely running."""
     weights, picture = CASES[case]
-    with np.load(HERE / "inputs" / f"{picture}.npz") as source:
-        out_hw = (int(source["out_hw"][0]), int(source["out_hw"][1]))
-        return golden_model(weights).stages(source["image"], out_hw)
+    image, out_hw = read_input(picture)
+    return golden_model(weights).stages(image, out_hw)
 
 
 def differences(case: str) -> Found:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.demo_training.material import OBJECTS, Material
+from scripts.demo_training.noise import Noise, draw_noise, with_noise
 from scripts.demo_training.shapes import SHAPES, Coverage
 
 CLASSES: Final = ("background", *SHAPES, *OBJECTS)
@@ -25,10 +26,17 @@ _FEWEST_OBJECTS, _MOST_OBJECTS = 4, 7
 
 @dataclass(frozen=True)
 class Scene:
-    """``image`` (size, size, 3) uint8 RGB and ``label`` (size, size) uint8, indices of CLASSES."""
+    """A picture and its labels.
+
+    Attributes:
+        image: (size, size, 3) uint8 RGB.
+        label: (size, size) uint8, indices of CLASSES.
+        noise: where the noise of the image begins; none for a scene that was read from files.
+    """
 
     image: NDArray[np.uint8]
     label: NDArray[np.uint8]
+    noise: Noise | None = None
 
 
 def make_scene(seed: int, material: Material, size: int = 256) -> Scene:
@@ -47,7 +55,8 @@ def make_scene(seed: int, material: Material, size: int = 256) -> Scene:
         coverage, paint = drawn(rng, CLASSES[index], material, canvas)
         canvas = blended(canvas, coverage, paint)
         label[coverage >= 0.5] = index
-    return Scene(as_photographed(rng, canvas), label)
+    noise = Noise.begins(seed, rng)
+    return Scene(as_photographed(rng, canvas), label, noise)
 
 
 def drawn(
@@ -79,8 +88,7 @@ def blended(
 
 def as_photographed(rng: np.random.Generator, canvas: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The canvas with a little noise, as uint8."""
-    noise = rng.standard_normal(canvas.shape) * rng.uniform(0.0, 6.0)
-    return np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)
+    return with_noise(canvas, draw_noise(rng, canvas.shape))
 
 
 def _crop(rng: np.random.Generator, material: Material, size: int) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scripts.demo_training.compose import CLASSES, as_photographed, background, blended, drawn
 from scripts.demo_training.material import Material
+from scripts.demo_training.noise import Noise
 
 THINGS: Final = CLASSES[1:]
 """Class names in the order of the logits."""
@@ -34,11 +35,13 @@ class InstanceScene:
         image: (size, size, 3) uint8 RGB.
         owner: (size, size) uint8; 0 is the photograph, i + 1 instance i.
         classes: (G,) int64, indices of THINGS.
+        noise: where the noise of the image begins, where that is known.
     """
 
     image: NDArray[np.uint8]
     owner: NDArray[np.uint8]
     classes: NDArray[np.int64]
+    noise: Noise | None = None
 
     @property
     def boxes(self) -> NDArray[np.float32]:
@@ -88,4 +91,6 @@ def make_instance_scene(seed: int, material: Material, size: int = 256) -> Insta
                 owner[inside] = len(classes)
                 canvas = blended(canvas, coverage, paint)
                 break
-    return InstanceScene(as_photographed(rng, canvas), owner, np.asarray(classes, np.int64))
+    noise = Noise.begins(seed, rng)
+    image = as_photographed(rng, canvas)
+    return InstanceScene(image, owner, np.asarray(classes, np.int64), noise)

@@ -1,8 +1,10 @@
 """What demo/ holds of the instance model: weights, scenes with COCO annotations, and its figures.
 
 demo/demo_instance.safetensors            the model of export/demo_instance.toml
-demo/demo_instance_standard.safetensors   the same trunk with Mask R-CNN's standard mask head
-demo/instance/annotations.json            COCO instances of demo/instance/scenes/0000.png ...
+demo/demo_instance_standard.safetensors   the same trunk with Mask R-CNN's standard mask head;
+                                          made from the trunk and the head alone
+demo/instance/annotations.json            COCO instances of demo/instance/scenes/0000.png ...,
+                                          which are made from demo/noiseless/instance
 demo/instance_results.json                what ``measure`` found
 """
 
@@ -16,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pointrend_deploy.atomic import replacing, write_bytes
+from pointrend_deploy.atomic import write_bytes
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.instance.model import InstanceModel, load_instance_model
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from scripts.demo_training.instance_coco import NARROW_BAND_PX, as_coco, average_precision
 from scripts.demo_training.instance_coco import detections as coco_detections
 from scripts.demo_training.instance_scene import InstanceScene
+from scripts.demo_training.noise import png
 from scripts.demo_training.shipped import DEMO, ROOT
 
 RECIPE: Final = ROOT / "export" / "demo_instance.toml"
@@ -41,8 +44,7 @@ def write_scenes(scenes: list[InstanceScene], folder: Path = INSTANCE) -> None:
     (folder / "scenes").mkdir(parents=True, exist_ok=True)
     files = [f"scenes/{number:04}.png" for number in range(len(scenes))]
     for scene, file in zip(scenes, files, strict=True):
-        with replacing(folder / file) as path:
-            Image.fromarray(scene.image).save(path, format="PNG", optimize=True)
+        write_bytes(folder / file, png(scene.image))
     truth = as_coco(scenes, files, load_instance_recipe(RECIPE))
     write_bytes(folder / "annotations.json", (json.dumps(truth) + "\n").encode())
 
@@ -61,7 +63,8 @@ def read_truth(folder: Path = INSTANCE) -> tuple[dict[str, Any], list[NDArray[np
                 pictures.append(np.array(picture.convert("RGB")))
     except (OSError, ValueError, KeyError) as error:
         raise DeployError(
-            f"cannot read the scenes of {folder}: {error}", "restore demo/ from the archive"
+            f"cannot read the scenes of {folder}: {error}",
+            "python -m scripts.unpack_demo makes them",
         ) from error
     return truth, pictures
 

@@ -2,7 +2,8 @@
 
 demo/demo_semantic.safetensors         the model of export/demo_semantic.toml
 demo/demo_semantic_dense.safetensors   the stride-4 head it is compared with
-demo/scenes/0000.png  demo/labels/0000.png   pictures and indexed label maps, 256 x 256
+demo/scenes/0000.png  demo/labels/0000.png   pictures and indexed label maps, 256 x 256;
+                                       the pictures are made from demo/noiseless/scenes
 demo/results.json                      what ``measure`` found
 """
 
@@ -16,12 +17,13 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from pointrend_deploy.atomic import replacing
+from pointrend_deploy.atomic import replacing, write_bytes
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.semantic.model import load_model
 from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe, check_recipe, load_recipe
 from scripts.demo_training.compose import Scene
 from scripts.demo_training.evaluate import figures, scores
+from scripts.demo_training.noise import png
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEMO: Final = ROOT / "demo"
@@ -54,7 +56,9 @@ def read_scenes(folder: Path = DEMO) -> list[Scene]:
         with Image.open(path) as image, Image.open(label) as indices:
             found.append(Scene(np.array(image.convert("RGB")), np.array(indices)))
     if not found:
-        raise DeployError(f"no scene in {folder / 'scenes'}", "restore demo/ from the archive")
+        raise DeployError(
+            f"no scene in {folder / 'scenes'}", "python -m scripts.unpack_demo makes them"
+        )
     return found
 
 
@@ -62,8 +66,7 @@ def write_scene(scene: Scene, recipe: Recipe, folder: Path, number: int) -> None
     """Write ``scenes/NNNN.png`` and ``labels/NNNN.png``, an indexed PNG in the recipe's colours."""
     for kind in ("scenes", "labels"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "scenes" / f"{number:04}.png") as path:
-        Image.fromarray(scene.image).save(path, format="PNG", optimize=True)
+    write_bytes(folder / "scenes" / f"{number:04}.png", png(scene.image))
     indexed = Image.fromarray(scene.label, mode="P")
     indexed.putpalette([value for colour in recipe.classes.colours for value in colour])
     with replacing(folder / "labels" / f"{number:04}.png") as path:

@@ -15,6 +15,7 @@ from PIL import Image
 from pointrend_deploy.engine.flavour import Flavour, installed
 from pointrend_deploy.engine.targets import first_gpu
 from scripts.gpu_check.parts import ROOT, WORK, give, leave_out
+from scripts.unpack_demo import unpack
 
 PLUGINS = WORK / "plugins" / "libpointrend_plugins.so"
 LABELS = 0.9998
@@ -98,6 +99,7 @@ def main() -> int:
     title = f"{builder.title} {builder.version}"
     result: dict[str, Any] = {"builder": title}
     try:
+        unpack()
         model = ("export/demo_semantic.toml", "--weights", "demo/demo_semantic.safetensors")
         product("export", *model, "--out", bundle, "--size", "256x256", "--force")
         scenes = ROOT / "demo" / "scenes"

@@ -16,7 +16,8 @@ from pointrend_deploy.recipe.instance import InstanceRecipe, cell_anchors
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from pointrend_deploy.recipe.semantic import load_recipe
 from tests.fixtures.tiny_instance import POINTREND, STANDARD, changed, model
-from tests.golden_differences import EXPORT, HERE
+from tests.golden_differences import EXPORT
+from tests.goldens.read import HERE
 
 R50 = load_instance_recipe(EXPORT / "pointrend_mask_rcnn_r50_fpn_coco.toml")
 

@@ -13,7 +13,8 @@ from pointrend_deploy.model.semantic.model import load_model
 from pointrend_deploy.recipe.semantic import load_recipe
 from scripts.demo_training.compose import CLASSES, Scene
 from scripts.demo_training.evaluate import figures, scores
-from scripts.demo_training.shipped import DEMO, RECIPE, as_json, measure, read_scenes
+from scripts.demo_training.shipped import DEMO, RECIPE, ROOT, as_json, measure, read_scenes
+from scripts.unpack_demo import SCENES, STANDARD
 
 SAME = 0.003
 """Figures of one set of weights on two machines: rounding turns a few hundred of 2.4 M labels."""
@@ -28,7 +29,9 @@ def kept() -> dict[str, Any]:
 def test_weights_and_folder_are_small() -> None:
     for name in ("demo_semantic", "demo_semantic_dense"):
         assert (DEMO / f"{name}.safetensors").stat().st_size <= 4_000_000
-    assert sum(p.stat().st_size for p in DEMO.rglob("*") if p.is_file()) < 22_000_000
+    made = {ROOT / STANDARD, *(p for f in SCENES.values() for p in (ROOT / f).iterdir())}
+    stored = {path for path in DEMO.rglob("*") if path.is_file()} - made
+    assert sum(path.stat().st_size for path in stored) < 15_000_000
 
 
 def test_scenes_have_exact_labels_in_the_recipes_colours() -> None:

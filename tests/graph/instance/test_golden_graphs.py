@@ -12,7 +12,6 @@ from pointrend_deploy.graph.instance.export import export_instance_graphs
 from pointrend_deploy.graph.instance.specs import InstanceGraphOptions
 from pointrend_deploy.model.instance.model import output_stages
 from tests.fixtures.instance_graphs import canvas
-from tests.golden_differences import HERE
 from tests.golden_differences_instance import (
     CASES,
     Found,
@@ -22,6 +21,7 @@ from tests.golden_differences_instance import (
     golden_model,
     off,
 )
+from tests.goldens.read import read_input
 from tests.tolerances import FEATURES, MASK_PROBABILITIES, MASK_SIGNS
 
 # Measured: 2 GB, and under two minutes of one core a case, most of them for the export.
@@ -37,8 +37,7 @@ def from_graph(case: str) -> dict[str, Tensor]:
     """Stages of the golden's picture from ONNX Runtime, rows past the detections cut off."""
     weights, picture = CASES[case]
     reference = golden_model(weights)
-    with np.load(HERE / "inputs" / f"{picture}.npz") as source:
-        image, out_hw = source["image"], tuple(int(v) for v in source["out_hw"])
+    image, out_hw = read_input(picture)
     grid = (-(-image.shape[0] // 32) * 32, -(-image.shape[1] // 32) * 32)
     options = InstanceGraphOptions(padded_hw=grid, detections=40, masks="logits", stages=True)
     graph = export_instance_graphs(reference, options)["model"].SerializeToString()
@@ -52,7 +51,7 @@ def from_graph(case: str) -> dict[str, Tensor]:
     ours = {name: stages[name] for name in ("p2", "p3", "p4", "p5", "p6")}
     ours |= {name: stages[name][0, :count] for name in ("boxes", "scores", "classes")}
     ours["mask_logits"] = stages["masks"][0, :count].unsqueeze(1)
-    return ours | output_stages(ours, image.shape[:2], (out_hw[0], out_hw[1]))
+    return ours | output_stages(ours, image.shape[:2], out_hw)
 
 
 def apart(case: str, ours: dict[str, Tensor]) -> Found:

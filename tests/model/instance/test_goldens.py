@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pointrend_deploy.model.instance.model import build_instance_model
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
-from tests.golden_differences import EXPORT, HERE
+from tests.golden_differences import EXPORT
 from tests.golden_differences_instance import (
     CASES,
     RECIPES,
@@ -20,6 +20,7 @@ from tests.golden_differences_instance import (
     free_running,
     golden_stages,
 )
+from tests.goldens.read import HERE
 
 
 def beyond(found: Found) -> set[str]:

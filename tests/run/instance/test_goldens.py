@@ -16,8 +16,9 @@ from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from pointrend_deploy.run.open import open_runner
 from tests.fixtures.tiny_bundle import write_bundle
 from tests.fixtures.tiny_instances import things_manifest
-from tests.golden_differences import EXPORT, HERE, synthetic_tensors
+from tests.golden_differences import EXPORT, synthetic_tensors
 from tests.golden_differences_instance import CASES, RECIPES, golden
+from tests.goldens.read import read_input
 
 NAME = "pointrend_rcnn_R50"
 
@@ -47,8 +48,7 @@ def golden_bundle(path: Path, hw: tuple[int, int]) -> Path:
 @pytest.mark.parametrize("case", ["inst_blank", "inst_288x416"])
 def test_the_runner_finds_what_detectron2_found(tmp_path: Path, case: str) -> None:
     assert CASES[case] == (NAME, case)
-    with np.load(HERE / "inputs" / f"{case}.npz") as source:
-        image = source["image"]
+    image, _ = read_input(case)
     runner = open_runner(golden_bundle(tmp_path, image.shape[:2]), "torch")
     found = runner(image)["instances"]  # type: ignore[typeddict-item]
     theirs = golden(case)
