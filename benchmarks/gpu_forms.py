@@ -22,7 +22,6 @@ from pointrend_deploy.graph import (
     point_layers,
     traceable,
 )
-from pointrend_deploy.graph.instance_masks import InstanceMasks
 from scripts.gpu_check.launchers import Launchers
 
 Forms = dict[str, nn.Module]
@@ -45,18 +44,9 @@ def instance(sizes: InstanceSizes) -> tuple[Forms, tuple[Tensor, Tensor, Tensor]
     """``detectron2`` and ``ours`` with one head (mask logits both), and p2, boxes and classes."""
     head = mask_head(sizes)
     feed = {name: torch.from_numpy(value) for name, value in instance_inputs(sizes).items()}
-    ours = InstanceMasks(
-        head,
-        sizes.coarse,
-        sizes.points,
-        sizes.rois,
-        [(sizes.height, sizes.width)],
-        sizes.channels,
-        sizes.rois_at_once,
-    )
     forms: Forms = {
         "detectron2": InstanceDetectron2Form(head, sizes),
-        "ours": InstanceOurForm(ours),
+        "ours": InstanceOurForm(head, sizes),
     }
     return forms, (feed["p2"], feed["boxes"], feed["classes"])
 

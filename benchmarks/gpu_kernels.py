@@ -8,8 +8,6 @@ move: 32-byte sectors read, points and results; a share of 0.7 of the bandwidth 
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -23,11 +21,12 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import gpu_program
 from gpu_timing import Timer, copy_bandwidth, corner_cells, sectors
 
 from scripts.gpu_check import inputs
 from scripts.gpu_check.launchers import Launchers, channels_last
-from scripts.gpu_check.parts import KERNELS, give, leave_out
+from scripts.gpu_check.parts import give
 
 SAMPLER_AIM, SELECTION_AIM = 0.7, 3.0
 
@@ -202,16 +201,8 @@ def aims(result: dict[str, Any]) -> dict[str, tuple[float, float]]:
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=50)
-    given = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        return leave_out("no NVIDIA GPU, or a torch without CUDA")
-    if KERNELS not in os.environ:
-        return leave_out(f"{KERNELS} names no library: scripts/build_plugins.sh --kernels")
-    lib, timer = Launchers(Path(os.environ[KERNELS])), Timer(given.runs)
+def measure(lib: Launchers, timer: Timer) -> int:
+    """Time every kernel and give the figures; returns the exit code."""
     bandwidth = copy_bandwidth(timer)
     result: dict[str, Any] = {"copy_bytes_per_second": bandwidth}
     result["sampler"] = sampler(lib, timer, bandwidth)
@@ -224,4 +215,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(gpu_program.run(__doc__, measure, runs=50))

@@ -136,11 +136,13 @@ def _fine(p2: Tensor, boxes: Tensor, points: Tensor) -> Tensor:
 
 
 class OurForm(nn.Module):
-    """The same function as the deployable graph has it."""
+    """The same function as the deployable graph computes it."""
 
-    def __init__(self, masks: InstanceMasks) -> None:
+    def __init__(self, head: PointRendMaskHead, sizes: Sizes, gathered: bool = False) -> None:
         super().__init__()
-        self.masks = masks
+        p2 = [(sizes.height, sizes.width)]
+        numbers = (sizes.coarse, sizes.points, sizes.rois, p2, sizes.channels, sizes.rois_at_once)
+        self.masks = InstanceMasks(head, *numbers, gathered=gathered)
 
     def forward(self, p2: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
         """Mask logits (R, S, S) of the predicted classes."""
@@ -179,16 +181,7 @@ def reference(head: PointRendMaskHead, sizes: Sizes, feed: dict[str, np.ndarray]
 
 def both_graphs(head: PointRendMaskHead, sizes: Sizes) -> dict[str, onnx.ModelProto]:
     """``detectron2`` and ``ours`` with the same head, in standard ops, shapes fixed."""
-    masks = InstanceMasks(
-        head,
-        sizes.coarse,
-        sizes.points,
-        sizes.rois,
-        [(sizes.height, sizes.width)],
-        sizes.channels,
-        sizes.rois_at_once,
-        gathered=pays(sizes.rois, [(sizes.height, sizes.width)]),
-    )
+    ours_form = OurForm(head, sizes, gathered=pays(sizes.rois, [(sizes.height, sizes.width)]))
     examples = (
         torch.zeros(1).expand(1, sizes.channels, sizes.height, sizes.width),
         torch.zeros(sizes.rois, 4),
@@ -196,6 +189,6 @@ def both_graphs(head: PointRendMaskHead, sizes: Sizes) -> dict[str, onnx.ModelPr
     )
     names = ["p2", "boxes", "classes"]
     theirs = trace(Detectron2Form(head, sizes), examples, names, ["mask_logits"])
-    ours = trace(OurForm(masks), examples, names, ["mask_logits"])
+    ours = trace(ours_form, examples, names, ["mask_logits"])
     native = onnx.inliner.inline_local_functions(attach_bodies(ours))
     return {"detectron2": theirs, "ours": native}

@@ -3,40 +3,23 @@
     python -m scripts.make_demo_instance_scenes --out demo/instance \
         --photos build/demo_material/photos --objects build/demo_material/objects
 
-Photographs and objects are the ``test`` split: none was seen in training.
+Photographs and objects are the ``test`` split, as those of scripts/make_demo_scenes.py.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
-from pointrend_deploy.errors import DeployError
+from scripts.demo_training.command_line import make_evaluation_scenes
 from scripts.demo_training.instance_scene import make_instance_scene
 from scripts.demo_training.instance_shipped import write_scenes
-from scripts.demo_training.material import load_material
-
-FIRST_SEED = 1_000_000
-SCENES = 36
+from scripts.demo_training.material import Material
 
 
-def main() -> None:
-    """Read the command line; exit 1 with a message where something is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--objects", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scenes", type=int, default=SCENES)
-    args = parser.parse_args()
-    try:
-        material = load_material(args.photos, args.objects, "test")
-        seeds = range(FIRST_SEED, FIRST_SEED + args.scenes)
-        write_scenes([make_instance_scene(seed, material) for seed in seeds], args.out)
-    except DeployError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        raise SystemExit(1) from error
+def write(seeds: range, material: Material, folder: Path) -> None:
+    """Compose the scenes of ``seeds`` and write them with their annotations."""
+    write_scenes([make_instance_scene(seed, material) for seed in seeds], folder)
 
 
 if __name__ == "__main__":
-    main()
+    make_evaluation_scenes(__doc__, write)

@@ -15,7 +15,6 @@ weights on the shipped scenes.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from pointrend_deploy.model.checkpoint import read_checkpoint
 from pointrend_deploy.model.efficientnet_lite import EfficientNetLite0
 from pointrend_deploy.model.instance import instance_model_from_tensors
 from scripts.demo_training import instance_shipped
+from scripts.demo_training.command_line import parser_of, train_or_evaluate
 from scripts.demo_training.instance_batch import random_batch, scene_pool
 from scripts.demo_training.instance_coco import as_coco, average_precision, detections
 from scripts.demo_training.instance_losses import JointModel, losses
@@ -59,12 +59,8 @@ _PREDICTORS: Final = {
 
 def main() -> None:
     """Read the command line; exit 1 with a message where something is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, help="folder of photographs")
-    parser.add_argument("--objects", type=Path, help="folder of cut-outs")
-    parser.add_argument("--out", type=Path, help="folder for weights and composed scenes")
+    parser = parser_of(__doc__, required=False, out="folder for weights and composed scenes")
     parser.add_argument("--start", type=Path, default=DEMO / "demo_semantic.safetensors")
-    parser.add_argument("--evaluate", action="store_true", help="score what is shipped, and stop")
     parser.add_argument("--scenes", type=int, default=4000, help="scenes composed for training")
     parser.add_argument("--iterations", type=int, default=5000)
     parser.add_argument("--minutes", type=float, default=90.0, help="the schedule ends by then")
@@ -72,17 +68,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    if not args.evaluate and None in (args.photos, args.objects, args.out):
-        parser.error("training needs --photos, --objects and --out")
-    try:
-        if args.evaluate:
-            sys.stdout.buffer.write(as_json(instance_shipped.measure()))
-        else:
-            train(args)
-    except DeployError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        raise SystemExit(1) from error
+    train_or_evaluate(parser, train, lambda: as_json(instance_shipped.measure()))
 
 
 def train(args: argparse.Namespace) -> None:
