@@ -1,4 +1,4 @@
-"""The whole subdivision stage on a GPU: with our kernels against detectron2's form.
+"""Time the whole subdivision stage on a GPU: with our kernels, and in detectron2's form.
 
     POINTREND_KERNELS=libpointrend_kernels.so python benchmarks/gpu_subdivision.py [--runs 30]
 
@@ -35,7 +35,7 @@ AGREEMENT = 0.999
 
 
 def agreement(found: Tensor, expected: Tensor) -> float:
-    """Share of equal labels where one side has labels (N, H, W), else of equal signs."""
+    """Return the share of equal labels where one side has labels (N, H, W), else of equal signs."""
     if found.dim() != expected.dim() and not found.is_floating_point():
         expected = expected.argmax(dim=1)
         return float((found == expected).double().mean())
@@ -45,7 +45,7 @@ def agreement(found: Tensor, expected: Tensor) -> float:
 def measure(
     forms: dict[str, nn.Module], given: tuple[Tensor, ...], timer: Timer, lib: Launchers
 ) -> dict[str, Any]:
-    """Times of every form, in microseconds, and whether the forms agree."""
+    """Time every form, in microseconds, and measure how far they agree."""
     result: dict[str, Any] = {}
     theirs, ours = forms["detectron2"].cuda(), forms["ours"].cuda()
     on_gpu = [each.cuda() for each in given]
@@ -81,7 +81,7 @@ def _captured_times(call: Callable[[], object], timer: Timer) -> dict[str, Any]:
 
 
 def ratios(result: dict[str, Any]) -> dict[str, Any]:
-    """Times of detectron2's forms over the best of ours."""
+    """Divide the times of detectron2's forms by the best of ours."""
 
     def best(*names: str) -> float:
         found = [result[name] for name in names if "cold_us" in result.get(name, {})]
@@ -97,7 +97,7 @@ def ratios(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(name: str, result: dict[str, Any]) -> list[str]:
-    """Lines of one problem."""
+    """Return the lines that summarise one problem."""
     lines = [f"{name}: ours {result['ours_us']:.0f} us, agreement {result['agreement']:.6f}"]
     for aim, wanted in AIMS.items():
         state = "met" if result[aim] >= wanted else "missed"

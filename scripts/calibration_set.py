@@ -30,10 +30,11 @@ from scripts.demo_training.material import Material, load_material
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCENE_SEEDS: Final = {"semantic": range(16), "instance": range(16, 32)}
-"""By composer. Training scenes have the seeds 0.. and the scored ones 1,000,000.."""
+"""Composer -> seeds of its scenes. Training scenes have the seeds 0.. and the scored ones
+1,000,000.."""
 LONGEST_SIDE: Final = 1024
 MOST_BYTES: Final = 180_000
-"""Of one photograph."""
+"""Bytes that one photograph may have."""
 QUALITIES: Final = (90, 86, 82, 78, 74, 70, 66, 62)
 """JPEG qualities; the first that keeps a photograph within ``MOST_BYTES`` is taken."""
 WHOLE: Final = (0.0, 0.0, 1.0, 1.0)
@@ -113,7 +114,7 @@ def write_photographs(photographs: Sequence[Photograph], sources: Path, out: Pat
 
 
 def encoded(photograph: Photograph, source: Path) -> bytes:
-    """A photograph as it is shipped: upright, cut, shrunk, JPEG without metadata.
+    """Encode a photograph as it is shipped: upright, cut, shrunk, JPEG without metadata.
 
     Raises:
         DeployError: the source is missing, or no quality keeps it within ``MOST_BYTES``.
@@ -157,7 +158,7 @@ def write_scenes(seeds: Mapping[str, Sequence[int]], material: Material, out: Pa
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """A picture (H, W, 3) uint8 RGB as PNG."""
+    """Encode a picture (H, W, 3) uint8 RGB as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

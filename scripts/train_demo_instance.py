@@ -7,8 +7,8 @@ From the repository's root, after ``pip install -e '.[dev]'``:
         --photos build/demo_material/photos --objects build/demo_material/objects
 
 Backbone and pyramid start from demo/demo_semantic.safetensors. OUT gets the weights of the last
-look and, as ``best_...``, those of the look with the highest sum of PointRend's mask and boundary
-AP on validation scenes. ``--evaluate`` trains nothing: it prints the figures of the shipped
+validation and, as ``best_...``, those of the validation with the highest sum of PointRend's mask AP
+and boundary AP. ``--evaluate`` trains nothing: it prints the figures of the shipped
 weights on the shipped scenes.
 """
 
@@ -116,10 +116,10 @@ def train(args: argparse.Namespace) -> None:
 
 
 def started_model(start: Path) -> JointModel:
-    """Both heads freshly initialised on the backbone and pyramid of another demonstration model.
+    """Start both heads afresh on the backbone and pyramid of another demonstration model.
 
-    Where ``start`` is a demo_instance.safetensors, all of it is taken, and the standard head from
-    the file beside it: an interrupted training goes on.
+    With the demo_instance.safetensors of an interrupted training as ``start``, the training goes
+    on: every weight comes from that file, and the standard head from the one beside it.
 
     Raises:
         DeployError: the classes are not those of the scenes, or ``start`` has no such backbone.
@@ -166,7 +166,7 @@ def started_model(start: Path) -> JointModel:
 
 
 def look(joint: JointModel, scenes: Sequence[InstanceScene]) -> float:
-    """Print the AP of both heads on validation scenes; PointRend's mask plus boundary AP."""
+    """Print the AP of both heads on validation scenes; return PointRend's mask AP + boundary AP."""
     joint.eval()
     truth = as_coco(scenes, [str(n) for n in range(len(scenes))], joint.model.recipe)
     pictures = [scene.image for scene in scenes]

@@ -42,7 +42,7 @@ inline IPluginCreatorV3One* creator(char const* name) {
     return nullptr;
 }
 
-// A plugin as an engine gets it: a clone of what the creator made, then one of its context.
+// A plugin as an engine has it: a clone of the one that the creator made, attached to a context.
 struct Held {
     std::unique_ptr<IPluginV3> plugin;
     IPluginV3OneCore* core;

@@ -177,7 +177,7 @@ extern "C" {
 
 POINTREND_API int32_t getInferLibVersion() noexcept { return host_version; }
 
-// The number of wrong answers; with `plant` one more, from a check that cannot hold.
+// Returns the number of wrong answers; with `plant` one more, from a check that always fails.
 POINTREND_API int check_plugins(int plant) {
     wrong_answers = 0;
     check_finder();

@@ -1,4 +1,4 @@
-"""What the demonstration model is trained on: the coarse map and the uncertain points.
+"""Loss of the demonstration semantic model: its coarse map and its most uncertain points.
 
 Source: the PointRend paper, section 3.1 (training); detectron2 projects/PointRend/point_rend.
 """
@@ -51,7 +51,9 @@ def semantic_loss(
     *,
     num_points: int = 768,
 ) -> Tensor:
-    """Cross entropy of the upsampled coarse logits, plus that of the points where there is a head.
+    """Return the cross entropy of the upsampled coarse logits, plus that of the points.
+
+    The points are left out where the model has no point head.
 
     Args:
         model: in train mode.
