@@ -1,7 +1,8 @@
-"""Bytes ONNX Runtime's CPU arena takes for the activations of one graph, read from the arena's log.
+"""Measure the bytes that ONNX Runtime's CPU arena takes for the activations of one graph.
 
-Run as a program it makes a session, runs the graph and prints the arena's totals as JSON; it is a
-program because the log goes to the process's stderr and a second session would share it.
+Run as a program it makes a session, runs the graph and lets ONNX Runtime log what the arena
+allocates. It is a program because that log goes to the stderr of its process, which a second
+session would share.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ _MARK = "activations from here"
 
 
 def arena_bytes(graph: Path, threads: int) -> int:
-    """Growth of the arena from a ready session to the end of its second run.
+    """Return the growth of the arena, in bytes, from a ready session to the end of its second run.
 
     Weights are in the arena before the mark, inputs belong to the caller, so what is left is
-    activations and outputs. The arena extends by what is asked for, not by powers of two. The
+    activations and outputs. The arena extends by the size requested, not by powers of two. The
     second run is the one that uses ONNX Runtime's planned memory pattern.
     """
     command = [sys.executable, __file__, str(graph), str(threads)]

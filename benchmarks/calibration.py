@@ -1,12 +1,12 @@
-"""Seconds and memory that calibration takes, beside keeping the activations.
+"""Measure the time and memory of calibration, and the memory that stored activations would take.
 
     python benchmarks/calibration.py BUNDLE [--pictures 32]
 
 Makes the pictures, calibrates the bundle on them in a child process and prints its seconds a
 picture, its peak of resident memory, the size of the ranges and the seconds of each method derived
-from them. Beside it a second child keeps every observed activation of two pictures, as calibrators
-that take percentiles of stored values do: its bytes a picture times the number of pictures is what
-that way would need. The bundle is not changed. Needs Linux (wait4).
+from them. A second child keeps every observed activation of two pictures, as calibrators do that
+take percentiles of stored values: its bytes a picture times the number of pictures is the memory
+that such a calibrator would need. The bundle is not changed. Needs Linux (wait4).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEPT: Final = 2
 
 
 def make_pictures(folder: Path, count: int, height: int, width: int) -> None:
-    """Smooth noise of several scales and contrasts, each picture another; JPEG files."""
+    """Write JPEG files of smooth noise; each has other scales and contrasts."""
     folder.mkdir()
     for index in range(count):
         generator = np.random.default_rng(index)
@@ -45,7 +45,11 @@ def make_pictures(folder: Path, count: int, height: int, width: int) -> None:
 
 
 def child(command: Sequence[str]) -> tuple[float, float, str]:
-    """Seconds, peak of resident memory in MiB, and stdout of a command; ends where it fails."""
+    """Run a Python command; end this program where the command fails.
+
+    Returns:
+        Seconds, peak of resident memory in MiB, and stdout.
+    """
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen([sys.executable, *command], stdout=out)
@@ -59,7 +63,7 @@ def child(command: Sequence[str]) -> tuple[float, float, str]:
 
 
 def keep_activations(bundle: Path, pictures: Path) -> None:
-    """What the second child does: keep the values of some pictures; prints bytes a picture."""
+    """Keep the activations of KEPT pictures and print bytes a picture: the second child's job."""
     from pointrend_deploy.bundle.folder import Bundle
     from pointrend_deploy.pictures.batches import canvas_batches
     from pointrend_deploy.pictures.lists import listed
@@ -78,7 +82,7 @@ def keep_activations(bundle: Path, pictures: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; figures on stdout."""
+    """Run the command line and print the figures on stdout; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--pictures", type=int, default=32)

@@ -1,4 +1,4 @@
-"""What the graph's exact rewrites save: the subdivision part, ours against detectron2's form.
+"""Compare the subdivision part of our graph with detectron2's form: size, memory and time.
 
     python benchmarks/export_graph.py [--size 1024x2048] [--json]
 
@@ -33,7 +33,7 @@ from pointrend_deploy.graph.measure import graph_size
 
 
 def labels_of(session: ort.InferenceSession, feed: dict[str, Any]) -> np.ndarray:
-    """Labels (1, H, W) uint8 on the host, by either form."""
+    """Run either form and return its labels, (1, H, W) uint8 on the host."""
     output: np.ndarray = session.run(None, feed)[0]
     if output.ndim == 3:
         return output
@@ -42,7 +42,12 @@ def labels_of(session: ort.InferenceSession, feed: dict[str, Any]) -> np.ndarray
 
 
 def times_ms(paths: dict[str, Path], sizes: Sizes, runs: int, threads: int) -> dict[str, Any]:
-    """Times of each form, interleaved, and the share of labels that agree."""
+    """Time both forms in turn.
+
+    Returns:
+        ``taken``, milliseconds of each run by form, and ``label_agreement``, the share of labels
+        that agree, 0..1.
+    """
     torch.set_num_threads(threads)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -69,7 +74,7 @@ def times_ms(paths: dict[str, Path], sizes: Sizes, runs: int, threads: int) -> d
 
 
 def measure(sizes: Sizes, runs: int, threads: int) -> dict[str, Any]:
-    """Everything the benchmark reports, as JSON-ready values."""
+    """Measure one size; return every figure of the benchmark as JSON-ready values."""
     graphs = both_graphs(sizes)
     result: dict[str, Any] = {"sizes": vars(sizes), "runs": runs, "threads": threads}
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +96,7 @@ def measure(sizes: Sizes, runs: int, threads: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text."""
+    """Format a result as a text table."""
     theirs, ours = result["detectron2"], result["ours"]
     sizes = result["sizes"]
     lines = [
@@ -117,7 +122,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; data on stdout."""
+    """Run the command line and print the result on stdout; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="1024x2048", help="network grid, H x W")
     parser.add_argument("--classes", type=int, default=19)

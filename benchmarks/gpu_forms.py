@@ -1,4 +1,4 @@
-"""The subdivision stage on one device: with this project's kernels, and as detectron2 has it."""
+"""The subdivision stage in two forms: with this project's kernels, and as detectron2 writes it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pointrend_deploy.graph.instance import masks as instance_masks
 from pointrend_deploy.graph.instance import points as instance_logits
 from pointrend_deploy.graph.instance import points as instance_points
-from pointrend_deploy.graph.instance.masks import InstanceMasks
 from pointrend_deploy.graph.semantic import point_layers, traceable
 from scripts.gpu_check.launchers import Launchers
 
@@ -28,7 +27,12 @@ WHOLE = 2**40
 
 
 def semantic(sizes: Sizes, seed: int = 0) -> tuple[Forms, tuple[Tensor, Tensor]]:
-    """``detectron2`` (logits) and ``ours`` (labels) with one head, and coarse logits and p2."""
+    """Make both forms of the semantic stage with one head, and an input.
+
+    Returns:
+        The forms ``detectron2``, which gives logits, and ``ours``, which gives labels; and their
+        inputs, coarse logits and p2.
+    """
     torch.manual_seed(seed)
     theirs, ours = both_forms(sizes, WHOLE)
     # Smooth, as a network's are: uncertain along the lines between regions.
@@ -39,21 +43,17 @@ def semantic(sizes: Sizes, seed: int = 0) -> tuple[Forms, tuple[Tensor, Tensor]]
 
 
 def instance(sizes: InstanceSizes) -> tuple[Forms, tuple[Tensor, Tensor, Tensor]]:
-    """``detectron2`` and ``ours`` with one head (mask logits both), and p2, boxes and classes."""
+    """Make both forms of the instance stage with one head, and an input.
+
+    Returns:
+        The forms ``detectron2`` and ``ours``, which both give mask logits; and their inputs, p2,
+        boxes and classes.
+    """
     head = mask_head(sizes)
     feed = {name: torch.from_numpy(value) for name, value in instance_inputs(sizes).items()}
-    ours = InstanceMasks(
-        head,
-        sizes.coarse,
-        sizes.points,
-        sizes.rois,
-        [(sizes.height, sizes.width)],
-        sizes.channels,
-        sizes.rois_at_once,
-    )
     forms: Forms = {
         "detectron2": InstanceDetectron2Form(head, sizes),
-        "ours": InstanceOurForm(ours),
+        "ours": InstanceOurForm(head, sizes),
     }
     return forms, (feed["p2"], feed["boxes"], feed["classes"])
 
@@ -61,7 +61,7 @@ def instance(sizes: InstanceSizes) -> tuple[Forms, tuple[Tensor, Tensor, Tensor]
 def custom_ops(
     lib: Launchers,
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, int], Tensor]]:
-    """The sampler and the selection as ops that torch.compile leaves whole."""
+    """Make ops of the sampler and the selection that torch.compile does not look into."""
 
     @torch.library.custom_op("pointrend_bench::sample", mutates_args=())
     def sample(features: Tensor, points: Tensor) -> Tensor:

@@ -1,15 +1,13 @@
-"""The kernels' times on a GPU against torch's, and as a share of the memory's bandwidth.
+"""Time the kernels on a GPU against torch, and as a share of the memory's bandwidth.
 
     POINTREND_KERNELS=libpointrend_kernels.so python benchmarks/gpu_kernels.py [--runs 50]
 
-Points are those a smooth picture's selection gives, in its order. Bytes are what the memory has to
-move: 32-byte sectors read, points and results; a share of 0.7 of the bandwidth is the aim.
+Points are those that the selection of a smooth picture gives, in its order. Bytes are those that
+the memory has to move: 32-byte sectors read, points and results. The aim is 0.7 of the bandwidth.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -23,17 +21,18 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import gpu_program
 from gpu_timing import Timer, copy_bandwidth, corner_cells, sectors
 
 from scripts.gpu_check import inputs
 from scripts.gpu_check.launchers import Launchers, channels_last
-from scripts.gpu_check.parts import KERNELS, give, leave_out
+from scripts.gpu_check.parts import give
 
 SAMPLER_AIM, SELECTION_AIM = 0.7, 3.0
 
 
 def uncertain_points(height: int, width: int, k: int) -> Tensor:
-    """Centres (1, K, 2) of the k most uncertain cells, in ascending order of index."""
+    """Return the centres (1, K, 2) of the k most uncertain cells, in ascending order of index."""
     indices = inputs.contours(1, height, width, 1).topk(k, dim=1).indices.sort(dim=1).values
     x = (indices % width + 0.5) / width
     y = (indices // width + 0.5) / height
@@ -41,7 +40,7 @@ def uncertain_points(height: int, width: int, k: int) -> Tensor:
 
 
 def roi_points(rois: int, height: int, width: int) -> Tensor:
-    """A 28 x 28 grid in each of so many boxes, relative to a map of stride 4: (1, R * 784, 2)."""
+    """Lay a 28 x 28 grid in each of R boxes: (1, R * 784, 2), relative to a map of stride 4."""
     boxes = inputs.boxes_inside(1, rois, 4 * height, 4 * width, 1)[0]
     steps = (torch.arange(28) + 0.5) / 28
     grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=2).reshape(1, -1, 2)
@@ -50,7 +49,7 @@ def roi_points(rois: int, height: int, width: int) -> Tensor:
 
 
 def bytes_moved(points: Tensor, shape: tuple[int, int, int, int], form: str) -> int:
-    """What sampling has to read and write; ``form`` is fp32, fp16 or hwc8."""
+    """Count the bytes that sampling has to read and write; ``form`` is fp32, fp16 or hwc8."""
     _, c, h, w = shape
     element = 4 if form == "fp32" else 2
     if form == "hwc8":
@@ -62,7 +61,7 @@ def bytes_moved(points: Tensor, shape: tuple[int, int, int, int], form: str) -> 
 
 
 def sampler(lib: Launchers, timer: Timer, bandwidth: float) -> dict[str, Any]:
-    """The sampler in its three forms against grid_sample."""
+    """Time the sampler in its three forms against grid_sample."""
     cases = {
         "p2 of 1024x2048, 8192 points": ((1, 256, 256, 512), uncertain_points(1024, 2048, 8192)),
         "coarse of 1024x2048, 8192 points": ((1, 19, 256, 512), uncertain_points(1024, 2048, 8192)),
@@ -90,7 +89,7 @@ def sampler(lib: Launchers, timer: Timer, bandwidth: float) -> dict[str, Any]:
 
 
 def selection(lib: Launchers, timer: Timer, bandwidth: float) -> dict[str, Any]:
-    """The selection against torch.topk, which leaves ties open."""
+    """Time the selection against torch.topk, which may resolve ties either way."""
     results = {}
     for n, height, width, k in ((1, 1024, 2048, 8192), (1, 512, 1024, 8192), (100, 224, 224, 784)):
         values = inputs.contours(n, height, width, 1).cuda()
@@ -109,7 +108,7 @@ def selection(lib: Launchers, timer: Timer, bandwidth: float) -> dict[str, Any]:
 
 
 def pooling(lib: Launchers, timer: Timer) -> dict[str, Any]:
-    """RoIAlign of 1000 boxes; its bytes depend on overlaps, so no share is given."""
+    """Time RoIAlign of 1000 and of 100 boxes. Its bytes depend on overlaps: no share is given."""
     results = {}
     for half in (False, True):
         maps = [inputs.features((1, 256, 800 >> n, 1216 >> n), n).cuda() for n in range(2, 6)]
@@ -123,7 +122,7 @@ def pooling(lib: Launchers, timer: Timer) -> dict[str, Any]:
 
 
 def suppression(lib: Launchers, timer: Timer) -> dict[str, Any]:
-    """NMS of proposals and of boxes, against torchvision's where it is installed."""
+    """Time NMS of proposals and of boxes, against torchvision's where it is installed."""
     results = {}
     for groups, k, iou, score, kind in (
         (5, 1000, 0.7, -1.0, "random"),
@@ -171,7 +170,7 @@ def _compared(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(result: dict[str, Any]) -> list[str]:
-    """A line each: times, ratios, and whether an aim was met."""
+    """Return a line for each figure: times, ratios, and whether an aim was met."""
     lines = [f"copy {result['copy_bytes_per_second'] / 1e9:.0f} GB/s"]
     for kind in ("sampler", "selection", "pooling", "suppression"):
         for name, found in result.get(kind, {}).items():
@@ -190,7 +189,7 @@ def summary(result: dict[str, Any]) -> list[str]:
 
 
 def aims(result: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """What was reached and what was wanted: the sampler's best form, and the large selection."""
+    """Return each aim's figure and aim: of the sampler's best form, of the large selection."""
     large = [found for name, found in result["sampler"].items() if "100 RoIs" in name]
     of_many = result["selection"]["8192 of 2097152, 1 rows"]
     return {
@@ -202,16 +201,8 @@ def aims(result: dict[str, Any]) -> dict[str, tuple[float, float]]:
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=50)
-    given = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        return leave_out("no NVIDIA GPU, or a torch without CUDA")
-    if KERNELS not in os.environ:
-        return leave_out(f"{KERNELS} names no library: scripts/build_plugins.sh --kernels")
-    lib, timer = Launchers(Path(os.environ[KERNELS])), Timer(given.runs)
+def measure(lib: Launchers, timer: Timer) -> int:
+    """Time every kernel and give the figures; returns the exit code."""
     bandwidth = copy_bandwidth(timer)
     result: dict[str, Any] = {"copy_bytes_per_second": bandwidth}
     result["sampler"] = sampler(lib, timer, bandwidth)
@@ -224,4 +215,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(gpu_program.run(__doc__, measure, runs=50))

@@ -1,4 +1,4 @@
-"""The whole subdivision stage on a GPU: with our kernels against detectron2's form.
+"""Time the whole subdivision stage on a GPU: with our kernels, and in detectron2's form.
 
     POINTREND_KERNELS=libpointrend_kernels.so python benchmarks/gpu_subdivision.py [--runs 30]
 
@@ -9,8 +9,6 @@ eager, compiled, and compiled and captured. FP32, TF32 off. No engine of TensorR
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +20,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import gpu_program
 from gpu_forms import instance, kernels, semantic
 from gpu_timing import Timer, captured
 from instance_graphs import Sizes as InstanceSizes
 from subdivision_graphs import Sizes
 
 from scripts.gpu_check.launchers import Launchers
-from scripts.gpu_check.parts import KERNELS, give, leave_out
+from scripts.gpu_check.parts import give
 
 AIMS = {"eager": 10.0, "compiled": 3.0}
 AGREEMENT = 0.999
@@ -36,7 +35,7 @@ AGREEMENT = 0.999
 
 
 def agreement(found: Tensor, expected: Tensor) -> float:
-    """Share of equal labels where one side has labels (N, H, W), else of equal signs."""
+    """Return the share of equal labels where one side has labels (N, H, W), else of equal signs."""
     if found.dim() != expected.dim() and not found.is_floating_point():
         expected = expected.argmax(dim=1)
         return float((found == expected).double().mean())
@@ -46,7 +45,7 @@ def agreement(found: Tensor, expected: Tensor) -> float:
 def measure(
     forms: dict[str, nn.Module], given: tuple[Tensor, ...], timer: Timer, lib: Launchers
 ) -> dict[str, Any]:
-    """Times of every form, in microseconds, and whether the forms agree."""
+    """Time every form, in microseconds, and measure how far they agree."""
     result: dict[str, Any] = {}
     theirs, ours = forms["detectron2"].cuda(), forms["ours"].cuda()
     on_gpu = [each.cuda() for each in given]
@@ -82,7 +81,7 @@ def _captured_times(call: Callable[[], object], timer: Timer) -> dict[str, Any]:
 
 
 def ratios(result: dict[str, Any]) -> dict[str, Any]:
-    """Times of detectron2's forms over the best of ours."""
+    """Divide the times of detectron2's forms by the best of ours."""
 
     def best(*names: str) -> float:
         found = [result[name] for name in names if "cold_us" in result.get(name, {})]
@@ -98,7 +97,7 @@ def ratios(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(name: str, result: dict[str, Any]) -> list[str]:
-    """Lines of one problem."""
+    """Return the lines that summarise one problem."""
     lines = [f"{name}: ours {result['ours_us']:.0f} us, agreement {result['agreement']:.6f}"]
     for aim, wanted in AIMS.items():
         state = "met" if result[aim] >= wanted else "missed"
@@ -108,16 +107,8 @@ def summary(name: str, result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; 1 where the forms do not agree."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=30)
-    asked = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        return leave_out("no NVIDIA GPU, or a torch without CUDA")
-    if KERNELS not in os.environ:
-        return leave_out(f"{KERNELS} names no library: scripts/build_plugins.sh --kernels")
-    lib, timer = Launchers(Path(os.environ[KERNELS])), Timer(asked.runs, together=3)
+def measure_all(lib: Launchers, timer: Timer) -> int:
+    """Time both problems and give the figures; returns 1 where the forms do not agree."""
     problems: dict[str, tuple[dict[str, nn.Module], tuple[Tensor, ...]]] = {
         "semantic 1024x2048, 19 classes, 2 x 8192 points": semantic(Sizes()),
         "instance, 100 RoIs": instance(InstanceSizes(rois=100, rois_at_once=100)),
@@ -138,4 +129,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(gpu_program.run(__doc__, measure_all, runs=30, together=3))

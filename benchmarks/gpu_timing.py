@@ -16,9 +16,9 @@ class Times:
 
     Attributes:
         cold_us: median, with the inputs out of the L2 cache.
-        cold_quartiles_us: around it.
+        cold_quartiles_us: the quartiles around that median.
         warm_us: median of calls one after the other.
-        runs: of the cold ones.
+        runs: number of cold calls.
         graph: whether the warm calls came from a graph; else they were launched one by one.
     """
 
@@ -29,7 +29,7 @@ class Times:
     graph: bool
 
     def as_json(self) -> dict[str, object]:
-        """For the results."""
+        """Return the times as JSON-ready values."""
         return asdict(self)
 
 
@@ -96,10 +96,10 @@ def _event() -> torch.cuda.Event:
 
 
 def captured(call: Callable[[], object]) -> torch.cuda.CUDAGraph:
-    """A CUDA graph of a call that was made before.
+    """Capture a call in a CUDA graph; it must have been made once before.
 
     Raises:
-        RuntimeError: it waits for the GPU, or otherwise cannot be captured.
+        RuntimeError: the call waits for the GPU, or cannot be captured for another reason.
     """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -108,7 +108,7 @@ def captured(call: Callable[[], object]) -> torch.cuda.CUDAGraph:
 
 
 def copy_bandwidth(timer: Timer) -> float:
-    """Bytes a second, read and written, of a copy of 1 GiB (or an eighth of what is free)."""
+    """Return bytes a second, read plus written, of a copy of 1 GiB or an eighth of free memory."""
     free, _ = torch.cuda.mem_get_info()
     count = min(2**30, free // 8) // 4
     source = torch.zeros(count, dtype=torch.int32, device="cuda")
@@ -118,23 +118,23 @@ def copy_bandwidth(timer: Timer) -> float:
 
 
 def sectors(points: Tensor, channels: int, height: int, width: int, element: int) -> int:
-    """Bytes of the 32-byte sectors that sampling a map (1, C, H, W) at points has to read.
+    """Count the bytes of the 32-byte sectors that sampling a map (1, C, H, W) at points reads.
 
-    Each channel's plane is read at the same cells; counted for one plane that begins a sector.
+    Each channel's plane is read at the same cells. One plane is counted, from a sector's beginning.
 
     Args:
         points: (1, P, 2) in [0, 1].
         channels: C.
         height: H.
         width: W.
-        element: bytes of one.
+        element: bytes of one value.
     """
     flat = corner_cells(points, height, width)
     return int(torch.unique(flat * element // 32).numel()) * 32 * channels
 
 
 def corner_cells(points: Tensor, height: int, width: int) -> Tensor:
-    """Flat indices of the cells that points (1, P, 2) are sampled from, each once."""
+    """Return the flat indices of the cells that points (1, P, 2) are sampled from, each once."""
     x = (points[0, :, 0].double() * width - 0.5).floor().long()
     y = (points[0, :, 1].double() * height - 0.5).floor().long()
     found = []

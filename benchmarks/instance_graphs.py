@@ -24,7 +24,7 @@ from pointrend_deploy.recipe.instance import (
 )
 
 STRIDE = 4
-"""Pixels of the network input a cell of p2."""
+"""Pixels of the network input that one cell of p2 stands for."""
 
 REFERENCE_ROIS = 16
 """RoIs the reference handles together, as ``InstanceModel.mask_stages`` does."""
@@ -54,7 +54,7 @@ class Sizes:
 
 
 def mask_head(sizes: Sizes) -> PointRendMaskHead:
-    """A seeded head with logits of both signs."""
+    """Make a seeded head whose logits have both signs."""
     torch.manual_seed(0)
     head = PointRendMaskHead(sizes.coarse, sizes.points, sizes.channels, sizes.classes)
     for layer in (head.coarse_head.prediction, head.point_head.predictor):
@@ -63,7 +63,7 @@ def mask_head(sizes: Sizes) -> PointRendMaskHead:
 
 
 def inputs(sizes: Sizes) -> dict[str, np.ndarray]:
-    """``p2``, ``boxes`` of 32 to 512 pixels inside the picture, and ``classes``."""
+    """Make seeded inputs: ``p2``, ``boxes`` of 32 to 512 pixels inside the picture, ``classes``."""
     random = np.random.default_rng(0)
     picture = np.array([sizes.width, sizes.height]) * STRIDE
     size = np.minimum(np.exp(random.uniform(np.log(32), np.log(512), (sizes.rois, 2))), picture)
@@ -92,7 +92,7 @@ class Detectron2Form(nn.Module):
         self.pooled = sizes.coarse.pooler_resolution
 
     def forward(self, p2: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-        """Mask logits (R, 1, S, S) of the predicted classes."""
+        """Return mask logits (R, 1, S, S) of the predicted classes."""
         rois = len(boxes)
         every = torch.arange(rois)
         points = regular_grid(boxes, self.pooled)
@@ -122,7 +122,7 @@ class Detectron2Form(nn.Module):
 
 
 def _fine(p2: Tensor, boxes: Tensor, points: Tensor) -> Tensor:
-    """p2 at points of boxes, channels first: (R, C, P)."""
+    """Sample p2 at points of boxes, channels first: (R, C, P)."""
     rois, count = points.shape[:2]
     in_image = points * (boxes[:, None, 2:] - boxes[:, None, :2]) + boxes[:, None, :2]
     extent = torch.tensor([p2.shape[3] * STRIDE, p2.shape[2] * STRIDE], dtype=p2.dtype)
@@ -132,20 +132,22 @@ def _fine(p2: Tensor, boxes: Tensor, points: Tensor) -> Tensor:
 
 
 class OurForm(nn.Module):
-    """The same function as the deployable graph has it."""
+    """The same function as the deployable graph computes it."""
 
-    def __init__(self, masks: InstanceMasks) -> None:
+    def __init__(self, head: PointRendMaskHead, sizes: Sizes, gathered: bool = False) -> None:
         super().__init__()
-        self.masks = masks
+        p2 = [(sizes.height, sizes.width)]
+        numbers = (sizes.coarse, sizes.points, sizes.rois, p2, sizes.channels, sizes.rois_at_once)
+        self.masks = InstanceMasks(head, *numbers, gathered=gathered)
 
     def forward(self, p2: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-        """Mask logits (R, S, S) of the predicted classes."""
+        """Return mask logits (R, S, S) of the predicted classes."""
         logits: Tensor = self.masks(boxes, classes, p2)["mask_logits"]
         return logits
 
 
 def reference(head: PointRendMaskHead, sizes: Sizes, feed: dict[str, np.ndarray]) -> np.ndarray:
-    """Mask logits (R, 1, S, S) of the eager reference."""
+    """Run the eager reference and return its mask logits (R, 1, S, S)."""
     p2, boxes, classes = (torch.from_numpy(feed[name]) for name in ("p2", "boxes", "classes"))
     start = subdivision_start(
         sizes.coarse.output_resolution,
@@ -174,17 +176,8 @@ def reference(head: PointRendMaskHead, sizes: Sizes, feed: dict[str, np.ndarray]
 
 
 def both_graphs(head: PointRendMaskHead, sizes: Sizes) -> dict[str, onnx.ModelProto]:
-    """``detectron2`` and ``ours`` with the same head, in standard ops, shapes fixed."""
-    masks = InstanceMasks(
-        head,
-        sizes.coarse,
-        sizes.points,
-        sizes.rois,
-        [(sizes.height, sizes.width)],
-        sizes.channels,
-        sizes.rois_at_once,
-        gathered=pays(sizes.rois, [(sizes.height, sizes.width)]),
-    )
+    """Export ``detectron2`` and ``ours`` with the same head, in standard ops with fixed shapes."""
+    ours_form = OurForm(head, sizes, gathered=pays(sizes.rois, [(sizes.height, sizes.width)]))
     examples = (
         torch.zeros(1).expand(1, sizes.channels, sizes.height, sizes.width),
         torch.zeros(sizes.rois, 4),
@@ -192,6 +185,6 @@ def both_graphs(head: PointRendMaskHead, sizes: Sizes) -> dict[str, onnx.ModelPr
     )
     names = ["p2", "boxes", "classes"]
     theirs = trace(Detectron2Form(head, sizes), examples, names, ["mask_logits"])
-    ours = trace(OurForm(masks), examples, names, ["mask_logits"])
+    ours = trace(ours_form, examples, names, ["mask_logits"])
     native = onnx.inliner.inline_local_functions(attach_bodies(ours))
     return {"detectron2": theirs, "ours": native}

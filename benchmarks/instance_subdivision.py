@@ -1,4 +1,4 @@
-"""What the instance graph's exact rewrites save: the mask part, ours against detectron2's form.
+"""Compare the mask part of our instance graph with detectron2's form: size, memory and time.
 
     python benchmarks/instance_subdivision.py [--rois 20 50 100] [--p2 200x304] [--json]
 
@@ -36,20 +36,20 @@ from pointrend_deploy.graph.measure import graph_size
 
 
 def session(path: Path, threads: int) -> ort.InferenceSession:
-    """A session on the CPU."""
+    """Open a graph in ONNX Runtime on the CPU."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def run(session: ort.InferenceSession, feed: dict[str, np.ndarray]) -> np.ndarray:
-    """Mask logits by a session."""
+    """Run a session and return its mask logits."""
     output: np.ndarray = session.run(None, feed)[0]
     return output
 
 
 def measure(sizes: Sizes, runs: int, threads: int) -> dict[str, Any]:
-    """Everything the benchmark reports for one number of RoIs, as JSON-ready values."""
+    """Measure one number of RoIs; return every figure of the benchmark as JSON-ready values."""
     torch.set_num_threads(threads)
     head, feed = mask_head(sizes), inputs(sizes)
     result: dict[str, Any] = {"sizes": vars(sizes), "runs": runs, "threads": threads}
@@ -87,7 +87,7 @@ def measure(sizes: Sizes, runs: int, threads: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text."""
+    """Format a result as a text table."""
     sizes = result["sizes"]
     lines = [
         f"masks of {sizes['rois']} RoIs on a {sizes['height']}x{sizes['width']} p2, "
@@ -119,7 +119,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; data on stdout."""
+    """Run the command line and print the results on stdout; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rois", type=int, nargs="+", default=[20, 50, 100])
     parser.add_argument("--p2", default="200x304", help="height x width of p2")

@@ -1,4 +1,4 @@
-"""What FP16 and INT8 cost the demonstration models, INT8 by every calibration method.
+"""Score the demonstration models in FP32, FP16 and INT8, INT8 by every calibration method.
 
     python benchmarks/precision_table.py [--out benchmarks/results/precision.json]
 
@@ -66,7 +66,7 @@ SCORES: Final = {
 
 
 def exported(model: Model, folder: Path) -> Path:
-    """A fresh bundle of a model."""
+    """Export a model into a fresh bundle and return its folder."""
     scenes = model.images if model.coco is None else model.images / "scenes"
     recipe = ROOT / "export" / f"{model.recipe}.toml"
     weights = DEMO / f"{model.recipe}.safetensors"
@@ -78,7 +78,7 @@ def exported(model: Model, folder: Path) -> Path:
 def measure(
     model: Model, bundle: Path, methods: Sequence[Method], pictures: Path
 ) -> dict[str, Any]:
-    """Scores of every graph of a bundle, which is changed: it gets ranges, FP16 and INT8 graphs.
+    """Score every graph of a bundle. The bundle is changed: it gets ranges, FP16 and INT8 graphs.
 
     Args:
         model: whose scenes and truth to score on.
@@ -107,7 +107,7 @@ def measure(
 
 
 def scores(column: PrecisionColumn) -> dict[str, Any]:
-    """What one graph reached, 0..1, and what is in it."""
+    """Return the scores of one graph, 0..1, and the number of its layers in INT8."""
     row: dict[str, Any] = {
         "graph_bytes": column.graph_bytes,
         "int8_layers": column.int8_layers,
@@ -124,7 +124,7 @@ def scores(column: PrecisionColumn) -> dict[str, Any]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """A table a model, scores in percent; agreement is with the labels of the FP32 graph."""
+    """Format a table for each model, in percent; agreement is with the FP32 graph's labels."""
     heads = {
         "agreement": "labels as FP32's",
         "miou": "mIoU",
@@ -147,12 +147,12 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def percent(value: float | None, digits: int) -> str:
-    """A share in percent; a dash where there is none, as of FP32's agreement with itself."""
+    """Format a share in percent; a dash for None, as FP32's agreement with itself is."""
     return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; Markdown on stdout."""
+    """Run the command line and print Markdown on stdout; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT, help="JSON of the figures")
     parser.add_argument("--pictures", type=Path, default=PICTURES, help="list or folder")

@@ -1,4 +1,4 @@
-"""What FP16 and INT8 engines weigh beside FP32 ones, and how much of the network is in INT8.
+"""Compare FP16 and INT8 engines with FP32 ones by size, and by the share of layers in INT8.
 
     python benchmarks/quantized_engines.py BUNDLE... [--images DIR] [--target rtx:86] [--out JSON]
 
@@ -39,7 +39,7 @@ MIB: Final = 2**20
 
 
 def measured(bundle: Path, images: Path | None, target: str) -> dict[str, Any]:
-    """Quantise and build a copy of a bundle.
+    """Quantise and build a copy of a bundle; return the figures of its engines.
 
     Raises:
         DeployError: no ranges and no pictures, or whatever quantize and build refuse.
@@ -99,7 +99,7 @@ def _int8(bundle: Bundle, built: BuiltTarget) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, a line a model."""
+    """Format the figures as Markdown, a line for each model."""
     lines = [
         "| model | canvas | quantise fp16 / int8, s | build fp32 / fp16 / int8, s | engine fp32 / "
         "fp16 / int8, MiB | of fp32 | Int8 of meant | Int8 of all layers | FLOPs in int8 |",

@@ -49,7 +49,7 @@ class Detectron2Form(nn.Module):
         self.points = points
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """Logits (1, C, H, W) from coarse logits and p2."""
+        """Return logits (1, C, H, W) from coarse logits and p2."""
         logits = coarse
         for _ in range(2):
             logits = F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -79,13 +79,13 @@ class OurForm(nn.Module):
         self.subdivision = subdivision
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """Labels (1, H, W) uint8 from coarse logits and p2."""
+        """Return labels (1, H, W) uint8 from coarse logits and p2."""
         labels: Tensor = self.subdivision(coarse, [fine])["labels"]
         return labels.to(torch.uint8)
 
 
 def both_forms(sizes: Sizes, budget: int = STRIP_BYTES) -> tuple[Detectron2Form, OurForm]:
-    """detectron2's form (logits) and ours (labels) with one head, random by torch's seed.
+    """Make detectron2's form (logits) and ours (labels) with one head, random by torch's seed.
 
     Args:
         sizes: the problem.
@@ -109,7 +109,7 @@ def both_forms(sizes: Sizes, budget: int = STRIP_BYTES) -> tuple[Detectron2Form,
 
 
 def both_graphs(sizes: Sizes) -> dict[str, onnx.ModelProto]:
-    """``detectron2`` and ``ours`` with the same random head, in standard ops, shapes fixed."""
+    """Export ``detectron2`` and ``ours`` with one random head: standard ops, fixed shapes."""
     torch.manual_seed(0)
     their_form, our_form = both_forms(sizes)
     inputs = (torch.zeros(1).expand(sizes.coarse), torch.zeros(1).expand(sizes.fine))

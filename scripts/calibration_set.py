@@ -10,10 +10,8 @@ that the demonstration models are scored on, neither a photograph nor an object 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +24,18 @@ from PIL import Image, ImageOps
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
 from scripts.demo_training import noise
+from scripts.demo_training.command_line import errors_on_stderr, parser_of
 from scripts.demo_training.compose import make_scene
 from scripts.demo_training.instance_scene import make_instance_scene
 from scripts.demo_training.material import Material, load_material
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SCENE_SEEDS: Final = {"semantic": range(16), "instance": range(16, 32)}
-"""By composer. Training scenes have the seeds 0.. and the scored ones 1,000,000.."""
+"""Composer -> seeds of its scenes. Training scenes have the seeds 0.. and the scored ones
+1,000,000.."""
 LONGEST_SIDE: Final = 1024
 MOST_BYTES: Final = 180_000
-"""Of one photograph."""
+"""Bytes that one photograph may have."""
 QUALITIES: Final = (90, 86, 82, 78, 74, 70, 66, 62)
 """JPEG qualities; the first that keeps a photograph within ``MOST_BYTES`` is taken."""
 WHOLE: Final = (0.0, 0.0, 1.0, 1.0)
@@ -58,43 +58,46 @@ class Photograph:
     part: tuple[float, float, float, float] = WHOLE
 
 
-PHOTOGRAPHS: Final = (
-    Photograph("aitzgorri", "aitzgorri_by_Aitzol_Berasategi.jpg"),
-    Photograph("aitzgorri_ridge", "aitzgorri_by_Aitzol_Berasategi.jpg", (0.30, 0.10, 1.0, 0.63)),
-    Photograph("brick", "brick.png"),
-    Photograph("brushes", "Picture_1A_by_freespace.jpg"),
-    Photograph("brushes_close", "Picture_1A_by_freespace.jpg", (0.0, 0.25, 0.62, 0.85)),
-    Photograph("camera", "camera.png"),
-    Photograph("chelsea", "chelsea.png"),
-    Photograph("china", "china.jpg"),
-    Photograph("coffee", "coffee.png"),
-    Photograph("dandelions", "seeding_by_Clements_Engelhardt.jpg"),
-    Photograph("dandelions_close", "seeding_by_Clements_Engelhardt.jpg", (0.15, 0.05, 0.65, 0.65)),
-    Photograph("fig", "Picture_0B_by_freespace.jpg"),
-    Photograph("fig_close", "Picture_0B_by_freespace.jpg", (0.38, 0.22, 0.78, 0.72)),
-    Photograph("flower", "flower.jpg"),
-    Photograph("friends", "friends_by_Aitzol_Berasategi.jpg"),
-    Photograph("friends_close", "friends_by_Aitzol_Berasategi.jpg", (0.2, 0.2, 0.9, 0.62)),
-    Photograph("life", "life_by_Aitzol_Berasategi.jpg"),
-    Photograph("life_forest", "life_by_Aitzol_Berasategi.jpg", (0.0, 0.0, 0.72, 0.54)),
-    Photograph("life_stream", "life_by_Aitzol_Berasategi.jpg", (0.25, 0.45, 1.0, 1.0)),
-    Photograph("rocket", "rocket.jpg"),
+_PARTS: Final = {
+    "aitzgorri_by_Aitzol_Berasategi.jpg": {
+        "aitzgorri": WHOLE,
+        "aitzgorri_ridge": (0.30, 0.10, 1.0, 0.63),
+    },
+    "brick.png": {"brick": WHOLE},
+    "Picture_1A_by_freespace.jpg": {"brushes": WHOLE, "brushes_close": (0.0, 0.25, 0.62, 0.85)},
+    "camera.png": {"camera": WHOLE},
+    "chelsea.png": {"chelsea": WHOLE},
+    "china.jpg": {"china": WHOLE},
+    "coffee.png": {"coffee": WHOLE},
+    "seeding_by_Clements_Engelhardt.jpg": {
+        "dandelions": WHOLE,
+        "dandelions_close": (0.15, 0.05, 0.65, 0.65),
+    },
+    "Picture_0B_by_freespace.jpg": {"fig": WHOLE, "fig_close": (0.38, 0.22, 0.78, 0.72)},
+    "flower.jpg": {"flower": WHOLE},
+    "friends_by_Aitzol_Berasategi.jpg": {"friends": WHOLE, "friends_close": (0.2, 0.2, 0.9, 0.62)},
+    "life_by_Aitzol_Berasategi.jpg": {
+        "life": WHOLE,
+        "life_forest": (0.0, 0.0, 0.72, 0.54),
+        "life_stream": (0.25, 0.45, 1.0, 1.0),
+    },
+    "rocket.jpg": {"rocket": WHOLE},
+}
+"""Source -> the parts taken from it, each under the name of its file."""
+
+PHOTOGRAPHS: Final = tuple(
+    Photograph(name, source, part)
+    for source, parts in _PARTS.items()
+    for name, part in parts.items()
 )
 
 
 def main() -> None:
     """Read the command line; exit 1 with a message where something is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--objects", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    try:
+    args = parser_of(__doc__).parse_args()
+    with errors_on_stderr():
         write_photographs(PHOTOGRAPHS, args.photos, args.out)
         write_scenes(SCENE_SEEDS, load_material(args.photos, args.objects, "train"), args.out)
-    except DeployError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        raise SystemExit(1) from error
 
 
 def write_photographs(photographs: Sequence[Photograph], sources: Path, out: Path) -> None:
@@ -113,7 +116,7 @@ def write_photographs(photographs: Sequence[Photograph], sources: Path, out: Pat
 
 
 def encoded(photograph: Photograph, source: Path) -> bytes:
-    """A photograph as it is shipped: upright, cut, shrunk, JPEG without metadata.
+    """Encode a photograph as it is shipped: upright, cut, shrunk, JPEG without metadata.
 
     Raises:
         DeployError: the source is missing, or no quality keeps it within ``MOST_BYTES``.

@@ -1,4 +1,4 @@
-"""`make demo`: export the demonstration models, run them, quantize them, compare, lay all out.
+"""`make demo`: export the demonstration models, run, quantize and compare them, write a page.
 
 Everything goes to one folder: ``index.html`` (all models on one page), and for each of
 ``semantic/``, ``instance/`` and ``instance-standard/`` (the same boxes with Mask R-CNN's own mask
@@ -54,7 +54,7 @@ STANDARD = Model(
 
 
 def main() -> int:
-    """Run the demonstration; 0 when every gate passed."""
+    """Run the demonstration; return 0 when every gate passed, else 3."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo")
     out = parser.parse_args().out
@@ -109,19 +109,19 @@ def show(model: Model, out: Path) -> CompareResult:
 
 
 def lower(model: Model, out: Path) -> list[GalleryItem]:
-    """Tiles of FP32, FP16 and INT8 on the first scenes."""
+    """Draw the tiles of FP32, FP16 and INT8 on the first scenes."""
     say("drawing FP32, FP16 and INT8")
     scenes = sorted(scenes_of(model).glob("*.png"))[:DRAWN]
     return demo_precision.items(out / model.folder / "bundle", scenes)
 
 
 def scenes_of(model: Model) -> Path:
-    """The folder of a model's scenes."""
+    """Return the folder of a model's scenes."""
     return model.scenes if model.coco is None else model.scenes / "scenes"
 
 
 def say(what: str) -> None:
-    """Progress, on stderr."""
+    """Print a line of progress on stderr."""
     print(what, file=sys.stderr)
 
 

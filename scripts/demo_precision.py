@@ -1,6 +1,6 @@
 """The demonstration in FP16 and INT8: the graphs made, their figures, and pictures of what changes.
 
-ONNX Runtime computes all of it on the CPU: the rounding of an engine, not its speed.
+ONNX Runtime computes on the CPU here: this shows the rounding of an engine, not its speed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 PICTURES: Final = Path(__file__).resolve().parent.parent / "calibration" / "scenes.sha256"
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 METHOD: Final = "entropy"
-"""Of calibration."""
+"""The calibration method."""
 
 UInt8 = NDArray[np.uint8]
 
 
 def quantized(bundle: Path) -> str:
-    """Calibrate a bundle and give it its FP16 and INT8 graphs; what the verbs say of it."""
+    """Calibrate a bundle and make its FP16 and INT8 graphs; return the summaries of the verbs."""
     said = [calibrate_bundle(bundle, PICTURES, CalibrateOptions(method=METHOD), Bars()).summary()]
     for precision in ("fp16", "int8"):
         options = QuantizeOptions(precision=precision)

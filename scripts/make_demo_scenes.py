@@ -9,42 +9,26 @@ scenes without their noise, in OUT/noiseless/scenes.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
-from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.semantic import load_recipe
 from scripts.demo_training import noise
+from scripts.demo_training.command_line import make_evaluation_scenes
 from scripts.demo_training.compose import make_scene
-from scripts.demo_training.material import load_material
+from scripts.demo_training.material import Material
 from scripts.demo_training.shipped import RECIPE, write_scene
 
-FIRST_SEED = 1_000_000
-SCENES = 36
 
-
-def main() -> None:
-    """Read the command line; exit 1 with a message where something is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--objects", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scenes", type=int, default=SCENES)
-    args = parser.parse_args()
-    try:
-        recipe = load_recipe(RECIPE)
-        material = load_material(args.photos, args.objects, "test")
-        made = {}
-        for number in range(args.scenes):
-            scene = make_scene(FIRST_SEED + number, material)
-            write_scene(scene, recipe, args.out, number)
-            made[f"{number:04}"] = noise.drawn_scene(scene)
-        noise.store(args.out / "noiseless" / "scenes", made)
-    except DeployError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        raise SystemExit(1) from error
+def write(seeds: range, material: Material, folder: Path) -> None:
+    """Compose the scenes of ``seeds``, their files numbered from 0 on; store them without noise."""
+    recipe = load_recipe(RECIPE)
+    made = {}
+    for number, seed in enumerate(seeds):
+        scene = make_scene(seed, material)
+        write_scene(scene, recipe, folder, number)
+        made[f"{number:04}"] = noise.drawn_scene(scene)
+    noise.store(folder / "noiseless" / "scenes", made)
 
 
 if __name__ == "__main__":
-    main()
+    make_evaluation_scenes(__doc__, write)

@@ -7,15 +7,14 @@ From the repository's root, after ``pip install -e '.[dev]'``:
         --photos build/demo_material/photos --objects build/demo_material/objects
 
 Backbone and pyramid start from demo/demo_semantic.safetensors. OUT gets the weights of the last
-look and, as ``best_...``, those of the look with the highest sum of PointRend's mask and boundary
-AP on validation scenes. ``--evaluate`` trains nothing: it prints the figures of the shipped
+validation and, as ``best_...``, those of the validation with the highest sum of PointRend's mask AP
+and boundary AP. ``--evaluate`` trains nothing: it prints the figures of the shipped
 weights on the shipped scenes.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from pointrend_deploy.model.backbone.efficientnet_lite import EfficientNetLite0
 from pointrend_deploy.model.instance.model import instance_model_from_tensors
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from scripts.demo_training import instance_shipped
+from scripts.demo_training.command_line import parser_of, train_or_evaluate
 from scripts.demo_training.instance_batch import random_batch, scene_pool
 from scripts.demo_training.instance_coco import as_coco, average_precision, detections
 from scripts.demo_training.instance_losses import JointModel, losses
@@ -38,7 +38,7 @@ from scripts.demo_training.instance_scene import THINGS, InstanceScene, make_ins
 from scripts.demo_training.material import load_material
 from scripts.demo_training.shipped import DEMO, as_json
 from scripts.demo_training.training import learning_rate_factor, parameter_groups, write_weights
-from scripts.unpack_demo import MASK_HEAD, unpack
+from scripts.unpack_demo import MASK_HEAD
 
 VALIDATION_SEEDS = range(2_000_000, 2_000_048)
 """Training scenes have the seeds 0.. and the shipped evaluation scenes 1,000,000.."""
@@ -60,12 +60,8 @@ _PREDICTORS: Final = {
 
 def main() -> None:
     """Read the command line; exit 1 with a message where something is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, help="folder of photographs")
-    parser.add_argument("--objects", type=Path, help="folder of cut-outs")
-    parser.add_argument("--out", type=Path, help="folder for weights and composed scenes")
+    parser = parser_of(__doc__, required=False, out="folder for weights and composed scenes")
     parser.add_argument("--start", type=Path, default=DEMO / "demo_semantic.safetensors")
-    parser.add_argument("--evaluate", action="store_true", help="score what is shipped, and stop")
     parser.add_argument("--scenes", type=int, default=4000, help="scenes composed for training")
     parser.add_argument("--iterations", type=int, default=5000)
     parser.add_argument("--minutes", type=float, default=90.0, help="the schedule ends by then")
@@ -73,18 +69,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    if not args.evaluate and None in (args.photos, args.objects, args.out):
-        parser.error("training needs --photos, --objects and --out")
-    try:
-        unpack()
-        if args.evaluate:
-            sys.stdout.buffer.write(as_json(instance_shipped.measure()))
-        else:
-            train(args)
-    except DeployError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        raise SystemExit(1) from error
+    train_or_evaluate(parser, train, lambda: as_json(instance_shipped.measure()))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -132,10 +117,10 @@ def train(args: argparse.Namespace) -> None:
 
 
 def started_model(start: Path) -> JointModel:
-    """Both heads freshly initialised on the backbone and pyramid of another demonstration model.
+    """Start both heads afresh on the backbone and pyramid of another demonstration model.
 
-    Where ``start`` is a demo_instance.safetensors, all of it is taken, and the standard head from
-    the file beside it: an interrupted training goes on.
+    With the demo_instance.safetensors of an interrupted training as ``start``, the training goes
+    on: every weight comes from that file, and the standard head from the one beside it.
 
     Raises:
         DeployError: the classes are not those of the scenes, or ``start`` has no such backbone.
@@ -182,7 +167,7 @@ def started_model(start: Path) -> JointModel:
 
 
 def look(joint: JointModel, scenes: Sequence[InstanceScene]) -> float:
-    """Print the AP of both heads on validation scenes; PointRend's mask plus boundary AP."""
+    """Print the AP of both heads on validation scenes; return PointRend's mask AP + boundary AP."""
     joint.eval()
     truth = as_coco(scenes, [str(n) for n in range(len(scenes))], joint.model.recipe)
     pictures = [scene.image for scene in scenes]

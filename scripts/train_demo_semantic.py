@@ -14,7 +14,6 @@ as many iterations on the same scenes. Weights are written to OUT every 500 iter
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from pointrend_deploy.model.backbone.efficientnet_lite import from_published
 from pointrend_deploy.model.semantic.model import build_model
 from pointrend_deploy.recipe.semantic import Recipe, load_recipe
 from scripts.demo_training import shipped
+from scripts.demo_training.command_line import parser_of, train_or_evaluate
 from scripts.demo_training.compose import CLASSES, make_scene
 from scripts.demo_training.evaluate import figures, scores
 from scripts.demo_training.losses import semantic_loss
@@ -38,7 +38,6 @@ from scripts.demo_training.training import (
     varied,
     write_weights,
 )
-from scripts.unpack_demo import unpack
 
 VALIDATION_SEEDS = range(2_000_000, 2_000_040)
 """Training scenes have the seeds 0.. and the shipped evaluation scenes 1,000,000.."""
@@ -46,31 +45,16 @@ VALIDATION_SEEDS = range(2_000_000, 2_000_040)
 
 def main() -> None:
     """Read the command line; exit 1 with a message where something is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, help="folder of photographs")
-    parser.add_argument("--objects", type=Path, help="folder of cut-outs")
-    parser.add_argument("--out", type=Path, help="folder for weights and composed scenes")
+    parser = parser_of(__doc__, required=False, out="folder for weights and composed scenes")
     parser.add_argument("--recipe", type=Path, default=shipped.RECIPE)
     parser.add_argument("--dense", action="store_true", help="the stride-4 head to compare with")
-    parser.add_argument("--evaluate", action="store_true", help="score what is shipped, and stop")
     parser.add_argument("--scenes", type=int, default=5000, help="scenes composed for training")
     parser.add_argument("--iterations", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=192)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    if not args.evaluate and None in (args.photos, args.objects, args.out):
-        parser.error("training needs --photos, --objects and --out")
-    try:
-        if args.evaluate:
-            unpack()
-            sys.stdout.buffer.write(shipped.as_json(shipped.measure()))
-        else:
-            train(args)
-    except DeployError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        raise SystemExit(1) from error
+    train_or_evaluate(parser, train, lambda: shipped.as_json(shipped.measure()))
 
 
 def train(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ struct alignas(16) Box {
     float y2;
 };
 
-// Of an address with the alignment of a float only.
+// Reads a box from an address that need only be aligned as a float.
 PR_HOST_DEVICE Box read_box(float const* at) { return Box{at[0], at[1], at[2], at[3]}; }
 
 PR_HOST_DEVICE float area(Box const& box) { return product(box.x2 - box.x1, box.y2 - box.y1); }

@@ -1,10 +1,7 @@
 // What TensorRT looks for in a plugin library.
+#include "creators.h"
 #include "log.h"
-#include "nms_plugin.h"
 #include "pointrend_plugins.h"
-#include "roi_align_plugin.h"
-#include "sample_plugin.h"
-#include "uncertain_plugin.h"
 
 #include "NvInferRuntime.h"
 #include "NvInferVersion.h"
@@ -12,11 +9,9 @@
 extern "C" {
 
 POINTREND_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
-    static pointrend::NmsCreator nms;
-    static pointrend::RoiAlignCreator roi_align;
-    static pointrend::SampleCreator sample;
-    static pointrend::UncertainCreator uncertain;
-    static nvinfer1::IPluginCreatorInterface* const creators[] = {&nms, &roi_align, &sample, &uncertain};
+    static nvinfer1::IPluginCreatorInterface* const creators[] = {
+        &pointrend::nms_creator(), &pointrend::roi_align_creator(), &pointrend::sample_creator(),
+        &pointrend::uncertain_creator()};
     count = 4;
     return creators;
 }

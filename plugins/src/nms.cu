@@ -47,8 +47,8 @@ __device__ __forceinline__ void larger_first(Key* keys, uint32_t low, uint32_t h
     }
 }
 
-// A bitonic sort, descending, by a whole block. Every comparison puts the larger key first, so that places past
-// the count may be thought to hold the smallest keys: nothing ever goes there.
+// A bitonic sort, descending, by a whole block. Every comparison puts the larger key first, so places past the count
+// act as if they had the smallest keys: nothing is ever moved there.
 __device__ __forceinline__ void sort(Key* keys, uint32_t count) {
     for (uint32_t half = 1U; half < count; half *= 2U) {
         uint32_t const pairs = (count + 2U * half - 1U) / (2U * half) * half;

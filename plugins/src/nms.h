@@ -18,13 +18,13 @@ struct NmsShape {
     int32_t k;
 };
 
-// What boxes have to be above, strictly: candidates in score, the dropped in IoU with a kept one.
+// A candidate has a score strictly above `score`; it is dropped where its IoU with a kept one is strictly above `iou`.
 struct NmsThresholds {
     float iou;
     float score;
 };
 
-// Why they are refused, nullptr where they are not.
+// Returns why the thresholds are refused, nullptr where they are valid.
 char const* wrong_with(NmsThresholds thresholds);
 
 // Bytes of workspace, whatever k is. 0 where n or groups is not in [1, 65535], or l or groups * l out of range.

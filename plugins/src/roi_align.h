@@ -23,7 +23,7 @@ struct RoiAlignShape {
     int32_t side;
 };
 
-// Why a shape is refused, nullptr where it is not.
+// Returns why a shape is refused, nullptr where it is valid.
 char const* wrong_with(RoiAlignShape const& shape);
 
 // boxes (n, r, 4) in pixels of the network input, features[i] of level first_level + i. Aligned, an adaptive

@@ -7,7 +7,7 @@
 
 namespace pointrend {
 
-// Features (n, c, h, w) and the points asked of each map.
+// Features (n, c, h, w) and the number of points p that each of the n maps is sampled at.
 struct SampleShape {
     int32_t n;
     int32_t c;
@@ -23,7 +23,7 @@ cudaError_t sample(float const* features, float const* points, float* out, Sampl
 cudaError_t sample(__half const* features, float const* points, __half* out, SampleShape shape, cudaStream_t stream);
 
 // The same of features with the channels last, (n, h, w, c rounded up to a multiple of 8), 16-byte aligned: what
-// TensorRT calls HWC8. What fills up the channels is not looked at.
+// TensorRT calls HWC8. The padding channels may have any value.
 cudaError_t sample_channels_last(__half const* features, float const* points, __half* out, SampleShape shape,
                                  cudaStream_t stream);
 

@@ -19,16 +19,16 @@ constexpr uint32_t kEveryLane = 0xFFFFFFFFU;
 constexpr int32_t kMaxGrid = 65535; // of the grid's y
 constexpr size_t kAlignment = 256;
 
-// A row's state. `key` holds the bits of the k-th highest key that are known, `need` how many of the cells
-// that agree with them are wanted.
+// A row's state. `key` has the bits of the k-th highest key that are known so far, `need` the number of cells still
+// to be chosen among those that agree with them.
 struct Row {
     uint32_t key;
     uint32_t need;
     uint32_t bins[kBins];
 };
 
-// What a segment holds: cells above the k-th key and cells equal to it. After the scan: where its first
-// index goes, and how many of its equal cells are wanted.
+// Counts of a segment: cells above the k-th key and cells equal to it. After the scan: the place of its first
+// index, and the number of its equal cells that are chosen.
 struct Segment {
     uint32_t above_or_place;
     uint32_t equal_or_wanted;
@@ -104,7 +104,8 @@ __global__ void __launch_bounds__(kThreads) choose_bin_kernel(Row* rows, uint32_
     __syncthreads();
     block_scan(sums);
     uint32_t above = sums[threadIdx.x] - total;
-    // Of one thread alone: `above < need` holds up to it, and `need <= above + total` from it on.
+    // True for exactly one thread: `above < need` for it and those before, `need <= above + total` for it and those
+    // after.
     if (above < need && need <= above + total) {
         bool found = false;
 #pragma unroll

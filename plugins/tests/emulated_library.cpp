@@ -1,4 +1,4 @@
-// What the tests ask of the emulator, beside the kernels and their C interface.
+// What the tests call besides the kernels' C interface: switches of the emulator, and planted mistakes.
 #include "cuda_emulator.h"
 #include "order_key.h"
 #include "pointrend_plugins.h"

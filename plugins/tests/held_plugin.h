@@ -10,6 +10,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 extern "C" nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count);
@@ -41,7 +42,7 @@ inline IPluginCreatorV3One* creator(char const* name) {
     return nullptr;
 }
 
-// A plugin as an engine gets it: a clone of what the creator made, then one of its context.
+// A plugin as an engine has it: a clone of the one that the creator made, attached to a context.
 struct Held {
     std::unique_ptr<IPluginV3> plugin;
     IPluginV3OneCore* core;
@@ -74,6 +75,17 @@ inline bool supports(Held const& held, std::initializer_list<DynamicPluginTensor
 // Fields of a node, which a check may spoil one at a time.
 struct Node {
     std::vector<PluginField> fields;
+    std::vector<std::shared_ptr<void const>> numbers; // the fields point to these; copies of a node share them
+
+    // The node with one more field, an INT32 or FLOAT32 number.
+    template <class T>
+    Node with(char const* name, T value) const {
+        auto const type = std::is_same_v<T, float> ? PluginFieldType::kFLOAT32 : PluginFieldType::kINT32;
+        Node more = *this;
+        more.numbers.push_back(std::make_shared<T>(value));
+        more.fields.emplace_back(name, more.numbers.back().get(), type, 1);
+        return more;
+    }
 
     IPluginV3* made_by(IPluginCreatorV3One& creator) const {
         PluginFieldCollection collection{};
@@ -89,9 +101,18 @@ inline bool last_message(char const* text) {
     return found;
 }
 
-// What a creator says of a node, with the message that tells why it is refused.
+// Whether a creator refuses a node with a message that contains `why`.
 inline bool refused(IPluginCreatorV3One& creator, Node const& node, char const* why) {
     return node.made_by(creator) == nullptr && last_message(why);
+}
+
+// A plugin made from a good node of an op, after a look at its name and at how many outputs it has.
+inline Held hold_op(char const* op, Node const& node, int32_t outputs) {
+    IPluginCreatorV3One* const made_by = creator(op);
+    EXPECT(made_by != nullptr);
+    Held held = hold(node.made_by(*made_by));
+    EXPECT(std::strcmp(held.core->getPluginName(), op) == 0 && held.build->getNbOutputs() == outputs);
+    return held;
 }
 
 // Every field has to be there, of its type, one number; a creator gives the same back for the engine.

@@ -1,4 +1,4 @@
-// Loads the plugin library given and asks it what it can say without a GPU. Ends with 0 where all is well.
+// Loads the plugin library given and calls what works without a GPU. Ends with 0 where all is well.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

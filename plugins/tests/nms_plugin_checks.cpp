@@ -12,30 +12,20 @@ namespace {
 using namespace nvinfer1;
 using namespace played;
 
-struct NmsNode {
-    int32_t k = 3;
-    float iou = 0.5F;
-    float score = 0.0F;
-
-    Node node() const {
-        return Node{{PluginField("k", &k, PluginFieldType::kINT32, 1),
-                     PluginField("iou_threshold", &iou, PluginFieldType::kFLOAT32, 1),
-                     PluginField("score_threshold", &score, PluginFieldType::kFLOAT32, 1)}};
-    }
-};
+Node nms_node(int32_t k = 3, float iou = 0.5F, float score = 0.0F) {
+    return Node().with("k", k).with("iou_threshold", iou).with("score_threshold", score);
+}
 
 void check_nms_creator(IPluginCreatorV3One& creator) {
-    NmsNode const good;
-    check_fields(creator, good.node());
+    check_fields(creator, nms_node());
     for (int32_t const k : {0, 3841, -5}) {
-        EXPECT(refused(creator, NmsNode{k, 0.5F, 0.0F}.node(), "PointRendNMS: needs its attribute k"));
+        EXPECT(refused(creator, nms_node(k, 0.5F, 0.0F), "PointRendNMS: needs its attribute k"));
     }
     for (float const iou : {-0.1F, 1.1F, std::nanf("")}) {
-        EXPECT(refused(creator, NmsNode{3, iou, 0.0F}.node(), "PointRendNMS: iou_threshold is 0 to 1"));
+        EXPECT(refused(creator, nms_node(3, iou, 0.0F), "PointRendNMS: iou_threshold is 0 to 1"));
     }
-    EXPECT(refused(creator, NmsNode{3, 0.5F, std::nanf("")}.node(), "PointRendNMS: score_threshold is a number"));
-    NmsNode const open{3840, 1.0F, -INFINITY};
-    std::unique_ptr<IPluginV3> const made(open.node().made_by(creator));
+    EXPECT(refused(creator, nms_node(3, 0.5F, std::nanf("")), "PointRendNMS: score_threshold is a number"));
+    std::unique_ptr<IPluginV3> const made(nms_node(3840, 1.0F, -INFINITY).made_by(creator));
     EXPECT(made != nullptr);
 }
 
@@ -113,12 +103,8 @@ void check_nms_results(Held const& held) {
 } // namespace
 
 void check_nms() {
-    IPluginCreatorV3One* const creator = played::creator("PointRendNMS");
-    EXPECT(creator != nullptr);
-    check_nms_creator(*creator);
-    NmsNode const node;
-    Held const held = hold(node.node().made_by(*creator));
-    EXPECT(std::strcmp(held.core->getPluginName(), "PointRendNMS") == 0 && held.build->getNbOutputs() == 2);
+    check_nms_creator(*creator("PointRendNMS"));
+    Held const held = hold_op("PointRendNMS", nms_node(), 2);
     check_nms_shapes(held);
     check_nms_results(held);
 }

@@ -79,27 +79,21 @@ void check_sample() {
 
     float const map[] = {1.0F, 2.0F, 3.0F, 4.0F};
     float const at[] = {0.5F, 0.5F, 0.25F, 0.75F};
+    auto const sample = [&](DynamicPluginTensorDesc const& described, void const* from, void const* points_of,
+                            DynamicPluginTensorDesc const& to_described, void* to) {
+        PluginTensorDesc const inputs_described[] = {described.desc, points.desc};
+        void const* const from_both[] = {from, points_of};
+        return held.runtime->enqueue(inputs_described, &to_described.desc, from_both, &to, nullptr, nullptr);
+    };
     float sampled[2] = {};
-    void const* const from[] = {map, at};
-    void* const to[] = {sampled};
-    PluginTensorDesc const described[] = {features.desc, points.desc};
-    EXPECT(held.runtime->enqueue(described, &out.desc, from, to, nullptr, nullptr) == 0);
-    EXPECT(sampled[0] == 2.5F && sampled[1] == 3.0F);
+    EXPECT(sample(features, map, at, out, sampled) == 0 && sampled[0] == 2.5F && sampled[1] == 3.0F);
     uint16_t const half_map[] = {0x3C00, 0x4000, 0x4200, 0x4400};
-    uint16_t half_sampled[2] = {};
-    void const* const half_from[] = {half_map, at};
-    void* const half_to[] = {half_sampled};
-    PluginTensorDesc const half_described[] = {half.desc, points.desc};
-    EXPECT(held.runtime->enqueue(half_described, &out.desc, half_from, half_to, nullptr, nullptr) == 0);
-    EXPECT(half_sampled[0] == 0x4100 && half_sampled[1] == 0x4200);
+    uint16_t halves[2] = {};
+    EXPECT(sample(half, half_map, at, half_out, halves) == 0 && halves[0] == 0x4100 && halves[1] == 0x4200);
     alignas(16) uint16_t const last_map[4][8] = {{0x3C00}, {0x4000}, {0x4200}, {0x4400}};
-    void const* const last_from[] = {last_map, at};
-    PluginTensorDesc const last_described[] = {last.desc, points.desc};
-    half_sampled[0] = half_sampled[1] = 0;
-    EXPECT(held.runtime->enqueue(last_described, &half_out.desc, last_from, half_to, nullptr, nullptr) == 0);
-    EXPECT(half_sampled[0] == 0x4100 && half_sampled[1] == 0x4200);
-    void const* const nothing[] = {nullptr, nullptr};
-    EXPECT(held.runtime->enqueue(described, &out.desc, nothing, to, nullptr, nullptr) != 0);
+    halves[0] = halves[1] = 0;
+    EXPECT(sample(last, last_map, at, half_out, halves) == 0 && halves[0] == 0x4100 && halves[1] == 0x4200);
+    EXPECT(sample(features, nullptr, nullptr, out, sampled) != 0);
     EXPECT(finder.log.last == "PointRendSample: invalid argument");
 }
 
@@ -183,7 +177,7 @@ extern "C" {
 
 POINTREND_API int32_t getInferLibVersion() noexcept { return host_version; }
 
-// The number of wrong answers; with `plant` one more, from a check that cannot hold.
+// Returns the number of wrong answers; with `plant` one more, from a check that always fails.
 POINTREND_API int check_plugins(int plant) {
     wrong_answers = 0;
     check_finder();

@@ -14,29 +14,20 @@ DynamicPluginTensorDesc feature_map(int64_t n, int64_t c, int64_t h, int64_t w) 
     return tensor({n, c, h, w}, DataType::kFLOAT);
 }
 
-struct RoiNode {
-    int32_t first_level = 2;
-    int32_t levels = 2;
-    int32_t side = 1;
-
-    Node node() const {
-        return Node{{PluginField("first_level", &first_level, PluginFieldType::kINT32, 1),
-                     PluginField("levels", &levels, PluginFieldType::kINT32, 1),
-                     PluginField("side", &side, PluginFieldType::kINT32, 1)}};
-    }
-};
+Node roi_node(int32_t first_level = 2, int32_t levels = 2, int32_t side = 1) {
+    return Node().with("first_level", first_level).with("levels", levels).with("side", side);
+}
 
 void check_roi_creator(IPluginCreatorV3One& creator) {
-    RoiNode const good;
-    check_fields(creator, good.node());
-    for (RoiNode const& wrong : {RoiNode{-1, 2, 1}, RoiNode{12, 1, 1}, RoiNode{2147483647, 4, 1}}) {
-        EXPECT(refused(creator, wrong.node(), "PointRendRoIAlign: the levels lie within 0 to 11"));
+    check_fields(creator, roi_node());
+    for (Node const& wrong : {roi_node(-1, 2, 1), roi_node(12, 1, 1), roi_node(2147483647, 4, 1)}) {
+        EXPECT(refused(creator, wrong, "PointRendRoIAlign: the levels lie within 0 to 11"));
     }
     for (int32_t const levels : {0, 5, -2147483647}) {
-        EXPECT(refused(creator, RoiNode{2, levels, 1}.node(), "PointRendRoIAlign: levels is 1 to 4"));
+        EXPECT(refused(creator, roi_node(2, levels, 1), "PointRendRoIAlign: levels is 1 to 4"));
     }
     for (int32_t const side : {0, 65}) {
-        EXPECT(refused(creator, RoiNode{2, 2, side}.node(), "PointRendRoIAlign: side is 1 to 64"));
+        EXPECT(refused(creator, roi_node(2, 2, side), "PointRendRoIAlign: side is 1 to 64"));
     }
 }
 
@@ -142,12 +133,8 @@ void check_roi_results(Held const& held) {
 } // namespace
 
 void check_roi_align() {
-    IPluginCreatorV3One* const creator = played::creator("PointRendRoIAlign");
-    EXPECT(creator != nullptr);
-    check_roi_creator(*creator);
-    RoiNode const node;
-    Held const held = hold(node.node().made_by(*creator));
-    EXPECT(std::strcmp(held.core->getPluginName(), "PointRendRoIAlign") == 0 && held.build->getNbOutputs() == 1);
+    Held const held = hold_op("PointRendRoIAlign", roi_node(), 1);
+    check_roi_creator(*creator("PointRendRoIAlign"));
     check_roi_types(held);
     check_roi_shapes(held);
     check_roi_results(held);

@@ -47,9 +47,7 @@ def make_scene(seed: int, material: Material, size: int = 256) -> Scene:
         material: photographs and cut-outs of one split.
         size: height and width in pixels; objects scale with it.
     """
-    rng = np.random.default_rng(seed)
-    canvas = background(rng, material, size)
-    label = np.zeros((size, size), np.uint8)
+    rng, canvas, label = started(seed, material, size)
     for _ in range(int(rng.integers(_FEWEST_OBJECTS, _MOST_OBJECTS + 1))):
         index = int(rng.integers(1, len(CLASSES)))
         coverage, paint = drawn(rng, CLASSES[index], material, canvas)
@@ -57,6 +55,19 @@ def make_scene(seed: int, material: Material, size: int = 256) -> Scene:
         label[coverage >= 0.5] = index
     noise = Noise.begins(seed, rng)
     return Scene(as_photographed(rng, canvas), label, noise)
+
+
+def started(
+    seed: int, material: Material, size: int
+) -> tuple[np.random.Generator, NDArray[np.float32], NDArray[np.uint8]]:
+    """Start a scene without objects.
+
+    Returns:
+        The generator of all that is random in it, a background (size, size, 3) float32 in 0..255,
+        and zeros (size, size) uint8 for the indices of what is drawn.
+    """
+    rng = np.random.default_rng(seed)
+    return rng, background(rng, material, size), np.zeros((size, size), np.uint8)
 
 
 def drawn(

@@ -19,16 +19,9 @@ from pointrend_deploy.model.instance.roi_align import pool_boxes
 from pointrend_deploy.model.instance.rpn import UNIT_WEIGHTS
 from pointrend_deploy.model.pointrend import of_class, point_sample, regular_grid, sample_in_boxes
 from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec
+from scripts.demo_training import instance_targets
 from scripts.demo_training.instance_batch import Targets
-from scripts.demo_training.instance_targets import (
-    POSITIVE,
-    deltas_to,
-    mask_targets,
-    masks_at,
-    match,
-    overlap,
-    sample,
-)
+from scripts.demo_training.losses import training_points
 
 ANCHORS: Final = 128
 """Anchors a picture in the proposal loss, at most half of them positive."""
@@ -38,8 +31,6 @@ MASKS: Final = 8
 """Positive proposals a picture in the mask losses."""
 POINTS: Final = 392
 """Points a mask."""
-OVERSAMPLE: Final = 3
-IMPORTANCE: Final = 0.75
 
 Levels = dict[str, Tensor]
 
@@ -134,15 +125,17 @@ def proposal_losses(
     anchors = torch.cat(rpn.anchors(features))
     class_loss, box_loss = logits.new_zeros(()), logits.new_zeros(())
     for logit, delta, target in zip(logits, deltas, targets, strict=True):
-        matches = match(overlap(target.boxes, anchors), 0.3, 0.7, best_too=True)
-        positive, negative = sample(matches.label, ANCHORS, 0.5)
+        matches = instance_targets.match(
+            instance_targets.overlap(target.boxes, anchors), 0.3, 0.7, best_too=True
+        )
+        positive, negative = instance_targets.sample(matches.label, ANCHORS, 0.5)
         chosen = torch.cat((positive, negative))
-        wanted = (matches.label[chosen] == POSITIVE).float()
+        wanted = (matches.label[chosen] == instance_targets.POSITIVE).float()
         class_loss = class_loss + F.binary_cross_entropy_with_logits(
             logit[chosen], wanted, reduction="sum"
         )
         goal = target.boxes[matches.instance[positive]]
-        wanted = deltas_to(anchors[positive], goal, UNIT_WEIGHTS)
+        wanted = instance_targets.deltas_to(anchors[positive], goal, UNIT_WEIGHTS)
         box_loss = box_loss + (delta[positive] - wanted).abs().sum()
     count = ANCHORS * len(targets)
     return {"rpn_class": class_loss / count, "rpn_box": box_loss / count}
@@ -151,8 +144,10 @@ def proposal_losses(
 def sampled_proposals(proposals: Tensor, target: Targets, num_classes: int) -> Samples:
     """Proposals and the instances' own boxes, matched at IoU 0.5 and sampled."""
     boxes = torch.cat((proposals, target.boxes))
-    matches = match(overlap(target.boxes, boxes), 0.5, 0.5, best_too=False)
-    positive, negative = sample(matches.label, PROPOSALS, 0.25)
+    matches = instance_targets.match(
+        instance_targets.overlap(target.boxes, boxes), 0.5, 0.5, best_too=False
+    )
+    positive, negative = instance_targets.sample(matches.label, PROPOSALS, 0.25)
     classes = torch.full((len(positive) + len(negative),), num_classes)
     classes[: len(positive)] = target.classes[matches.instance[positive]]
     chosen = torch.cat((positive, negative))
@@ -170,7 +165,7 @@ def box_losses(
     boxes = torch.cat([s.boxes for s in samples])
     goals = torch.cat([t.boxes[s.instances] for s, t in zip(samples, targets, strict=True)])
     positive = (classes < model.recipe.num_classes).nonzero()[:, 0]
-    wanted = deltas_to(boxes[positive], goals[positive], spec.box_weights)
+    wanted = instance_targets.deltas_to(boxes[positive], goals[positive], spec.box_weights)
     per_class = deltas.view(len(deltas), -1, 4)[positive]
     which = torch.zeros_like(positive) if spec.class_agnostic else classes[positive]
     predicted = per_class[torch.arange(len(positive)), which]
@@ -228,14 +223,14 @@ def mask_losses(
         predicted = of_class(logits, classes)[:, 0]
         wanted = torch.cat(
             [
-                mask_targets(t.owner, s.instances, s.boxes, logits.shape[-1])
+                instance_targets.mask_targets(t.owner, s.instances, s.boxes, logits.shape[-1])
                 for s, t in zip(chosen, targets, strict=True)
             ]
         )
         found[name] = F.binary_cross_entropy_with_logits(predicted, wanted)
     labels = torch.cat(
         [
-            masks_at(t.owner, s.instances, s.boxes, part)
+            instance_targets.masks_at(t.owner, s.instances, s.boxes, part)
             for s, t, part in zip(chosen, targets, parts, strict=True)
         ]
     )
@@ -250,7 +245,7 @@ def at_points(picture: Levels, names: tuple[str, ...], boxes: Tensor, points: Te
 
 
 def uncertain_points(logits: Tensor) -> Tensor:
-    """Points to train on: the most uncertain of many random ones, and some at random.
+    """Choose the points of each RoI's mask to train on.
 
     Args:
         logits: (R, 1, side, side) coarse mask logits of each RoI's class.
@@ -258,9 +253,4 @@ def uncertain_points(logits: Tensor) -> Tensor:
     Returns:
         (R, POINTS, 2), (x, y) in [0, 1] of the box.
     """
-    candidates = torch.rand(len(logits), OVERSAMPLE * POINTS, 2)
-    unsure = -point_sample(logits, candidates)[:, 0].abs()
-    uncertain = int(IMPORTANCE * POINTS)
-    chosen = unsure.topk(uncertain, dim=1).indices.unsqueeze(2).expand(-1, -1, 2)
-    rest = torch.rand(len(logits), POINTS - uncertain, 2)
-    return torch.cat((candidates.gather(1, chosen), rest), dim=1)
+    return training_points(logits, POINTS, lambda sampled: -sampled[:, 0].abs())

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.demo_training.compose import CLASSES, as_photographed, background, blended, drawn
+from scripts.demo_training.compose import CLASSES, as_photographed, blended, drawn, started
 from scripts.demo_training.material import Material
 from scripts.demo_training.noise import Noise
 
@@ -64,16 +64,12 @@ def boxes_of(owner: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
 
 
 def make_instance_scene(seed: int, material: Material, size: int = 256) -> InstanceScene:
-    """Compose one scene of up to six instances; the same seed and material give the same scene.
+    """Compose one scene of up to six instances.
 
-    Args:
-        seed: non-negative.
-        material: photographs and cut-outs of one split.
-        size: height and width in pixels; objects scale with it.
+    Arguments are those of :func:`~scripts.demo_training.compose.make_scene`, and as there the same
+    seed and material give the same scene.
     """
-    rng = np.random.default_rng(seed)
-    canvas = background(rng, material, size)
-    owner = np.zeros((size, size), np.uint8)
+    rng, canvas, owner = started(seed, material, size)
     classes: list[int] = []
     whole: list[int] = []
     fewest_pixels = _LEAST_PIXELS * (size / 256.0) ** 2

@@ -1,4 +1,4 @@
-"""What demo/ holds of the instance model: weights, scenes with COCO annotations, and its figures.
+"""The files of the instance model in demo/: weights, scenes with COCO annotations, figures.
 
 demo/demo_instance.safetensors            the model of export/demo_instance.toml
 demo/demo_instance_standard.safetensors   the same trunk with Mask R-CNN's standard mask head;

@@ -1,4 +1,4 @@
-"""What each anchor, proposal and mask of a training picture should have predicted.
+"""Targets of the instance training: what each anchor, proposal and mask should predict.
 
 Source: Ren et al. 2015, section 3.1.2 (matching and sampling), Girshick 2015 (box targets), He et
 al. 2017 (mask targets); detectron2 modeling/matcher.py, sampling.py, box_regression.py.
@@ -21,7 +21,7 @@ _SAMPLES_A_CELL = 3
 
 
 class Matches(NamedTuple):
-    """For each of P boxes the instance it fits best, and what that makes of it.
+    """For each of P boxes: the instance that it overlaps most, and whether it is a positive one.
 
     Attributes:
         instance: (P,) int64; 0 where a picture has no instance.

@@ -1,7 +1,7 @@
 """Photographs and cut-out objects that scenes are made of, in three splits that share nothing.
 
-``train`` is what the model learns from, ``val`` what is looked at while it trains, ``test`` what
-the published figures are measured on. Photographs are split by name, objects by their code point.
+The model learns from ``train`` and is validated on ``val`` while it trains; the published figures
+are measured on ``test``. Photographs are split by name, objects by their code point.
 See ``scripts/fetch_demo_material.sh`` for where both come from.
 """
 

@@ -1,4 +1,4 @@
-"""What demo/ holds: weights and evaluation scenes; reading them, scoring them, writing scenes.
+"""The files of the semantic model in demo/: read and write its scenes, score its weights.
 
 demo/demo_semantic.safetensors         the model of export/demo_semantic.toml
 demo/demo_semantic_dense.safetensors   the stride-4 head it is compared with

@@ -1,4 +1,4 @@
-"""What both trainings share: the backbone's start, colours, the schedule, writing weights."""
+"""Steps of both trainings: the backbone's weights, colours, the schedule, writing weights."""
 
 from __future__ import annotations
 

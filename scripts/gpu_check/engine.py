@@ -27,14 +27,14 @@ class StepError(Exception):
 
 
 def agreement(found: Path, expected: Path) -> float:
-    """Share of equal labels over all pictures of two folders of label maps.
+    """Return the share of equal labels over all pictures of two folders of label maps.
 
     Raises:
-        StepError: the folders do not hold the same pictures, or none.
+        StepError: the folders have different label maps, or none.
     """
     names = sorted(path.name for path in expected.glob("*.png"))
     if not names or names != sorted(path.name for path in found.glob("*.png")):
-        raise StepError(f"{found} and {expected} do not hold the same label maps")
+        raise StepError(f"{found} and {expected} do not have the same label maps")
     equal = total = 0
     for name in names:
         ours, theirs = (np.asarray(Image.open(folder / name)) for folder in (found, expected))

@@ -42,31 +42,31 @@ class Launchers:
         self.library = library
 
     def check(self, error: int) -> None:
-        """Raise what a launcher returned."""
+        """Raise RuntimeError for an error that a launcher returned."""
         if error:
             text: bytes = self.library.pointrend_error_string(error)
             raise RuntimeError(text.decode())
 
     def sample(self, features: Tensor, points: Tensor, out: Tensor) -> None:
-        """(N, C, H, W) at points (N, P, 2) float32 -> out (N, C, P) of the features' type."""
+        """Sample (N, C, H, W) at (N, P, 2) float32 into out (N, C, P) of the features' type."""
         n, c, h, w = features.shape
         pointers = (_at(features), _TYPES[features.dtype], _at(points), _at(out))
         shape = (n, c, h, w, points.shape[1])
         self.check(self.library.pointrend_sample(*pointers, *shape, stream_of(out)))
 
     def sample_channels_last(self, features: Tensor, points: Tensor, out: Tensor) -> None:
-        """The same of features :func:`channels_last` made; out is (N, C, P) float16."""
+        """Sample features that :func:`channels_last` rearranged into out (N, C, P) float16."""
         n, h, w, _ = features.shape
         pointers = (_at(features), _CHANNELS_LAST, _at(points), _at(out))
         shape = (n, out.shape[1], h, w, points.shape[1])
         self.check(self.library.pointrend_sample(*pointers, *shape, stream_of(out)))
 
     def uncertain_workspace(self, n: int, length: int, device: torch.device) -> Tensor:
-        """A workspace for :meth:`uncertain`."""
+        """Allocate the workspace of :meth:`uncertain`."""
         return _workspace(self.library.pointrend_uncertain_workspace(n, length), device)
 
     def uncertain(self, uncertainty: Tensor, out: Tensor, workspace: Tensor) -> None:
-        """The k highest of each row of (N, L) float32 -> out (N, k) int64, ascending."""
+        """Select the k highest of each row (N, L) float32 into out (N, k) int64, ascending."""
         shape = (*uncertainty.shape, out.shape[1])
         room = (_at(workspace), workspace.numel())
         pointers = (_at(uncertainty), _at(out))
@@ -75,7 +75,7 @@ class Launchers:
     def roi_align(
         self, boxes: Tensor, features: Sequence[Tensor], first_level: int, out: Tensor
     ) -> None:
-        """Boxes (N, R, 4) on one to four maps (N, C, h, w) -> out (N * R, C, side, side)."""
+        """Pool boxes (N, R, 4) from 1 to 4 maps (N, C, h, w) into out (N * R, C, side, side)."""
         n, r, _ = boxes.shape
         levels, side = len(features), out.shape[2]
         addresses = (ctypes.c_void_p * levels)(*(_at(each) for each in features))
@@ -86,7 +86,7 @@ class Launchers:
         self.check(self.library.pointrend_roi_align(*inputs, *shape, stream_of(out)))
 
     def nms_workspace(self, n: int, groups: int, length: int, device: torch.device) -> Tensor:
-        """A workspace for :meth:`nms`."""
+        """Allocate the workspace of :meth:`nms`."""
         return _workspace(self.library.pointrend_nms_workspace(n, groups, length), device)
 
     def nms(
@@ -97,9 +97,9 @@ class Launchers:
         thresholds: tuple[float, float],
         workspace: Tensor,
     ) -> None:
-        """(N, G, L, 4) and (N, G, L) -> out: indices (N, k) and count (N,), int64.
+        """Suppress boxes (N, G, L, 4) by scores (N, G, L) into indices (N, k) and count (N,) int64.
 
-        ``thresholds`` are those of the IoU and of the score.
+        ``thresholds`` are of the IoU and of the score, in this order.
         """
         indices, count = out
         pointers = (_at(boxes), _at(scores), _at(indices), _at(count))
@@ -111,7 +111,7 @@ class Launchers:
 
 
 def channels_last(features: Tensor) -> Tensor:
-    """(N, C, H, W) float16 -> (N, H, W, C rounded up to a multiple of 8), filled up with NaN."""
+    """Turn (N, C, H, W) into (N, H, W, C rounded up to a multiple of 8), padded with NaN."""
     n, c, h, w = features.shape
     last = features.new_full((n, h, w, -(-c // 8) * 8), torch.nan)
     last[..., :c] = features.permute(0, 2, 3, 1)
@@ -119,7 +119,7 @@ def channels_last(features: Tensor) -> Tensor:
 
 
 def stream_of(tensor: Tensor) -> int | None:
-    """The current stream of a tensor's device."""
+    """Return the handle of the current stream of a tensor's device; None on the CPU."""
     if not tensor.is_cuda:
         return None
     stream: int = torch.cuda.current_stream(tensor.device).cuda_stream
@@ -133,7 +133,7 @@ def _at(tensor: Tensor) -> int:
 
 
 def _workspace(size: int, device: torch.device) -> Tensor:
-    """So many bytes at a 256-byte aligned address, full of other numbers."""
+    """Allocate ``size`` bytes at a 256-byte aligned address, filled with 0xA5."""
     if size == 0:
         raise RuntimeError("no workspace for these sizes: an argument is outside its range")
     room = torch.full((size + 256,), 0xA5, dtype=torch.uint8, device=device)

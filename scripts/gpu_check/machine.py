@@ -1,4 +1,4 @@
-"""What this machine has: GPU, driver, CUDA, torch, builders of engines."""
+"""The facts of this machine: GPU, driver, CUDA, torch, builders of engines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Facts = dict[str, str | int | None]
 
 
 def facts() -> tuple[Gpu | None, Facts]:
-    """The first GPU, and everything a figure depends on, as JSON-ready values."""
+    """Find the first GPU, and everything that a figure depends on, as JSON-ready values."""
     gpu = first_gpu()
     builders = {flavour.module: flavour.version for flavour in installed()}
     found: Facts = {

@@ -18,25 +18,25 @@ from typing import Any, Final, Literal
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 WORK: Final = ROOT / "build" / "gpu_check_work"
-"""What is built, and every part's own result."""
+"""Folder of the libraries that are built and of every part's own result."""
 
 LEFT_OUT: Final = 5
 RESULT: Final = "POINTREND_PART"
 KERNELS: Final = "POINTREND_KERNELS"
-"""Environment: the file a part writes, the library of kernels."""
+"""Environment variables: the file that a part writes its result to, and the library of kernels."""
 
 State = Literal["passed", "failed", "timed out", "left out"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part.
+    """One part of the check.
 
     Attributes:
-        name: also of its log.
+        name: also the name of its log.
         command: what follows the Python interpreter.
         limit_s: seconds it may take.
-        needs_kernels: it is left out where no library was built.
+        needs_kernels: it fails where no library of kernels was built.
     """
 
     name: str
@@ -57,13 +57,13 @@ PARTS: Final = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a part; truthy unless a check failed.
+    """How a part ended; true in a condition unless it failed or ran out of time.
 
     Attributes:
-        state: a part that is left out has a reason and fails nothing.
-        seconds: it took.
+        state: a part that is left out has a reason and does not fail the check.
+        seconds: how long it took.
         reason: why it did not pass.
-        result: what it wrote.
+        result: the JSON object that it wrote.
     """
 
     state: State
@@ -75,17 +75,17 @@ class Outcome:
         return self.state in ("passed", "left out")
 
     def as_json(self) -> dict[str, Any]:
-        """For gpu_check.json."""
+        """Return the outcome as gpu_check.json records it."""
         return asdict(self)
 
 
 def run_part(part: Part, log: Path, work: Path, seconds_left: float, **environment: str) -> Outcome:
-    """Run a part to its end or its limit; processes it started end with it.
+    """Run a part to its end or its time limit, and end the processes that it started.
 
     Args:
         part: to run.
         log: its stdout and stderr go there.
-        work: folder for what is not a result.
+        work: folder for the part's own result.
         seconds_left: of the whole check.
         environment: added to this process's.
     """
@@ -144,7 +144,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def give(result: dict[str, Any]) -> None:
-    """A part's own result, where it is run by hand on stdout. May be called again with more."""
+    """Write a part's result for the check, or to stdout where the part is run by hand.
+
+    May be called again with more: the last result counts.
+    """
     text = json.dumps(result, indent=2)
     named = os.environ.get(RESULT)
     if named:
@@ -154,7 +157,7 @@ def give(result: dict[str, Any]) -> None:
 
 
 def leave_out(reason: str, **result: Any) -> int:
-    """End a part that this machine lacks something for: returns its exit code."""
+    """Record why this machine cannot run a part, and return the part's exit code."""
     give({**result, "reason": reason})
     print(f"left out: {reason}", file=sys.stderr)
     return LEFT_OUT

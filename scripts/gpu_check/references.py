@@ -1,6 +1,6 @@
-"""What the kernels have to give: float64 for sums, exact sets and orders for selections.
+"""Reference results for the kernels: float64 for sums, exact sets and orders for selections.
 
-Every comparison returns a text: what is wrong, or nothing.
+Every comparison returns a text that says what is wrong; it is empty where nothing is.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ CLOSE = 1e-5
 """Max abs of features in [-1, 1]: float32 sums in another order."""
 
 POSITION = 2.0**-23
-"""Of a map's longer side: the step of a float32 position of at most that. Features in [-1, 1]
-change by up to 4 a cell, 2 along each axis."""
+"""Rounding of a float32 position, as a share of the map's longer side. Features in [-1, 1] change
+by up to 4 from cell to cell, 2 along each axis."""
 
 
 def sampled(features: Tensor, points: Tensor) -> Tensor:
-    """(N, C, H, W) at (N, P, 2) -> (N, C, P) float64; 0 at points that are NaN or far outside."""
+    """Sample (N, C, H, W) at (N, P, 2): (N, C, P) float64, 0 at points that are NaN or far away."""
     near = (points.abs() < 1e3).all(dim=2)
     inside = torch.where(near.unsqueeze(2), points, torch.full_like(points, -2.0))
     return point_sample(features.double(), inside.double())
@@ -54,7 +54,11 @@ def pooled(features: Sequence[Tensor], boxes: Tensor, first_level: int, side: in
 
 
 def highest(uncertainty: Tensor, k: int) -> Tensor:
-    """The k highest of each row, ties to the lower index, NaN last: ascending (N, k) on the CPU."""
+    """Find the k highest of each row, ties to the lower index, NaN last.
+
+    Returns:
+        Indices (N, k) int64 on the CPU, ascending.
+    """
     rows = []
     for row in uncertainty.detach().cpu().double().numpy():
         unknown = np.isnan(row)
@@ -65,7 +69,7 @@ def highest(uncertainty: Tensor, k: int) -> Tensor:
 
 
 def kept(boxes: Tensor, scores: Tensor, k: int, iou: float, score: float) -> list[list[int]]:
-    """Indices that suppression keeps of each picture, by the reference, at most k."""
+    """Return the indices that the reference's suppression keeps of each picture, at most k."""
     length = scores.shape[2]
     found = []
     for of_picture, flat in zip(boxes.cpu().flatten(1, 2), scores.cpu().flatten(1), strict=True):
@@ -76,7 +80,7 @@ def kept(boxes: Tensor, scores: Tensor, k: int, iou: float, score: float) -> lis
 
 
 def tolerance(expected: Tensor, longest: int, steps: int, half: bool) -> Tensor:
-    """How far features in [-1, 1] sampled in float32 may lie from float64.
+    """Return how far features in [-1, 1] sampled in float32 may lie from float64.
 
     Args:
         expected: in float64.
@@ -91,7 +95,7 @@ def tolerance(expected: Tensor, longest: int, steps: int, half: bool) -> Tensor:
 
 
 def apart(found: Tensor, expected: Tensor, allowed: Tensor) -> str:
-    """What is wrong where values differ by more than what is allowed, or are not numbers."""
+    """Say where values differ by more than is allowed, or are not numbers."""
     excess = (found.double() - expected).abs() - allowed
     bad = ~(excess <= 0)
     if not bad.any():
@@ -102,7 +106,7 @@ def apart(found: Tensor, expected: Tensor, allowed: Tensor) -> str:
 
 
 def different(found: Tensor, expected: Tensor) -> str:
-    """What is wrong where integers differ."""
+    """Say where integers differ."""
     found = found.cpu()
     if found.shape != expected.shape:
         return f"shape {tuple(found.shape)}, not {tuple(expected.shape)}"
@@ -114,7 +118,7 @@ def different(found: Tensor, expected: Tensor) -> str:
 
 
 def unlike(indices: Tensor, count: Tensor, expected: list[list[int]]) -> str:
-    """What is wrong with a suppression's indices and counts."""
+    """Say what is wrong with a suppression's indices and counts."""
     k = indices.shape[1]
     counts = torch.tensor([len(row) for row in expected])
     filled = torch.tensor([row + [0] * (k - len(row)) for row in expected])
@@ -123,7 +127,7 @@ def unlike(indices: Tensor, count: Tensor, expected: list[list[int]]) -> str:
 
 
 def same_bits(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
-    """Whether tensors are equal to the last bit, NaN and signed zeros too."""
+    """Return whether tensors are equal to the last bit, NaN and signed zeros included."""
     return all(
         torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
         for a, b in zip(first, second, strict=True)

@@ -13,14 +13,14 @@ from typing import Any
 from scripts.gpu_check.parts import KERNELS, ROOT, give, leave_out
 
 UNFIT = "Device not supported"
-"""What the sanitizer says of a GPU it cannot watch."""
+"""The sanitizer's message for a GPU that it does not support."""
 
 
 LIMIT_S = 42
-"""Of each run."""
+"""Seconds that each run may take."""
 
 ENDED = -1000
-"""The code of a run that was ended at the limit: no signal's."""
+"""Exit code of a run that was ended at the time limit; no signal has this number."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Watched:
 
     @property
     def errors(self) -> int | None:
-        """Errors by the sanitizer's own summary; None where it wrote none."""
+        """Number of errors in the sanitizer's own summary; None where it wrote no summary."""
         found = re.findall(r"(?:ERROR SUMMARY: |RACECHECK SUMMARY: )(\d+)", self.text)
         return sum(map(int, found)) if found else None
 
@@ -64,24 +64,24 @@ def watch(tool: str, library: str, *words: str, limit_s: float) -> Watched:
 
 
 def _kernel_option() -> str:
-    """The option that names kernels; older versions have it under another name."""
+    """Return the option that selects kernels by name; older versions call it otherwise."""
     asked = ["compute-sanitizer", "--help"]
     said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30).stdout
     return "--kernel-name" if "--kernel-name" in said else "--kernel-regex"
 
 
 def clean(run: Watched) -> bool:
-    """Whether the program ended well and the sanitizer counted, and counted nothing."""
+    """Return whether the program ended well and the sanitizer's summary counts no error."""
     return run.code == 0 and run.errors == 0 and "all agree" in run.text
 
 
 def noticed(run: Watched) -> bool:
-    """Whether the sanitizer found the planted write."""
+    """Return whether the sanitizer found the planted write."""
     return bool(run.errors) and "Invalid __global__ write" in run.text
 
 
 def main() -> int:
-    """memcheck, memcheck of a planted error, racecheck."""
+    """Run memcheck, memcheck on a planted error, and racecheck; return the exit code."""
     if shutil.which("compute-sanitizer") is None:
         return leave_out("compute-sanitizer is not installed")
     library = os.environ[KERNELS]

@@ -1,8 +1,8 @@
-"""Every kernel once at small sizes: what the sanitizer watches.
+"""Run every kernel once at small sizes, under the sanitizer.
 
     python -m scripts.gpu_check.small_run LIBRARY [beyond]
 
-``beyond`` has the sampler write 256 bytes beyond its output: the sanitizer has to say so.
+With ``beyond`` the sampler writes 256 bytes beyond its output, which the sanitizer has to report.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scripts.gpu_check.launchers import Launchers
 
 
 def run(library: Path, device: torch.device) -> list[str]:
-    """What is wrong, case by case."""
+    """Run the small cases; return a line for each whose outputs are wrong."""
     launchers = Launchers(library)
     wrong = []
     for name, case in SMALL_CASES.items():
@@ -31,7 +31,7 @@ def run(library: Path, device: torch.device) -> list[str]:
 
 
 def beyond(library: Path) -> None:
-    """A planted error: 64 floats more than the output has room for."""
+    """Have the sampler write 64 floats beyond its output: a planted error."""
     features = torch.zeros((1, 1, 4, 4), device="cuda")
     points = torch.zeros((1, 192, 2), device="cuda")
     out = torch.zeros((1, 1, 128), device="cuda")
@@ -40,7 +40,7 @@ def beyond(library: Path) -> None:
 
 
 def main() -> int:
-    """Run from the command line."""
+    """Run the command line; return 1 where a case is wrong."""
     library = Path(sys.argv[1])
     if sys.argv[2:] == ["beyond"]:
         beyond(library)

@@ -1,4 +1,4 @@
-"""Part tests: the tests marked ``gpu``. None of them run counts as a failure."""
+"""Part tests: run the tests marked ``gpu``. The part fails where none of them ran."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scripts.gpu_check.parts import RESULT, ROOT, give
 
 
 def counts(report: Path) -> dict[str, Any]:
-    """How many tests ran, failed and were skipped, and which, from pytest's JUnit file."""
+    """Count the tests that passed, failed and were skipped, from pytest's JUnit file."""
     cases = list(ET.parse(report).getroot().iter("testcase"))
     skipped = [case for case in cases if case.find("skipped") is not None]
     failed = [
@@ -30,7 +30,7 @@ def counts(report: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run them."""
+    """Run the tests and give the counts; return 0 where all passed and none was skipped."""
     report = Path(os.environ.get(RESULT, "build/gpu_tests.json")).with_suffix(".xml")
     report.unlink(missing_ok=True)
     options = ("-q", "-m", "gpu", "-p", "no:cacheprovider", "-p", "no:randomly")

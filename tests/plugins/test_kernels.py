@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pointrend_deploy.model.pointrend import point_sample
 from tests.plugins.emulated import EmulatedKernels
+from tests.plugins.hard_numbers import hard_to_order
 
 CLOSE = 1e-5
 """Max abs of values of about 1: float32 sums of four products in another order."""
@@ -38,23 +39,14 @@ def highest_of_many(uncertainty: Tensor, k: int) -> Tensor:
 
 
 def rows(kind: str, length: int, generator: torch.Generator) -> Tensor:
+    """Uncertainty (2, L) of a kind."""
     shape = (2, length)
-    normal = torch.randn(shape, generator=generator)
-    return {
-        "random": normal,
-        "uncertainty": -normal.abs(),
-        "few values": torch.randint(-2, 2, shape, generator=generator).float(),
-        "all equal": torch.full(shape, -0.25),
-        "signed zeros": torch.where(normal > 0, 0.0, -0.0),
-        "one bit apart": torch.tensor([1.0, 1.0000001])[(normal > 0).long()],
-        "subnormal": normal * 1e-42,
-        "ascending": torch.arange(2 * length).reshape(shape).float(),
-        "special": torch.tensor([NAN, -NAN, INF, -INF, 0.0, -0.0, 3.4e38, -3.4e38, 1e-45, 1.0])[
-            torch.randint(0, 10, shape, generator=generator)
-        ],
-        "all NaN": torch.full(shape, NAN),
-        "all -inf but NaN": torch.where(normal > 0, -INF, NAN),
-    }[kind]
+    kinds = hard_to_order(shape, generator, few=(-2, 2), equal=-0.25, largest=3.4e38)
+    normal = kinds["random"]
+    kinds["uncertainty"] = -normal.abs()
+    kinds["subnormal"] = normal * 1e-42
+    kinds["ascending"] = torch.arange(2 * length).reshape(shape).float()
+    return kinds[kind]
 
 
 KINDS = (

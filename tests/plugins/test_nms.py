@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pointrend_deploy.model.instance.boxes import grouped_nms, pairwise_iou
 from tests.plugins.emulated import EmulatedKernels
+from tests.plugins.hard_numbers import hard_to_order
 
 INF, NAN = math.inf, math.nan
 EVERY = -3.4e38
@@ -50,19 +51,8 @@ def crowd(n: int, groups: int, length: int, generator: torch.Generator) -> Tenso
 
 
 def scores_of(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    normal = torch.randn(shape, generator=generator)
-    return {
-        "random": normal,
-        "few values": torch.randint(-2, 3, shape, generator=generator).float(),
-        "all equal": torch.full(shape, 0.25),
-        "signed zeros": torch.where(normal > 0, 0.0, -0.0),
-        "one bit apart": torch.tensor([1.0, 1.0000001])[(normal > 0).long()],
-        "special": torch.tensor([NAN, -NAN, INF, -INF, 0.0, -0.0, 3.3e38, -3.3e38, 1e-45, 1.0])[
-            torch.randint(0, 10, shape, generator=generator)
-        ],
-        "all NaN": torch.full(shape, NAN),
-        "all -inf but NaN": torch.where(normal > 0, -INF, NAN),
-    }[kind]
+    """Scores of a kind, below the largest float32 so that EVERY is a threshold under them."""
+    return hard_to_order(shape, generator, few=(-2, 3), equal=0.25, largest=3.3e38)[kind]
 
 
 KINDS = (

@@ -25,8 +25,8 @@ from scripts.calibration_set import (
     write_photographs,
     write_scenes,
 )
+from scripts.demo_training.command_line import FIRST_EVALUATION_SEED
 from scripts.demo_training.material import PHOTOS
-from scripts.make_demo_scenes import FIRST_SEED
 from tests.scripts.test_demo_scenes import opaque_material
 
 CALIBRATION = ROOT / "calibration"
@@ -78,7 +78,7 @@ def test_the_set_is_small_and_every_picture_differs() -> None:
 
 def test_nothing_is_of_the_split_that_is_scored() -> None:
     assert {PHOTOS[photograph.source] for photograph in PHOTOGRAPHS} <= {"train", "val"}
-    assert all(seed < FIRST_SEED for seeds in SCENE_SEEDS.values() for seed in seeds)
+    assert all(seed < FIRST_EVALUATION_SEED for seeds in SCENE_SEEDS.values() for seed in seeds)
     names = [f"scenes/{kind}_{s:04}.png" for kind, seeds in SCENE_SEEDS.items() for s in seeds]
     assert listed("scenes") == sorted(names)
     assert listed("photographs") == [f"photographs/{photo.name}.jpg" for photo in PHOTOGRAPHS]

@@ -33,6 +33,7 @@ from scripts.demo_training.instance_targets import (
     overlap,
     sample,
 )
+from scripts.demo_training.losses import IMPORTANCE
 from scripts.demo_training.shipped import DEMO
 from scripts.train_demo_instance import started_model, write_both
 
@@ -137,7 +138,7 @@ def test_uncertain_points_gather_where_the_coarse_mask_is_unsure() -> None:
     torch.manual_seed(0)
     points = uncertain_points(logits)
     assert points.shape == (3, instance_losses.POINTS, 2)
-    uncertain = int(instance_losses.POINTS * instance_losses.IMPORTANCE)
+    uncertain = int(instance_losses.POINTS * IMPORTANCE)
     assert (points[:, :uncertain, 0] > 0.43).all()
     assert 0.3 < float((points[:, uncertain:, 0] < 0.5).float().mean()) < 0.7
 

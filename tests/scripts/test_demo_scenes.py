@@ -172,7 +172,7 @@ def test_training_points_gather_where_the_coarse_map_is_unsure() -> None:
     coarse = torch.zeros(2, 3, 16, 16)
     coarse[:, 0, :, :8] = 9.0
     torch.manual_seed(0)
-    points = training_points(coarse, 400, oversample=3, importance=0.75)
+    points = training_points(coarse, 400)
     assert points.shape == (2, 400, 2)
     assert points.min() >= 0.0
     assert points.max() < 1.0

@@ -1,4 +1,4 @@
-// What a library of the kernels alone says in the plugins' place.
+// The version of a library of the kernels alone, which has no plugins.
 #include "pointrend_plugins.h"
 
 extern "C" int32_t pointrend_tensorrt_version(void) { return 0; }

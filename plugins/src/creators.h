@@ -1,0 +1,14 @@
+// The creator of each plugin, for the library to hand to TensorRT. The plugins themselves are seen by their own
+// files only.
+#pragma once
+
+#include "NvInferRuntime.h"
+
+namespace pointrend {
+
+nvinfer1::IPluginCreatorInterface& nms_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& roi_align_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& sample_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& uncertain_creator() noexcept;
+
+} // namespace pointrend
