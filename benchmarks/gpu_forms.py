@@ -16,7 +16,6 @@ from subdivision_graphs import Sizes, both_forms
 from torch import Tensor, nn
 
 from pointrend_deploy.graph.instance import masks as instance_masks
-from pointrend_deploy.graph.instance import points as instance_logits
 from pointrend_deploy.graph.instance import points as instance_points
 from pointrend_deploy.graph.semantic import point_layers, traceable
 from scripts.gpu_check.launchers import Launchers
@@ -96,8 +95,7 @@ def kernels(lib: Launchers) -> Iterator[None]:
     """Have the graph's modules call the kernels in place of the reference's ops."""
     sample, uncertain = custom_ops(lib)
     places = [
-        *((module, "sample", sample) for module in (point_layers, instance_points)),
-        *((module, "sample", sample) for module in (instance_logits, instance_masks)),
+        *((module, "sample", sample) for module in (point_layers, instance_points, instance_masks)),
         *((module, "most_uncertain", uncertain) for module in (traceable, instance_masks)),
     ]
     with ExitStack() as stack:
