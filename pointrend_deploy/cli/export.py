@@ -1,0 +1,122 @@
+"""The `export` verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pointrend_deploy.cli.app import parse_outputs, parse_size
+
+
+def export(
+    recipe: Annotated[
+        Path, typer.Argument(help="Recipe of the model: a TOML file of export/, or your own.")
+    ],
+    weights: Annotated[
+        Path, typer.Option(metavar="FILE", help="Checkpoint file: .pkl, .pth or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write the bundle to.")],
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Input size of the network in pixels, HEIGHTxWIDTH, such as 1024x2048. Pictures "
+            "of any size are scaled to fit inside.",
+        ),
+    ],
+    batch: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Pictures per call of the network.")
+    ] = 1,
+    ops: Annotated[
+        Literal["plugin", "native"],
+        typer.Option(
+            help="plugin: PointRend's own ONNX operators, which TensorRT plugins speed up; "
+            "native: standard ONNX operators only."
+        ),
+    ] = "plugin",
+    preprocess: Annotated[
+        Literal["outside", "in-graph"],
+        typer.Option(
+            help="Where pixels are normalised. outside: the graph takes normalised float32; "
+            "in-graph: the graph takes uint8 pixels."
+        ),
+    ] = "outside",
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Semantic models: outputs of the graph, separated by commas: labels, and "
+            "optionally logits and stages.",
+            show_default="labels",
+        ),
+    ] = None,
+    detections: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Instance models: most detections per picture.",
+            show_default="as in the recipe",
+        ),
+    ] = None,
+    masks: Annotated[
+        Literal["prob", "prob-u8", "logits"] | None,
+        typer.Option(
+            help="Instance models: type of the mask output. prob: probabilities as float32; "
+            "prob-u8: probabilities as uint8; logits: logits as float32.",
+            show_default="prob",
+        ),
+    ] = None,
+    layout: Annotated[
+        Literal["single", "split"] | None,
+        typer.Option(
+            help="Instance models: a single graph, or split into a detector graph and a mask "
+            "graph.",
+            show_default="single",
+        ),
+    ] = None,
+    no_weights: Annotated[
+        bool, typer.Option("--no-weights", help="Leave weights.safetensors out of the bundle.")
+    ] = False,
+    verify_images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Picture, or folder of pictures, to verify the bundle on.",
+            show_default="generated pictures",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace an existing bundle even if it contains more than an export, such as "
+            "engines.",
+        ),
+    ] = False,
+) -> None:
+    """Export a checkpoint to a bundle and verify it.
+
+    The bundle's ONNX graph is compared with the PyTorch model stage by stage. Exit code 3 means
+    that the two differ by more than the tolerances.
+    """
+    from pointrend_deploy.progress import Bars
+    from pointrend_deploy.verbs.export.export import export_bundle
+    from pointrend_deploy.verbs.export.options import ExportOptions
+
+    options = ExportOptions(
+        size_hw=parse_size(size),
+        batch=batch,
+        ops=ops,
+        outputs=None if outputs is None else parse_outputs(outputs),
+        preprocess=preprocess,
+        include_weights=not no_weights,
+        detections=detections,
+        masks=masks,
+        layout=layout,
+    )
+    result = export_bundle(
+        recipe, weights, out, options, verify_on=verify_images, force=force, progress=Bars()
+    )
+    print(result.summary())
