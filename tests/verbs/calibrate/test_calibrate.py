@@ -223,7 +223,7 @@ def test_a_state_of_another_job_is_not_used(
         table = json.loads(state.read_bytes())
         table["tensors"][MODEL]["image"]["histogram"]["counts"][0] = 10**30
         state.write_text(json.dumps(table))
-        said = "says what cannot be"
+        said = "has impossible contents"
     result = run(bundle, images, restart=change == "restart")
     assert sum(calls) == count
     assert result.resumed == 0
