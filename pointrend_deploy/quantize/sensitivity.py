@@ -30,6 +30,21 @@ GIVING_BACK: Final = 6
 
 
 @dataclass(frozen=True)
+class Measure:
+    """What a point is, for the terminal.
+
+    Attributes:
+        points: definition of the points lost.
+        caveat: what the points are not.
+        note: why figures on these pictures say little; empty if nothing is known against them.
+    """
+
+    points: str
+    caveat: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Block:
     """INT8 layers that are left out together.
 
