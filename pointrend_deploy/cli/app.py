@@ -27,6 +27,31 @@ app = typer.Typer(
 )
 
 
+def option(
+    text: str,
+    metavar: str | None = None,
+    default: str | None = None,
+    min: float | None = None,
+    max: float | None = None,
+) -> Any:
+    """Declare an option with a value.
+
+    Args:
+        text: help text.
+        metavar: what help shows for the value; None for the choices of a Literal.
+        default: what help shows as the default; None for the default itself.
+        min: least value of a number.
+        max: largest value of a number.
+    """
+    shown = default or True
+    return typer.Option(metavar=metavar, help=text, show_default=shown, min=min, max=max)
+
+
+def flag(name: str, text: str) -> Any:
+    """Declare a flag, such as ``--force``, which has no value."""
+    return typer.Option(name, help=text)
+
+
 class Verb(TyperCommand):
     """A command whose help shows the metavar of an option, such as ``--batch N``.
 
@@ -45,19 +70,19 @@ Precision = Literal["fp32", "fp16", "int8"]
 BundlePath = Annotated[Path, typer.Argument(help="Bundle folder, as written by `export --out`.")]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Checkpoint for PyTorch, for a bundle exported with --no-weights. Its SHA-256 must "
+    option(
+        "Checkpoint for PyTorch, for a bundle exported with --no-weights. Its SHA-256 must "
         "match the bundle's record.",
-        show_default="weights.safetensors in the bundle",
+        metavar="FILE",
+        default="weights.safetensors in the bundle",
     ),
 ]
 EngineName = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "With --runner tensorrt: name of the engine's folder in BUNDLE/engines.",
         metavar="NAME",
-        help="With --runner tensorrt: name of the engine's folder in BUNDLE/engines.",
-        show_default="the only engine that fits this machine",
+        default="the only engine that fits this machine",
     ),
 ]
 

@@ -7,38 +7,33 @@ from typing import Annotated, Literal
 
 import typer
 
-from pointrend_deploy.cli.app import BundlePath, EngineName, Precision, WeightsFile
+from pointrend_deploy.cli.app import BundlePath, EngineName, Precision, WeightsFile, flag, option
 
 
 def build(
     bundle: BundlePath,
-    precision: Annotated[
-        Precision, typer.Option(help="Precision of the graph to build from.")
-    ] = "fp32",
+    precision: Annotated[Precision, option("Precision of the graph to build from.")] = "fp32",
     ops: Annotated[
         Literal["plugin", "native"] | None,
-        typer.Option(
-            help="plugin: run PointRend's own operators with the plugin library; native: with "
-            "standard TensorRT layers.",
-            show_default="as exported",
+        option(
+            "plugin: run PointRend's own operators with the plugin library; native: with standard "
+            "TensorRT layers.",
+            default="as exported",
         ),
     ] = None,
     target: Annotated[
         str,
-        typer.Option(
+        option(
+            "GPU to build for. this: the GPU of this machine; rtx:86,89,120: TensorRT-RTX engines "
+            "for these compute capabilities, built without a GPU.",
             metavar="TARGET",
-            help="GPU to build for. this: the GPU of this machine; rtx:86,89,120: TensorRT-RTX "
-            "engines for these compute capabilities, built without a GPU.",
         ),
     ] = "this",
     workspace_mib: Annotated[
-        int, typer.Option(metavar="MIB", min=1, help="Most scratch memory of a layer, in MiB.")
+        int, option("Most scratch memory of a layer, in MiB.", metavar="MIB", min=1)
     ] = 1024,
     explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="Only print the trtexec command that builds the same engine."
-        ),
+        bool, flag("--explain", "Only print the trtexec command that builds the same engine.")
     ] = False,
 ) -> None:
     """Build TensorRT engines and check their layers.
@@ -61,35 +56,31 @@ def run(
     bundle: BundlePath,
     images: Annotated[Path, typer.Argument(help="Picture, or folder of pictures.")],
     out: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER", help="Folder to write label maps or detections, and overlays to."
-        ),
+        Path, option("Folder to write label maps or detections, and overlays to.", metavar="FOLDER")
     ],
     runner: Annotated[
         Literal["auto", "onnx", "torch", "tensorrt"],
-        typer.Option(
-            help="Library that runs the model. auto: ONNX Runtime if it is installed, PyTorch "
-            "otherwise."
+        option(
+            "Library that runs the model. auto: ONNX Runtime if it is installed, PyTorch otherwise."
         ),
     ] = "auto",
     engine: EngineName = None,
     precision: Annotated[
         Precision | None,
-        typer.Option(
-            help="Precision of the graph or engine to run.",
-            show_default="fp32; with --runner tensorrt that of the engine",
+        option(
+            "Precision of the graph or engine to run.",
+            default="fp32; with --runner tensorrt that of the engine",
         ),
     ] = None,
     weights: WeightsFile = None,
     draw_above: Annotated[
         float | None,
-        typer.Option(
+        option(
+            "Instance models: least score of the detections drawn in overlays.",
             metavar="SCORE",
+            default="0.5",
             min=0.0,
             max=1.0,
-            help="Instance models: least score of the detections drawn in overlays.",
-            show_default="0.5",
         ),
     ] = None,
 ) -> None:
@@ -116,7 +107,7 @@ def run(
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    json: Annotated[bool, flag("--json", "Print the findings as JSON.")] = False,
 ) -> None:
     """List what this machine has and which verbs can run."""
     from pointrend_deploy.verbs.doctor import examine

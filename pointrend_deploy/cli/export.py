@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pointrend_deploy.cli.app import parse_outputs, parse_size
+from pointrend_deploy.cli.app import flag, option, parse_outputs, parse_size
 
 
 def export(
@@ -15,84 +15,78 @@ def export(
         Path, typer.Argument(help="Recipe of the model: a TOML file of export/, or your own.")
     ],
     weights: Annotated[
-        Path, typer.Option(metavar="FILE", help="Checkpoint file: .pkl, .pth or .safetensors.")
+        Path, option("Checkpoint file: .pkl, .pth or .safetensors.", metavar="FILE")
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write the bundle to.")],
+    out: Annotated[Path, option("Folder to write the bundle to.", metavar="FOLDER")],
     size: Annotated[
         str,
-        typer.Option(
+        option(
+            "Input size of the network in pixels, HEIGHTxWIDTH, such as 1024x2048. Pictures of "
+            "any size are scaled to fit inside.",
             metavar="HEIGHTxWIDTH",
-            help="Input size of the network in pixels, HEIGHTxWIDTH, such as 1024x2048. Pictures "
-            "of any size are scaled to fit inside.",
         ),
     ],
-    batch: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Pictures per call of the network.")
-    ] = 1,
+    batch: Annotated[int, option("Pictures per call of the network.", metavar="N", min=1)] = 1,
     ops: Annotated[
         Literal["plugin", "native"],
-        typer.Option(
-            help="plugin: PointRend's own ONNX operators, which TensorRT plugins speed up; "
-            "native: standard ONNX operators only."
+        option(
+            "plugin: PointRend's own ONNX operators, which TensorRT plugins speed up; native: "
+            "standard ONNX operators only."
         ),
     ] = "plugin",
     preprocess: Annotated[
         Literal["outside", "in-graph"],
-        typer.Option(
-            help="Where pixels are normalised. outside: the graph takes normalised float32; "
-            "in-graph: the graph takes uint8 pixels."
+        option(
+            "Where pixels are normalised. outside: the graph takes normalised float32; in-graph: "
+            "the graph takes uint8 pixels."
         ),
     ] = "outside",
     outputs: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Semantic models: outputs of the graph, separated by commas: labels, and optionally "
+            "logits and stages.",
             metavar="NAMES",
-            help="Semantic models: outputs of the graph, separated by commas: labels, and "
-            "optionally logits and stages.",
-            show_default="labels",
+            default="labels",
         ),
     ] = None,
     detections: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Instance models: most detections per picture.",
-            show_default="as in the recipe",
+        option(
+            "Instance models: most detections per picture.", metavar="N", default="as in the recipe"
         ),
     ] = None,
     masks: Annotated[
         Literal["prob", "prob-u8", "logits"] | None,
-        typer.Option(
-            help="Instance models: type of the mask output. prob: probabilities as float32; "
-            "prob-u8: probabilities as uint8; logits: logits as float32.",
-            show_default="prob",
+        option(
+            "Instance models: type of the mask output. prob: probabilities as float32; prob-u8: "
+            "probabilities as uint8; logits: logits as float32.",
+            default="prob",
         ),
     ] = None,
     layout: Annotated[
         Literal["single", "split"] | None,
-        typer.Option(
-            help="Instance models: a single graph, or split into a detector graph and a mask "
-            "graph.",
-            show_default="single",
+        option(
+            "Instance models: a single graph, or split into a detector graph and a mask graph.",
+            default="single",
         ),
     ] = None,
     no_weights: Annotated[
-        bool, typer.Option("--no-weights", help="Leave weights.safetensors out of the bundle.")
+        bool, flag("--no-weights", "Leave weights.safetensors out of the bundle.")
     ] = False,
     verify_images: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Picture, or folder of pictures, to verify the bundle on.",
             metavar="PATH",
-            help="Picture, or folder of pictures, to verify the bundle on.",
-            show_default="generated pictures",
+            default="generated pictures",
         ),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--force",
-            help="Replace an existing bundle even if it contains more than an export, such as "
-            "engines.",
+            "Replace an existing bundle even if it contains more than an export, such as engines.",
         ),
     ] = False,
 ) -> None:
