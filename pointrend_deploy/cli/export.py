@@ -41,6 +41,15 @@ def export(
             "the graph takes uint8 pixels."
         ),
     ] = "outside",
+    no_weights: Annotated[bool, flag("--no-weights", "Leave weights.safetensors out.")] = False,
+    verify_images: Annotated[
+        Path | None,
+        option(
+            "Picture, or folder of pictures, to verify the bundle on.",
+            metavar="PATH",
+            default="generated pictures",
+        ),
+    ] = None,
     outputs: Annotated[
         str | None,
         option(
@@ -69,17 +78,6 @@ def export(
         option(
             "Instance models: a single graph, or split into a detector graph and a mask graph.",
             default="single",
-        ),
-    ] = None,
-    no_weights: Annotated[
-        bool, flag("--no-weights", "Leave weights.safetensors out of the bundle.")
-    ] = False,
-    verify_images: Annotated[
-        Path | None,
-        option(
-            "Picture, or folder of pictures, to verify the bundle on.",
-            metavar="PATH",
-            default="generated pictures",
         ),
     ] = None,
     force: Annotated[

@@ -35,9 +35,9 @@ class QuantizeResult:
     Attributes:
         bundle: the bundle that now has them.
         precision: their precision.
-        files: their file names, in the order they run.
         record: their entry in the manifest.
         measured: comparison with FP32 in ONNX Runtime.
+        files: their file names, in the order they run.
         notes: warnings.
         more: further lines for the terminal.
         seconds: time taken.
@@ -45,9 +45,9 @@ class QuantizeResult:
 
     bundle: Bundle
     precision: Precision
-    files: tuple[str, ...]
     record: QuantizedRecord
     measured: Measured
+    files: tuple[str, ...]
     notes: tuple[str, ...]
     more: tuple[str, ...]
     seconds: float
