@@ -61,7 +61,7 @@ def read_cache(path: str | Path) -> dict[str, float]:
             raise DeployError(f"{path}, line {number}: a second scale of {name}")
         found[name] = amax
     if not found:
-        raise DeployError(f"{path} holds no scale", "calibrate again")
+        raise DeployError(f"{path} has no scale", "calibrate again")
     return found
 
 

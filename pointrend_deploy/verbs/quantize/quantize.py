@@ -36,8 +36,8 @@ class QuantizeResult:
         bundle: the bundle that now has them.
         precision: their precision.
         record: their entry in the manifest.
-        measured: comparison with FP32 in ONNX Runtime.
         files: their file names, in the order they run.
+        measured: comparison with FP32 in ONNX Runtime.
         notes: warnings.
         more: further lines for the terminal.
         seconds: time taken.
@@ -46,8 +46,8 @@ class QuantizeResult:
     bundle: Bundle
     precision: Precision
     record: QuantizedRecord
-    measured: Measured
     files: tuple[str, ...]
+    measured: Measured
     notes: tuple[str, ...]
     more: tuple[str, ...]
     seconds: float
