@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="pointrend-deploy",
-    help="Take PointRend models from a PyTorch checkpoint to a verified bundle that runs anywhere.",
+    help="Take PointRend models from a PyTorch checkpoint to a verified, deployable bundle.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
