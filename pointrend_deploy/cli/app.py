@@ -1,38 +1,98 @@
-"""The command line's root, and the arguments its verbs share."""
+"""The application object, and the arguments that several verbs share.
+
+Help is plain text without boxes: in its boxes typer 0.29 shows the type ``<bool>`` beside every
+flag and breaks words where a column is narrow.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from pointrend_deploy.verbs.export.options import Output
 
 app = typer.Typer(
     name="pointrend-deploy",
-    help="PointRend, from a PyTorch checkpoint to a verified deployable bundle.",
+    help="Take PointRend models from a PyTorch checkpoint to a verified, deployable bundle.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-BundlePath = Annotated[Path, typer.Argument(help="The folder that `export --out` wrote.")]
+
+def option(
+    text: str,
+    metavar: str | None = None,
+    default: str | None = None,
+    min: float | None = None,
+    max: float | None = None,
+) -> Any:
+    """Declare an option with a value.
+
+    Args:
+        text: help text.
+        metavar: what help shows for the value; None for the choices of a Literal.
+        default: what help shows as the default; None for the default itself.
+        min: least value of a number.
+        max: largest value of a number.
+    """
+    shown = default or True
+    return typer.Option(metavar=metavar, help=text, show_default=shown, min=min, max=max)
+
+
+def flag(name: str, text: str) -> Any:
+    """Declare a flag, such as ``--force``, which has no value."""
+    return typer.Option(name, help=text)
+
+
+class Verb(TyperCommand):
+    """A command whose help shows the metavar of an option, such as ``--batch N``.
+
+    typer 0.29 shows the Python type instead (``<int range>``, ``<list[str]>``).
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        for param in self.params:
+            if param.param_type_name == "option" and param.metavar is not None:
+                vars(param)["display_type"] = lambda ctx, shown=param.metavar: shown
+
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+BundlePath = Annotated[Path, typer.Argument(help="Bundle folder, as written by `export --out`.")]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option(help="Weights of a bundle exported with --no-weights (checked by hash)."),
+    option(
+        "Checkpoint for PyTorch, for a bundle exported with --no-weights. Its SHA-256 must "
+        "match the bundle's record.",
+        metavar="FILE",
+        default="weights.safetensors in the bundle",
+    ),
 ]
-
 EngineName = Annotated[
-    str | None, typer.Option(help="Folder under engines/, where several fit this machine.")
+    str | None,
+    option(
+        "With --runner tensorrt: name of the engine's folder in BUNDLE/engines.",
+        metavar="NAME",
+        default="the only engine that fits this machine",
+    ),
 ]
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """``"1024x2048"`` -> (1024, 2048): height, then width."""
+    """Read a size in pixels: ``"1024x2048"`` -> (1024, 2048), height first.
+
+    Raises:
+        typer.BadParameter: the text has another form, or a side of 0.
+    """
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
     if not match or not all(map(int, match.groups())):
         raise typer.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 1024x2048")
@@ -40,13 +100,10 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_outputs(text: str) -> tuple[Output, ...]:
-    """``"labels,logits"`` -> ("labels", "logits"); whether they make sense is checked later."""
+    """Split ``"labels,logits"`` into ("labels", "logits"); ExportOptions checks the names."""
     return cast("tuple[Output, ...]", tuple(name.strip() for name in text.split(",")))
 
 
-Precision = Literal["fp32", "fp16", "int8"]
-
-
 def parse_names(text: str) -> tuple[str, ...]:
-    """``"max, mse"`` -> ("max", "mse"); whether they make sense is checked later."""
+    """Split ``"fp32, fp16"`` into ("fp32", "fp16"); the verb checks the names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,4 +1,4 @@
-"""The verbs of precision: calibrate and quantize."""
+"""The verbs that lower a bundle's precision: calibrate and quantize."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pointrend_deploy.cli.app import BundlePath
+from pointrend_deploy.cli.app import BundlePath, flag, option
 
 Method = Literal["entropy", "percentile", "mse", "max"]
 
@@ -15,27 +15,40 @@ Method = Literal["entropy", "percentile", "mse", "max"]
 def calibrate(
     bundle: BundlePath,
     images: Annotated[
-        Path, typer.Option(help="Folder of pictures, or a list of them with their SHA-256.")
+        Path,
+        option(
+            "Folder of pictures, or a text file that lists them (one path per line, with or "
+            "without its SHA-256).",
+            metavar="PATH",
+        ),
     ],
     method: Annotated[
-        Method, typer.Option(help="How a range follows from what was observed.")
+        Method, option("How the range of a value is chosen from its histogram.")
     ] = "entropy",
     percentile: Annotated[
-        float, typer.Option(help="Percent of the values inside the range, for percentile.")
+        float,
+        option(
+            "With --method percentile: percent of the values inside the range.", metavar="PERCENT"
+        ),
     ] = 99.99,
     out: Annotated[
-        Path | None, typer.Option(help="File of the ranges; ranges.json in the bundle otherwise.")
+        Path | None,
+        option("File to write the ranges to.", metavar="FILE", default="ranges.json in the bundle"),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Write the ranges as a TensorRT calibration cache too.")
+        Path | None,
+        option(
+            "Write the ranges to this file too, as a TensorRT calibration cache.", metavar="FILE"
+        ),
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Forget what an interrupted run observed.")
+        bool, flag("--restart", "Start again instead of resuming an interrupted run.")
     ] = False,
 ) -> None:
-    """Observe ranges of activations over pictures; exit 1 when a picture could not be read.
+    """Measure the activation ranges that INT8 needs.
 
-    Goes on where it was interrupted.
+    Runs the FP32 graph on pictures and records a histogram of every activation. An interrupted run
+    resumes where it stopped. Exit code 1 means that a picture could not be read.
     """
     from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
@@ -49,59 +62,96 @@ def calibrate(
 
 def quantize(
     bundle: BundlePath,
-    precision: Annotated[Literal["fp16", "int8"], typer.Option(help="Of the graph to make.")],
+    precision: Annotated[Literal["fp16", "int8"], option("Precision of the graph to make.")],
     keep_fp32: Annotated[
         list[str] | None,
-        typer.Option(help="Layers that stay in FP32, by module path: 'backbone.bottom_up.res5*'."),
+        option(
+            "Layers to keep in FP32: a module path or a pattern, such as "
+            "'backbone.bottom_up.res5*'. May be given several times.",
+            metavar="PATTERN",
+        ),
     ] = None,
     keep_fp16: Annotated[
-        list[str] | None, typer.Option(help="int8: layers left out of INT8, by module path.")
+        list[str] | None,
+        option(
+            "INT8: layers to keep in FP16, as for --keep-fp32. May be given several times.",
+            metavar="PATTERN",
+        ),
     ] = None,
     also_int8: Annotated[
         list[str] | None,
-        typer.Option(help="int8: layers put in besides, such as '*point_head*' or '*predictor*'."),
-    ] = None,
-    ranges: Annotated[
-        Path | None,
-        typer.Option(help="int8: ranges or a TensorRT cache; the bundle's ranges.json otherwise."),
-    ] = None,
-    method: Annotated[
-        Method | None, typer.Option(help="int8: another than the ranges were calibrated with.")
-    ] = None,
-    percentile: Annotated[
-        float | None, typer.Option(help="int8: another than the ranges were calibrated with.")
+        option(
+            "INT8: layers to add that are not in INT8 by default, such as '*point_head*' or "
+            "'*predictor*'. May be given several times.",
+            metavar="PATTERN",
+        ),
     ] = None,
     fallback: Annotated[
-        Literal["fp16", "fp32"], typer.Option(help="int8: type of all that is not in INT8.")
+        Literal["fp16", "fp32"], option("INT8: precision of the layers that are not in INT8.")
     ] = "fp16",
+    ranges: Annotated[
+        Path | None,
+        option(
+            "INT8: file of activation ranges, or a TensorRT calibration cache.",
+            metavar="FILE",
+            default="ranges.json in the bundle",
+        ),
+    ] = None,
+    method: Annotated[
+        Method | None,
+        option(
+            "INT8: how the range of a value is chosen from its histogram.", default="as calibrated"
+        ),
+    ] = None,
+    percentile: Annotated[
+        float | None,
+        option(
+            "INT8, with --method percentile: percent of the values inside the range.",
+            metavar="PERCENT",
+            default="as calibrated, or 99.99",
+        ),
+    ] = None,
     sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", help="int8: measure what each block costs first.")
+        bool, flag("--sensitivity", "INT8: first measure how much accuracy each block loses.")
     ] = False,
     images: Annotated[
-        Path | None, typer.Option(help="Pictures to measure on: the calibration pictures.")
+        Path | None,
+        option(
+            "With --sensitivity: folder or list of pictures to measure on; the calibration "
+            "pictures will do.",
+            metavar="PATH",
+        ),
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(help="Points that may be lost; blocks to leave in FP16 are proposed."),
+        option(
+            "With --sensitivity: accuracy that may be lost, in points (percent). Proposes which "
+            "blocks to keep out of INT8.",
+            metavar="POINTS",
+        ),
     ] = None,
     apply: Annotated[
-        bool, typer.Option("--apply", help="Leave the proposed blocks in FP16.")
+        bool, flag("--apply", "With --max-drop: keep the proposed blocks out of INT8.")
     ] = False,
 ) -> None:
-    """Make the FP16 graph, or the INT8 one with explicit Q/DQ nodes, and check it."""
+    """Make the FP16 or INT8 graph of a bundle and check it.
+
+    The new graph is added to the bundle once it has been compared with the FP32 graph on generated
+    pictures. Whatever selects points, labels or boxes stays in FP32.
+    """
     from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.quantize.options import QuantizeOptions
     from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 
     options = QuantizeOptions(
         precision=precision,
-        keep_fp32=tuple(keep_fp32 or ()),
-        keep_fp16=tuple(keep_fp16 or ()),
-        also_int8=tuple(also_int8 or ()),
         ranges=ranges,
         method=method,
         percentile=percentile,
         fallback=fallback,
+        keep_fp32=tuple(keep_fp32 or ()),
+        keep_fp16=tuple(keep_fp16 or ()),
+        also_int8=tuple(also_int8 or ()),
         sensitivity=sensitivity,
         images=images,
         max_drop=max_drop,

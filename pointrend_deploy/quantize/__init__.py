@@ -1,1 +1,1 @@
-"""From the FP32 graph to FP16 and INT8 ones: what observes, what decides, what rewrites."""
+"""Make FP16 and INT8 graphs from FP32 graphs: observe ranges, place precisions, rewrite."""

@@ -1,6 +1,7 @@
-"""The check on a finished FP16 or INT8 graph that what decides stayed in FP32.
+"""Checks on a finished FP16 or INT8 graph.
 
-MERGED: What a graph of another precision must be: from outside, the FP32 graph it was made from.
+From outside it must look like the FP32 graph it was made from: :func:`expected_like`. Inside,
+everything that decides must still be FP32: :func:`check_islands`.
 """
 
 from __future__ import annotations
@@ -25,17 +26,40 @@ from pointrend_deploy.quantize.islands import (
 )
 from pointrend_deploy.quantize.values import FLOATS, Values
 
+FP16_TYPES: Final = FP32_TYPES | {"float16"}
+"""Types that values of an FP16 graph may have."""
+INT8_TYPES: Final = FP16_TYPES | {"int8"}
+"""Types that values of an INT8 graph may have."""
 
-def check_islands(model: ModelProto) -> None:
-    """Check on a finished FP16 or INT8 graph that what decides is FP32.
 
-    Every deciding input and every place a sampler reads at is float32, and so is all between it and
-    the layer or sampler before it, but for the one Cast at that layer's output; nothing on the way
-    was rounded to FP16 and back, or passed INT8. Nothing is computed in FP16 from coordinates
-    alone, and no sampler reads features out of a DequantizeLinear.
+def expected_like(model: onnx.ModelProto, types: frozenset[str], opset: int = 18) -> Expected:
+    """Return the contract of a graph of another precision, for :func:`check_contract`.
 
     Args:
-        model: with ``value_info`` for every value; not changed.
+        model: the FP32 graph it is made from; inputs and outputs are to be the same.
+        types: dtypes that values of the new graph may have.
+        opset: opset of the new graph. QuantizeLinear takes FP16 from opset 19 on.
+    """
+    return Expected(
+        inputs={value.name: spec_of(value) for value in model.graph.input},
+        outputs={value.name: spec_of(value) for value in model.graph.output},
+        opset=opset,
+        ops="plugin" if any(node.domain == DOMAIN for node in model.graph.node) else "native",
+        types=types,
+    )
+
+
+def check_islands(model: ModelProto) -> None:
+    """Check that everything that decides is FP32 in a finished FP16 or INT8 graph.
+
+    - Every input that decides (a score of TopK, the points of a sampler) is float32. So is every
+      value between it and the layer or sampler before it, apart from the one Cast at that layer's
+      output. None of these values was rounded to FP16 and back, or quantised.
+    - Nothing that is computed from coordinates alone is FP16.
+    - No sampler reads features from a DequantizeLinear.
+
+    Args:
+        model: a graph with ``value_info`` for every value; not changed.
 
     Raises:
         DeployError: naming the node that decides and the value at fault.
@@ -96,29 +120,6 @@ def _check_coordinates(model: ModelProto, values: Values) -> None:
 
 def _broken(node: NodeProto, what: str) -> DeployError:
     return DeployError(
-        f"node {node.name} ({node.op_type}) decides, or says where, in FP32, but {what}",
+        f"node {node.name} ({node.op_type}) must select or sample in FP32, but {what}",
         "make the graph again with pointrend-deploy quantize",
-    )
-
-
-FP16_TYPES: Final = FP32_TYPES | {"float16"}
-"""Types of values in an FP16 graph."""
-INT8_TYPES: Final = FP16_TYPES | {"int8"}
-"""Types of values in an INT8 graph, which may hold Q/DQ nodes."""
-
-
-def expected_like(model: onnx.ModelProto, types: frozenset[str], opset: int = 18) -> Expected:
-    """The promises of a graph made from another.
-
-    Args:
-        model: the graph it is made from, whose promises were checked.
-        types: dtypes its values may have.
-        opset: of the new graph; QuantizeLinear takes FP16 from 19 on.
-    """
-    return Expected(
-        inputs={value.name: spec_of(value) for value in model.graph.input},
-        outputs={value.name: spec_of(value) for value in model.graph.output},
-        opset=opset,
-        ops="plugin" if any(node.domain == DOMAIN for node in model.graph.node) else "native",
-        types=types,
     )

@@ -1,12 +1,14 @@
-"""Which nodes of a graph stay in FP32 when the rest is FP16 or INT8.
+"""Choose the nodes of a graph that stay in FP32 when the rest is FP16 or INT8.
 
-What decides is FP32: every float from which an index, a label, a comparison or a place follows, and
-every float the graph gives, together with all that lies between it and the last layer with weights
-or sampler before it. So selection sees logits that were rounded once, where a layer gave them, and
-never what was rounded on the way. Coordinates, which come from integers or from boxes, are FP32
-throughout. The rest is FP16.
+A node decides if an index, a label, a comparison or a position follows from its float input. FP32
+are:
 
-MERGED: Where a graph decides: the inputs from which an index, a label or a place follows.
+- every such input and every float output of the graph, and all nodes between it and the nearest
+  layer with weights or sampler before it. Selection therefore sees logits that were rounded once,
+  at the output of a layer, and never again on the way.
+- coordinates, which are computed from integers or from boxes, throughout.
+
+The rest is FP16.
 """
 
 from __future__ import annotations
@@ -27,24 +29,44 @@ FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
     "PointRendRoIAlign": (0,),
     "Resize": (1, 2),
 }
-"""Inputs that are FP32 whatever the node computes in."""
+"""By op, the inputs that are FP32 in every graph."""
 _ONE_TYPE: Final = frozenset({"GridSample", "RoiAlign"})
-"""Standard samplers, whose inputs are of one type: that of their coordinates."""
+"""Standard samplers: their inputs have one type, so features are FP32 as their coordinates are."""
 _NOT_ARITHMETIC: Final = frozenset({"Constant", "Shape"})
 _LARGEST: Final = float(np.finfo(np.float16).max)
+SAMPLERS: Final = frozenset({"PointRendSample", "PointRendRoIAlign", "GridSample", "RoiAlign"})
+"""Ops that read features at real-valued positions."""
+PLACES: Final[Mapping[str, int]] = {
+    "PointRendSample": 1,
+    "PointRendRoIAlign": 0,
+    "GridSample": 1,
+    "RoiAlign": 1,
+}
+"""By sampler, the input with the positions: points or boxes."""
+MIXES: Final = SAMPLERS | {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+"""Ops whose outputs are no coordinates, even if an input is."""
+_CHOOSES: Final[Mapping[str, tuple[int, ...]]] = {
+    "ArgMax": (0,),
+    "TopK": (0,),
+    "PointRendUncertain": (0,),
+    "PointRendNMS": (0, 1),
+    "NonMaxSuppression": (0, 1, 3, 4),
+    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), (0, 1)),
+}
+"""By op, the inputs from which an index or a truth value follows."""
 
 
 def node_types(model: ModelProto, keep_fp32: Collection[str] = ()) -> dict[str, FloatType]:
-    """The type every node that computes with floats is to compute in.
+    """Choose the type in which every node that computes with floats is to compute.
 
-    A sampler's type is that of its features; its points and boxes are FP32 in either.
+    The type of a sampler is that of its features; its points and boxes are FP32 in any case.
 
     Args:
         model: an FP32 graph with ``value_info`` for every value; not changed.
-        keep_fp32: names of further nodes that stay in FP32.
+        keep_fp32: names of further nodes to keep in FP32.
 
     Returns:
-        By node name, in the graph's order, for nodes that read or give floats.
+        The type by node name, in the order of the graph, for nodes that read or write floats.
     """
     values = Values(model)
     behind = behind_decisions(model, values)
@@ -64,10 +86,10 @@ def _computes_with_floats(values: Values, node: NodeProto) -> bool:
 
 
 def _coordinates(model: ModelProto, values: Values, behind: set[str]) -> set[str]:
-    """Nodes that compute on coordinates and on what decides alone, and give floats.
+    """Find the nodes that compute floats from coordinates and deciding values alone.
 
-    Such are the offsets between a box and the cell it falls in, from which a graph that samples
-    by gathering rows makes its weights. What reads features besides is none.
+    An example is the offset between a box and the cell it falls in, from which a graph that samples
+    by gathering rows computes its weights. A node that reads features too is not one of them.
     """
     found = set()
     known = decided(model, values, behind)
@@ -79,9 +101,9 @@ def _coordinates(model: ModelProto, values: Values, behind: set[str]) -> set[str
 
 
 def _sampled_in_fp32(model: ModelProto, values: Values) -> set[str]:
-    """Standard samplers, the casts before them, and sums of what they give alone.
+    """Find the standard samplers, the casts before them, and sums of nothing but their outputs.
 
-    In a native graph they are what PointRendSample and PointRendRoIAlign are inside.
+    In a native graph these nodes are the bodies of PointRendSample and PointRendRoIAlign.
     """
     found = set()
     sampled: set[str] = set()
@@ -96,16 +118,17 @@ def _sampled_in_fp32(model: ModelProto, values: Values) -> set[str]:
 
 
 def _beyond_fp16(model: ModelProto, values: Values, types: dict[str, FloatType]) -> Iterator[str]:
-    """Nodes without weights that have a constant FP16 cannot hold: too large, or a divisor of 0.
+    """Find the nodes without weights that have a constant FP16 cannot represent.
 
-    A single number that would become 0 counts too: it is a threshold or keeps a divisor from 0.
+    The constant is too large, or it is a divisor or a single number (a threshold, or a term that
+    keeps a divisor from 0) that would become 0.
     """
     constants = constant_arrays(model)
     for node in model.graph.node:
         if types.get(node.name) != "float16" or values.has_weights(node):
             continue
         if not values.constants.isdisjoint(node.output):
-            continue  # part of a weight: the layer that reads it decides
+            continue  # part of a weight: the type is that of the layer that reads it
         for index, name in enumerate(node.input):
             if name not in constants or index in FP32_INPUTS.get(node.op_type, ()):
                 continue
@@ -116,92 +139,8 @@ def _beyond_fp16(model: ModelProto, values: Values, types: dict[str, FloatType])
                 break
 
 
-def constant_arrays(model: ModelProto) -> dict[str, npt.NDArray[np.float32]]:
-    """The float32 constants of a graph by name."""
-    found = {
-        tensor.name: numpy_helper.to_array(tensor)
-        for tensor in model.graph.initializer
-        if tensor.data_type == TensorProto.FLOAT
-    }
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            value = onnx.helper.get_attribute_value(node.attribute[0])
-            if isinstance(value, TensorProto):
-                value = numpy_helper.to_array(value)
-            elif isinstance(value, (float, list)):
-                value = np.asarray(value)
-                value = value.astype(np.float32) if value.dtype.kind == "f" else value
-            if isinstance(value, np.ndarray) and value.dtype == np.float32:
-                found[node.output[0]] = value
-    return found
-
-
-def overflows(array: npt.NDArray[np.float32]) -> bool:
-    """Whether a finite value would become infinite in FP16."""
-    if not array.size:
-        return False
-    finite = np.where(np.isfinite(array), np.abs(array), 0.0)
-    return bool(finite.max() >= _LARGEST + 16)  # half a step above the largest number
-
-
-def _vanishes(array: npt.NDArray[np.float32]) -> bool:
-    with np.errstate(under="ignore"):
-        return bool(((array != 0) & (array.astype(np.float16) == 0)).any())
-
-
-SAMPLERS: Final = frozenset({"PointRendSample", "PointRendRoIAlign", "GridSample", "RoiAlign"})
-"""Ops that read features at places."""
-PLACES: Final[Mapping[str, int]] = {
-    "PointRendSample": 1,
-    "PointRendRoIAlign": 0,
-    "GridSample": 1,
-    "RoiAlign": 1,
-}
-"""Input of each sampler that says where: points or boxes."""
-MIXES: Final = SAMPLERS | {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-"""Ops that turn coordinates into something else, if they take them at all."""
-_CHOOSES: Final[Mapping[str, tuple[int, ...]]] = {
-    "ArgMax": (0,),
-    "TopK": (0,),
-    "PointRendUncertain": (0,),
-    "PointRendNMS": (0, 1),
-    "NonMaxSuppression": (0, 1, 3, 4),
-    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), (0, 1)),
-}
-
-
-def deciding_inputs(values: Values, node: NodeProto) -> tuple[int, ...]:
-    """Float inputs of a node from which an integer or a truth value, or a place, follows."""
-    if node.op_type == "Cast":
-        return (0,) if values.is_float(node.input[0]) and cast_to(node) not in FLOATS else ()
-    found = _CHOOSES.get(node.op_type, ())
-    if node.op_type in PLACES:
-        found = (PLACES[node.op_type],)
-    return tuple(i for i in found if i < len(node.input) and values.is_float(node.input[i]))
-
-
-def decisions(values: Values, nodes: Iterator[NodeProto]) -> Iterator[tuple[NodeProto, str]]:
-    """Every deciding input: the node that reads it and the value."""
-    for node in nodes:
-        for index in deciding_inputs(values, node):
-            yield node, node.input[index]
-
-
-def cast_to(node: NodeProto) -> int:
-    """Element type a Cast gives."""
-    for attribute in node.attribute:
-        if attribute.name == "to":
-            return int(helper.get_attribute_value(attribute))
-    return int(TensorProto.UNDEFINED)
-
-
-def stops(values: Values, node: NodeProto) -> bool:
-    """Whether a node is a layer or sampler, before which rounding is FP16's own business."""
-    return node.op_type in SAMPLERS or values.has_weights(node)
-
-
 def behind_decisions(model: ModelProto, values: Values) -> set[str]:
-    """Nodes that decide, and those between them and the layers and samplers before them."""
+    """Find the names of nodes that decide or lie between one and the layers before it."""
     found = set()
     pending = []
     for node, value in decisions(values, iter(model.graph.node)):
@@ -223,7 +162,7 @@ def behind_decisions(model: ModelProto, values: Values) -> set[str]:
 
 
 def decided(model: ModelProto, values: Values, behind: set[str]) -> set[str]:
-    """Floats that nodes behind decisions read from outside, boxes say, or give."""
+    """Find the floats that nodes in ``behind`` write, or read from the graph's inputs (boxes)."""
     given = {value.name for value in model.graph.input}
     return {
         name
@@ -235,8 +174,71 @@ def decided(model: ModelProto, values: Values, behind: set[str]) -> set[str]:
 
 
 def from_decided_alone(values: Values, node: NodeProto, known: set[str]) -> bool:
-    """Whether a node gives floats made of integers, or of nothing but floats in ``known``."""
+    """Return whether a node's float outputs follow from integers, or only from ``known`` floats."""
     if node.op_type == "Cast" and not values.is_float(node.input[0]):
         return values.is_float(node.output[0])
     read = values.floats_read(node)
     return bool(read) and known.issuperset(read) and node.op_type not in MIXES
+
+
+def deciding_inputs(values: Values, node: NodeProto) -> tuple[int, ...]:
+    """Return the indices of a node's float inputs from which an index or position follows."""
+    if node.op_type == "Cast":
+        return (0,) if values.is_float(node.input[0]) and cast_to(node) not in FLOATS else ()
+    found = _CHOOSES.get(node.op_type, ())
+    if node.op_type in PLACES:
+        found = (PLACES[node.op_type],)
+    return tuple(i for i in found if i < len(node.input) and values.is_float(node.input[i]))
+
+
+def decisions(values: Values, nodes: Iterator[NodeProto]) -> Iterator[tuple[NodeProto, str]]:
+    """Yield every deciding input of some nodes: the node and the name of the value it reads."""
+    for node in nodes:
+        for index in deciding_inputs(values, node):
+            yield node, node.input[index]
+
+
+def stops(values: Values, node: NodeProto) -> bool:
+    """Return whether a node is a layer with weights or a sampler, where an FP32 island ends."""
+    return node.op_type in SAMPLERS or values.has_weights(node)
+
+
+def cast_to(node: NodeProto) -> int:
+    """Return the ONNX element type that a Cast node casts to."""
+    for attribute in node.attribute:
+        if attribute.name == "to":
+            return int(helper.get_attribute_value(attribute))
+    return int(TensorProto.UNDEFINED)
+
+
+def constant_arrays(model: ModelProto) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the float32 constants of a graph, initializers and Constant nodes, by name."""
+    found = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.FLOAT
+    }
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            value = onnx.helper.get_attribute_value(node.attribute[0])
+            if isinstance(value, TensorProto):
+                value = numpy_helper.to_array(value)
+            elif isinstance(value, (float, list)):
+                value = np.asarray(value)
+                value = value.astype(np.float32) if value.dtype.kind == "f" else value
+            if isinstance(value, np.ndarray) and value.dtype == np.float32:
+                found[node.output[0]] = value
+    return found
+
+
+def overflows(array: npt.NDArray[np.float32]) -> bool:
+    """Return whether a finite element would become infinite in FP16."""
+    if not array.size:
+        return False
+    finite = np.where(np.isfinite(array), np.abs(array), 0.0)
+    return bool(finite.max() >= _LARGEST + 16)  # half a step above the largest number
+
+
+def _vanishes(array: npt.NDArray[np.float32]) -> bool:
+    with np.errstate(under="ignore"):
+        return bool(((array != 0) & (array.astype(np.float16) == 0)).any())

@@ -1,10 +1,8 @@
-"""The layers with weights of a graph: what each belongs to, what it reads, what it costs.
+"""The layers with weights of a graph, and the layers that a user's patterns match.
 
-A layer is a Conv, ConvTranspose, Gemm or MatMul of the main graph one of whose first two inputs is
-constant, or moved out of a constant (gathered by class, sliced, transposed, cast, dequantised). A
-product of two activations has no weights and is none of them.
-
-MERGED: Names of nodes that a user's patterns mean.
+A layer is a Conv, ConvTranspose, Gemm or MatMul of the main graph with a weight as one of its first
+two inputs: a constant, or a part of one (gathered by class, sliced, transposed, cast, dequantised).
+A product of two activations is no layer.
 """
 
 from __future__ import annotations
@@ -34,7 +32,9 @@ Role = Literal[
     "other",
 ]
 _RECASTS: Final = frozenset(["Cast", "CastLike", "DequantizeLinear", "Identity"])
-"""Ops that keep a weight as it lies, in another type."""
+"""Ops that change the type of a weight but not its layout."""
+_NEAREST: Final = 3
+"""Most names that an error suggests."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,15 @@ class WeightedLayer:
     """A node with weights.
 
     Attributes:
-        name: of the node: its module's path, and the step or level where it is called more than
-            once.
+        name: name of the node: the path of its module, and the step or level if the module is
+            called more than once.
         op: Conv, ConvTranspose, Gemm or MatMul.
-        role: what it is part of; ``predictor`` for the last layer of a head, whose outputs are
-            logits or box deltas.
-        weight: initializer it reads as it lies; None where rows are gathered or it is moved.
+        role: part of the network it is in; ``predictor`` for the last layer of a head, whose
+            outputs are logits or box deltas.
+        weight: name of the initializer with its weight; None if the weight is gathered, sliced or
+            transposed on the way.
         activation: index of the input that is not the weight.
-        flops: of one call, a multiply-add as two; a size that is open counts as one.
+        flops: FLOPs of one call; a multiply-add counts as two, a dimension of open size as one.
         block: module path of the residual block, pyramid or head it is in.
     """
 
@@ -63,10 +64,10 @@ class WeightedLayer:
 
 
 def weighted_layers(model: onnx.ModelProto) -> tuple[WeightedLayer, ...]:
-    """All layers with weights, in the order of the graph.
+    """Return all layers with weights, in the order of the graph.
 
     Args:
-        model: a graph of any precision that has value_info for every value.
+        model: a graph of any precision with ``value_info`` for every value.
     """
     values, shapes = Values(model), shapes_of(model)
     found = [node for node in model.graph.node if values.has_weights(node)]
@@ -83,13 +84,13 @@ def weighted_layers(model: onnx.ModelProto) -> tuple[WeightedLayer, ...]:
 
 
 def role_and_block(name: str, refines: bool) -> tuple[Role, str]:
-    """Role and block of a node with weights, from its name.
+    """Return the role and the block of a node with weights, from its name.
 
     Args:
-        name: of the node.
-        refines: the graph has a point head. Of instance models its projections of the fine and
-            coarse features are written where they are computed, before the first step: in the
-            mask head itself, where the standard mask head has its predictor.
+        name: name of the node.
+        refines: whether the graph has a point head. In instance models the point head's
+            projections of fine and coarse features are computed before the first step and are
+            named after the mask head, where the standard mask head has its predictor.
     """
     parts = name.split(".")
     if "point_head" in parts:
@@ -124,10 +125,15 @@ def role_and_block(name: str, refines: bool) -> tuple[Role, str]:
 
 
 def output_axis(node: onnx.NodeProto, weight_input: int, rank: int) -> int:
-    """Axis of a layer's weight that counts output channels.
+    """Return the axis of a layer's weight that counts output channels.
 
-    Conv is (C_out, C_in / groups, ...), ConvTranspose (C_in, C_out / groups, ...); Gemm's is turned
-    by transA or transB.
+    A Conv's weight is (C_out, C_in / groups, ...), a ConvTranspose's (C_in, C_out / groups, ...). A
+    Gemm's depends on transA or transB.
+
+    Args:
+        node: the layer.
+        weight_input: index of the input that is the weight.
+        rank: number of dimensions of the weight.
     """
     if node.op_type == "Conv":
         return 0
@@ -139,7 +145,7 @@ def output_axis(node: onnx.NodeProto, weight_input: int, rank: int) -> int:
 
 
 def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shape of every value and constant; a size that is open is 1."""
+    """Return the shape of every value and initializer; a dimension of open size counts as 1."""
     graph = model.graph
     shapes: dict[str, tuple[int, ...]] = {t.name: tuple(t.dims) for t in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
@@ -149,7 +155,7 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 def _weight_and_activation(node: onnx.NodeProto, values: Values) -> tuple[str | None, int]:
-    """The weight if it is read as it lies, and the index of the other input."""
+    """Return the weight's initializer (None if it is moved) and the index of the other input."""
     index = 1 if node.input[1] in values.constants else 0
     weight = node.input[index]
     while weight in values.makers and values.makers[weight].op_type in _RECASTS:
@@ -168,43 +174,40 @@ def _flops(node: onnx.NodeProto, activation: int, shapes: dict[str, tuple[int, .
     return 2 * out * weight[summed.pop()]
 
 
-_NEAREST = 3
-
-
 def matched(names: Sequence[str], patterns: Sequence[str], option: str) -> frozenset[str]:
-    """Names that at least one pattern means.
+    """Return the names that match at least one pattern.
 
-    A pattern is a whole name with ``*``, ``?`` and ``[...]`` as in a shell, case kept, or a module
-    path: then it means every name below it too. ``backbone.bottom_up.res5`` means
+    A pattern matches a whole name, with ``*``, ``?`` and ``[...]`` as in a shell and case kept. A
+    module path also matches every name below it: ``backbone.bottom_up.res5`` matches
     ``backbone.bottom_up.res5.0.conv1`` but not ``backbone.bottom_up.res50``.
 
     Args:
-        names: to choose from.
-        patterns: as given on the command line.
-        option: that gave them, for the error.
+        names: names to choose from.
+        patterns: patterns as given on the command line.
+        option: the option they were given with, for the error.
 
     Raises:
-        UsageError: a pattern that means none of the names; the nearest ones are named.
+        UsageError: a pattern matches none of the names; the error suggests similar names.
     """
     found: set[str] = set()
     for pattern in patterns:
-        meant = {name for name in names if _means(pattern, name)}
-        if not meant:
+        matching = {name for name in names if _matches(pattern, name)}
+        if not matching:
             raise UsageError(f"{option} {pattern!r} matches no layer", _nearest(pattern, names))
-        found |= meant
+        found |= matching
     return frozenset(found)
 
 
-def _means(pattern: str, name: str) -> bool:
+def _matches(pattern: str, name: str) -> bool:
     return fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
 
 
 def _nearest(pattern: str, names: Sequence[str]) -> str:
-    """The names and module paths most like a pattern, as a hint."""
+    """Return a hint with the names and module paths most similar to a pattern."""
     depth = pattern.count(".") + 1
     paths = dict.fromkeys(".".join(name.split(".")[:depth]) for name in names)
     plain = pattern.strip("*?")
     near = difflib.get_close_matches(plain, [*paths, *names], n=_NEAREST, cutoff=0.5)
     near = near or [name for name in names if plain and plain in name][:_NEAREST]
     near = near or list(paths)[:_NEAREST]
-    return f"patterns are of module paths, such as {', '.join(dict.fromkeys(near))}"
+    return f"patterns match module paths, such as {', '.join(dict.fromkeys(near))}"

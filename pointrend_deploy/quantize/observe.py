@@ -1,4 +1,4 @@
-"""The values of a graph over inputs, in ONNX Runtime and in bounded memory."""
+"""Run a graph in ONNX Runtime and read its inner values, in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from pointrend_deploy.graph.slices import nodes_behind, values_read
 from pointrend_deploy.onnx_session import first_line, open_session
 
 BUDGET: Final = 1 << 30
-"""Bytes of values that one call may give; a value larger than that is fetched alone."""
+"""Most bytes of values that one call returns; a value larger than that is read alone."""
 THREADS: Final = 2
-"""Of ONNX Runtime within a node, fixed: sums may be split otherwise with another number, and then
-the last bits, and so the ranges, would depend on the machine's cores."""
+"""Threads of ONNX Runtime within a node. The number is fixed because sums are split by it: the last
+bits, and so the ranges, would otherwise depend on the number of cores."""
 OPEN_ROIS: Final = 100
-"""What an axis without a fixed length counts as: detections of a picture."""
+"""Length assumed for an axis of open length: detections of a picture."""
 
 Array = npt.NDArray[Any]
 
 
 class Observer:
-    """A graph of which some values are read.
+    """Runs a graph and reads some of its values.
 
-    Values are read in groups that stay within a budget. Each group has its own session, over that
-    part of the graph alone that the group's values come from: early values are large and need few
-    weights, so that sessions are small where the values are large.
+    Values are read in groups that stay within a budget. Each group has its own session, with only
+    the part of the graph that computes the group. Early values are large and need few weights, so
+    sessions are small where values are large.
 
     Args:
-        model: the FP32 graph, with value_info for every value; unchanged when this returns.
-        names: of float32 values to read, in graph order; may be the graph's inputs or outputs.
-        keep: outputs that are given back by :meth:`run` besides.
-        budget: bytes that one call of ONNX Runtime may give.
+        model: the FP32 graph, with ``value_info`` for every value; not changed.
+        names: names of the float32 values to read, in graph order; inputs and outputs of the graph
+            are allowed.
+        keep: names of outputs that :meth:`run` also returns.
+        budget: most bytes that one call of ONNX Runtime returns.
 
     Raises:
         DeployError: ONNX Runtime does not load a part of the graph.
@@ -65,19 +66,14 @@ class Observer:
         ]
         self._takes = [[arg.name for arg in s.get_inputs()] for s in self._sessions]
 
-    @property
-    def calls(self) -> int:
-        """Calls of ONNX Runtime for one call of :meth:`run`."""
-        return len(self._groups)
-
     def run(
         self, inputs: Mapping[str, Array], kept: dict[str, Array] | None = None
     ) -> Iterator[tuple[str, Array]]:
-        """Every value, one after the other.
+        """Run the graph and yield the name and array of each value, one after the other.
 
         Args:
-            inputs: of the graph, by name.
-            kept: takes the outputs ``keep`` names, once all values are given.
+            inputs: the inputs of the graph, by name.
+            kept: a dict that receives the outputs named in ``keep``, complete after the last value.
 
         Raises:
             DeployError: ONNX Runtime fails.
@@ -93,7 +89,7 @@ class Observer:
                     "if memory ran out, use a bundle with a smaller --size or --batch",
                 ) from error
             for place, name in enumerate(group):
-                array, arrays[place] = arrays[place], None  # given back as soon as it is read
+                array, arrays[place] = arrays[place], None  # memory is freed once it is read
                 if kept is not None and name in self._keep:
                     kept[name] = array
                 if name in self._observed:
@@ -102,7 +98,7 @@ class Observer:
 
 
 def grouped(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
-    """Names in their order, cut into runs whose sizes sum to at most the budget, or of one name."""
+    """Split names, in their order, into groups with at most ``budget`` bytes or a single name."""
     groups: list[list[str]] = []
     room = 0
     for name, size in sizes.items():
@@ -125,12 +121,12 @@ def _size(value: onnx.ValueInfoProto) -> int:
 def part_of(
     model: onnx.ModelProto, outputs: Sequence[str], known: Mapping[str, onnx.ValueInfoProto]
 ) -> bytes:
-    """The part of a graph that some of its values come from, with them as its outputs.
+    """Serialise the part of a graph that computes some of its values, as a model.
 
     Args:
-        model: unchanged.
-        outputs: values of it.
-        known: what is known of each.
+        model: the graph; not changed.
+        outputs: names of the values, which become the outputs of the part.
+        known: ``value_info`` of each value, by name.
     """
     nodes = nodes_behind(model.graph.node, outputs)
     needed = {name for node in nodes for name in values_read(node)}
@@ -148,10 +144,16 @@ def part_of(
 
 
 def real_rows(array: Array, real: int, batch: int) -> Array:
-    """The rows of a batch's real pictures, where the last ones repeat a picture to fill it up.
+    """Return the rows of a batch's real pictures, without those that only fill up the batch.
 
-    In every value of the graph that depends on pictures the first axis is theirs, alone or followed
-    by what each has (N x 1000 proposals), so a picture's rows lie together.
+    The first axis of every value that depends on pictures counts pictures, or what each picture has
+    (N x 1000 proposals); the rows of one picture are adjacent.
+
+    Args:
+        array: a value of the graph; returned unchanged if its first axis is no multiple of
+            ``batch``.
+        real: number of real pictures, which come first.
+        batch: number of pictures in the batch.
     """
     if real == batch or not array.ndim or len(array) % batch:
         return array

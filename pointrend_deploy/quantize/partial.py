@@ -1,4 +1,4 @@
-"""What a calibration has seen so far, on disk beside the ranges, so that it can go on."""
+"""The state of an unfinished calibration, saved beside the ranges so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SUFFIX: Final = ".partial"
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a calibration is of; one that differs in anything cannot go on with another's.
+    """The inputs of a calibration. A saved state is resumed only by an equal job.
 
     Attributes:
-        versions: of what computes: package, ONNX Runtime and numpy.
+        versions: versions of this package and of the libraries that compute, by name.
         graphs: SHA-256 of each FP32 graph, by file name.
         listed: name and SHA-256 of every picture, in order.
     """
@@ -38,7 +38,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listed: tuple[tuple[str, str], ...]
 
     def other(self, than: Job) -> str:
-        """In what this one differs; empty where it does not."""
+        """Return how this job differs from another, or an empty text if they are equal."""
         if self.graphs != than.graphs:
             return "another model"
         if self.listed != than.listed:
@@ -50,11 +50,11 @@ class Partial(msgspec.Struct, forbid_unknown_fields=True):
     """The state after some of the pictures.
 
     Attributes:
-        job: what it is of.
-        pictures: observed so far.
-        skipped: left out so far.
-        shown: name of the picture that first showed some pixels, by their SHA-256.
-        tensors: by graph file and value.
+        job: the calibration it belongs to.
+        pictures: pictures observed so far.
+        skipped: pictures left out so far.
+        shown: by SHA-256 of pixels, the name of the first picture with these pixels.
+        tensors: by graph file and value, what was observed.
     """
 
     job: Job
@@ -65,11 +65,11 @@ class Partial(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def done(self) -> int:
-        """Pictures of the list that are dealt with."""
+        """Number of pictures of the list that were observed or left out."""
         return len(self.pictures) + len(self.skipped)
 
     def tallies(self) -> dict[str, dict[str, Tally]]:
-        """The histograms, to be added to."""
+        """Return the histograms, by graph file and value, ready to count more values."""
         return {
             file: {
                 name: Tally(seen.amax, seen.histogram.limit, np.array(seen.histogram.counts))
@@ -80,7 +80,7 @@ class Partial(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def ranges_of(tallies: Mapping[str, Mapping[str, Tally]]) -> dict[str, dict[str, TensorRange]]:
-    """Histograms as they are written."""
+    """Convert histograms, by graph file and value, to the form that is written to disk."""
     return {
         file: {
             name: TensorRange(seen.amax, Histogram(seen.limit, tuple(seen.counts.tolist())))
@@ -91,24 +91,28 @@ def ranges_of(tallies: Mapping[str, Mapping[str, Tally]]) -> dict[str, dict[str,
 
 
 def partial_path(ranges: Path) -> Path:
-    """Where the state of a file of ranges is kept until that is written."""
+    """Return the path of the saved state, beside the file of ranges."""
     return ranges.with_name(ranges.name + SUFFIX)
 
 
 def save(path: Path, state: Partial) -> None:
-    """Write a state whole or not at all. Raises DeployError where the disk refuses."""
+    """Write a state atomically. Raises DeployError if the file cannot be written."""
     atomic.write_bytes(path, msgspec.json.encode(state))
 
 
 def load(path: Path, job: Job) -> tuple[Partial | None, str]:
-    """The state of an interrupted calibration.
+    """Load the state of an interrupted calibration.
+
+    Args:
+        path: path of the state.
+        job: the calibration that wants to resume.
 
     Returns:
-        The state, or None where there is none that this job can go on with; and why not, where
-        there is one.
+        The state, or None if there is none for this job; and, if there is a state that cannot be
+        used, the reason.
 
     Raises:
-        DeployError: the file is there and cannot be read.
+        DeployError: the file exists and the system cannot read it.
     """
     try:
         state = msgspec.json.decode(path.read_bytes(), type=Partial)
@@ -121,18 +125,18 @@ def load(path: Path, job: Job) -> tuple[Partial | None, str]:
     if other := job.other(state.job):
         return None, f"it is of {other}"
     if any(problem_of(seen) for values in state.tensors.values() for seen in values.values()):
-        return None, "it says what cannot be"
+        return None, "it has impossible contents"
     return state, ""
 
 
 def forget(path: Path) -> None:
-    """Remove a state, and what killed processes left while they wrote it or the ranges."""
+    """Remove a saved state, and temporary files that killed processes left beside it."""
     atomic.remove(path)
     clear_left_over(path)
 
 
 def clear_left_over(path: Path) -> None:
-    """Remove what killed processes left while they wrote a state or its ranges."""
+    """Remove temporary files that killed processes left while writing a state or its ranges."""
     with suppress(OSError):  # housekeeping; the folder may not be there yet
         atomic.clear_left_over(path)
         atomic.clear_left_over(path.with_name(path.name.removesuffix(SUFFIX)))

@@ -1,27 +1,22 @@
-"""Which layers compute in INT8, and on which edges values are quantised for them.
+"""Choose the layers that compute in INT8 and the edges on which their inputs are quantised.
 
 The rule:
 
 - Meant for INT8: every layer with weights of the backbone, the pyramid, the coarse heads, the RPN,
   the box head and the standard mask head.
-- Of these, ConvTranspose cannot: TensorRT-RTX 1.7 builds a floating point kernel of it whether its
-  weight has a scale a tensor, a channel of either axis, or its output is quantised too. Depthwise,
-  grouped and 1-D convolutions, Gemm with and without transB, and MatMul with a constant on either
-  side all become INT8 kernels (compute capability 8.6).
-- Not: the last layer of a head (its logits and deltas decide what is selected) and the point head
-  (its features are sampled at real coordinates, and it decides labels at boundaries); either is
-  put in on request. Nothing else has Q/DQ: no resize, no sampler, no top-k, no softmax.
+- ConvTranspose is an exception: TensorRT-RTX 1.7 builds a floating point kernel for it, whether its
+  weight has one scale or one per channel of either axis, and even if its output is quantised too.
+  Depthwise, grouped and 1-D convolutions, Gemm with and without transB, and MatMul with a constant
+  on either side all become INT8 kernels (compute capability 8.6).
+- Not meant for INT8, but possible on request: the last layer of a head (its logits and deltas
+  decide what is selected) and the point head (its features are sampled at real coordinates, and it
+  decides labels at boundaries). Nothing else has Q/DQ: no resize, sampler, top-k or softmax.
 - A value is quantised on the edge to the layer that reads it, not where it is made: p2 goes to the
-  coarse head in INT8 and to the sampler as it is. One Q/DQ pair a value, whichever edges share it.
-- Besides these only the shortcut of a residual addition, so that the layer before the addition,
-  the addition and the ReLU become one kernel; see :mod:`pointrend_deploy.quantize.placement`.
-- Max pooling has none of its own: the order of values is that of their quantised ones.
-
-MERGED: Additions of residual blocks, and which of their two inputs is the shortcut.
-
-A builder writes ``conv -> add -> relu`` as one INT8 kernel when the other input of the addition is
-quantised too: the sum is taken before anything is rounded. So only the shortcut is quantised, never
-the output of the layer that the addition is fused with.
+  coarse head in INT8 and to the sampler unquantised. All edges share one Q/DQ pair per value.
+- The shortcut of a residual addition is quantised too. A builder then makes ``conv -> add -> relu``
+  one INT8 kernel, which takes the sum before anything is rounded. The output of the layer that the
+  addition is fused with is therefore never quantised. See :func:`shortcuts`.
+- Max pooling needs no Q/DQ: quantisation keeps the order of values.
 """
 
 from __future__ import annotations
@@ -43,20 +38,20 @@ POINT_HEAD: Final = "point head"
 OTHER: Final = "not a part known to bear INT8"
 ASKED: Final = "asked for"
 CANNOT: Final = "cannot: "
+"""Reasons why a layer is not in INT8; CANNOT is followed by the cause."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What of a graph is in INT8.
+    """The part of a graph that is in INT8.
 
     Attributes:
-        int8: layers, in graph order.
-        left_out: every other layer with weights, with the reason.
-        edges: where activations are quantised: node, index of its input, and the value as the FP32
-            graph names it.
-        flops_share: FLOPs of the INT8 layers among those meant for it that can be, in 0..1; 1 where
-            there are none.
-        meant_flops: FLOPs of the layers meant for it that can be.
+        int8: names of the INT8 layers, in graph order.
+        left_out: by name of every other layer with weights, the reason why it is not in INT8.
+        edges: inputs that are quantised: name of the node, index of its input, and name of the
+            value in the FP32 graph.
+        flops_share: share of ``meant_flops`` that is in INT8, in 0..1; 1 if ``meant_flops`` is 0.
+        meant_flops: FLOPs of all layers that are meant for INT8 and can be in INT8.
     """
 
     int8: tuple[str, ...]
@@ -72,9 +67,9 @@ def place(
     """Apply the rule to a graph.
 
     Args:
-        model: the FP32 graph, with value_info for every value.
-        keep: names of layers to leave out.
-        also: names of layers to put in besides.
+        model: the FP32 graph, with ``value_info`` for every value.
+        keep: names of layers to leave out of INT8.
+        also: names of layers to put in INT8 that the rule does not.
     """
     layers = weighted_layers(model)
     reasons = {layer.name: _reason(layer, keep, also) for layer in layers}
@@ -92,7 +87,7 @@ def place(
 
 
 def observable(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Every value that a placement could need a range for, each once, in graph order."""
+    """Return every value for which a placement could need a range, in graph order."""
     layers = weighted_layers(model)
     possible = {layer.name for layer in layers if not _cannot(layer)}
     edges = _edges(model, layers, possible)
@@ -100,7 +95,7 @@ def observable(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def _reason(layer: WeightedLayer, keep: Collection[str], also: Collection[str]) -> str | None:
-    """Why a layer is not in INT8; None where it is."""
+    """Return why a layer is not in INT8; None if it is."""
     if layer.name in keep:
         return ASKED
     if layer.role in INTENDED or layer.name in also:
@@ -135,21 +130,21 @@ def _edges(
 def shortcuts(
     model: onnx.ModelProto, layers: tuple[WeightedLayer, ...]
 ) -> dict[str, tuple[str, int]]:
-    """The residual additions of a graph.
+    """Find the residual additions of a graph.
 
-    An Add of two computed values is one if (a) one of them is the output of a layer with weights
-    that nothing else reads, and (b) the other is either a value that this layer was computed from
-    (the block's input), or the output of a layer that reads such a value itself and has fewer
-    layers with weights behind it (the shortcut's convolution). A pyramid's top-down addition is
-    none: the upper level was not what the lateral convolution was computed from.
+    An Add of two computed values is a residual addition if (a) one of them is the output of a layer
+    with weights that nothing else reads, and (b) the other is the shortcut: either a value that
+    this layer was computed from (the block's input), or the output of a layer that reads such a
+    value and has fewer layers with weights before it (the shortcut's convolution). The top-down
+    addition of a pyramid is not: the lateral convolution was not computed from the upper level.
 
     Args:
         model: the graph.
         layers: its layers with weights.
 
     Returns:
-        By the layer the addition is fused with: the Add's name, and the index of its shortcut
-        input.
+        By name of the layer that the addition is fused with: the name of the Add, and the index of
+        its shortcut input.
     """
     values = Values(model)
     outputs = {output.name for output in model.graph.output}
@@ -186,10 +181,10 @@ def _is_shortcut(
 
 
 def _depths(value: str, values: Values, activation: dict[str, int]) -> dict[str, int]:
-    """Every value that ``value`` is computed from, with the layers with weights between them.
+    """Map every value that ``value`` is computed from to the layers with weights in between.
 
-    Along one of the paths where there are several: what is asked is only whether there are any
-    layers, and within a branch that is so on all paths or on none.
+    If several paths lead to a value, the layers of one of them are counted. Only whether there are
+    any matters to the caller, and within a branch that is the same on all paths.
     """
     depths = {value: 0}
     waiting = [value]

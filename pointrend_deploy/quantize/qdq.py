@@ -1,17 +1,17 @@
-"""Write a placement into a graph: explicit QuantizeLinear and DequantizeLinear nodes.
+"""Write a placement into a graph as explicit QuantizeLinear and DequantizeLinear nodes.
 
-    x -> Conv(x, w, b)   becomes   x -> Quantize -> Dequantize -> Conv(., Dequantize(w int8), b)
+    before: x -> Conv(x, w, b)
+    after:  x -> Quantize -> Dequantize -> Conv(., Dequantize(w int8), b)
 
-Builders fuse the two Dequantize nodes with the layer into one INT8 kernel; what reads ``x`` besides
-still reads ``x``. Weights are stored in INT8, once each, with a scale for each output channel;
-biases stay as they are. All is symmetric with zero point 0, the only form TensorRT takes.
+Builders fuse the two Dequantize nodes with the layer into one INT8 kernel. Other readers of ``x``
+still read ``x``. Each weight is stored once in INT8, with a scale per output channel; biases are
+not changed. Quantisation is symmetric, q = round(x / scale) with zero point 0, the only form
+TensorRT takes.
 
-MERGED: Symmetric INT8 values and their scales: q = round(x / scale), zero point 0.
-
-A scale is stored in the type of the values it stands for, FP32 or FP16. Rounding it to FP16 could
-put the largest value at 127.06, or a channel of tiny weights at a scale of 0; so it is rounded up,
-and never below the smallest number of its type above 0. At that floor, 2**-24, INT8 has the very
-spacing that FP16 itself has there: nothing is lost that the FP16 graph would have kept.
+A scale is stored in the type of its values, FP32 or FP16. Rounded to nearest in FP16, a scale could
+put the largest value at 127.06, or become 0 for a channel of tiny weights. So it is rounded up, and
+is at least 2**-24 in FP16. There INT8 has the spacing that FP16 itself has, so nothing is lost that
+the FP16 graph would have kept.
 """
 
 from __future__ import annotations
@@ -31,10 +31,16 @@ from pointrend_deploy.quantize.layers import WeightedLayer, output_axis, weighte
 from pointrend_deploy.quantize.placement import Placement
 
 HALF_OPSET: Final = 19
-"""From here on QuantizeLinear and DequantizeLinear take FP16; 20 is one builders read wrongly."""
+"""First opset in which QuantizeLinear and DequantizeLinear take FP16; builders misread opset 20."""
 _HALF_IR: Final = 9
-"""The file format that came with that opset."""
+"""ONNX IR version that came with that opset."""
 Scale = type[np.float32] | type[np.float16]
+LEVELS: Final = 127
+"""INT8 steps on either side of 0. Weights never use -128; activations below the range become it."""
+UNSEEN: Final = 1.0
+"""Largest absolute value assumed for values that were always 0."""
+_FLOORS: Final = {np.dtype(np.float16): 2.0**-24, np.dtype(np.float32): 2.0**-100}
+"""Smallest scale by type; in FP32 far above the point where a product of two scales becomes 0."""
 
 
 def insert(
@@ -43,21 +49,21 @@ def insert(
     amax: Mapping[str, float],
     weights_from: onnx.ModelProto | None = None,
 ) -> onnx.ModelProto:
-    """A copy of the graph with Q/DQ nodes.
+    """Copy a graph and insert Q/DQ nodes.
 
     Args:
-        model: the FP32 graph, or the FP16 one made of it; value_info for every value.
-        placement: made from the FP32 graph.
-        amax: largest absolute value to represent, by value of the FP32 graph. Where the FP16 graph
-            casts a value before a layer reads it, what the layer reads is quantised.
-        weights_from: the FP32 graph, whose weights are then rounded once and not twice; ``model``
-            itself otherwise.
+        model: the FP32 graph, or the FP16 graph made from it, with ``value_info`` for every value.
+        placement: the placement of the FP32 graph.
+        amax: by value of the FP32 graph, the largest absolute value to represent. Where the FP16
+            graph casts a value before a layer reads it, the cast's output is quantised.
+        weights_from: the FP32 graph, so that its weights are rounded once (to INT8) and not twice;
+            None to take the weights of ``model``.
 
     Returns:
-        The graph; at opset 19 where a scale is FP16.
+        The new graph; its opset is at least 19 if a scale is FP16.
 
     Raises:
-        DeployError: a value without a range, or with one that is not a finite number from 0 on.
+        DeployError: a value has no range, or its range is not a finite number >= 0.
     """
     _check(placement, amax)
     graph = _Insertion(model)
@@ -87,7 +93,11 @@ def _check(placement: Placement, amax: Mapping[str, float]) -> None:
 
 
 class _Insertion:
-    """A graph while nodes are put into it."""
+    """Inserts Q/DQ nodes into a copy of a graph.
+
+    Args:
+        model: the graph; not changed.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.ModelProto()
@@ -104,7 +114,7 @@ class _Insertion:
         self.half = False
 
     def quantize_edge(self, name: str, index: int, amax: float) -> None:
-        """Put a Q/DQ pair on what one input of a node reads; pairs are shared."""
+        """Quantise one input of a node; edges that read the same value share a Q/DQ pair."""
         node = self.nodes[name]
         value = node.input[index]
         if (value,) not in self.done:
@@ -126,7 +136,7 @@ class _Insertion:
         node.input[index] = self.done[(value,)]
 
     def quantize_weight(self, layer: WeightedLayer, weight: TensorProto) -> None:
-        """Let a layer read its weight from INT8 values; layers that share a weight share them."""
+        """Store a layer's weight in INT8; layers that share a weight share the INT8 values."""
         node = self.nodes[layer.name]
         index = 1 - layer.activation
         dtype = self._dtype(node.input[index])
@@ -152,12 +162,12 @@ class _Insertion:
         node.input[index] = self.done[key]
 
     def finished(self) -> onnx.ModelProto:
-        """The graph: nodes in order, nothing unused left, value_info for what is new."""
+        """Return the graph: nodes in order, unused ones removed, ``value_info`` for new values."""
         graph = self.model.graph
         nodes: list[onnx.NodeProto] = []
         for node in graph.node:
             nodes += [*self.before.get(node.name, []), node]
-        # What nothing reads any more goes: casts of weights that are now INT8.
+        # Casts of weights that are now INT8 have no reader any more.
         kept = nodes_behind(nodes, (output.name for output in graph.output))
         read = {name for node in kept for name in node.input}
         constants = [tensor for tensor in graph.initializer if tensor.name in read]
@@ -203,23 +213,16 @@ def _raise_opset(model: onnx.ModelProto) -> None:
                 opset.version = max(opset.version, HALF_OPSET)
 
 
-LEVELS: Final = 127
-"""Steps on either side of 0. Weights leave -128 out; of activations it catches what is below."""
-UNSEEN: Final = 1.0
-"""Largest absolute value assumed of what was 0 throughout: nothing is known of its scale."""
-_FLOORS: Final = {np.dtype(np.float16): 2.0**-24, np.dtype(np.float32): 2.0**-100}
-"""Smallest scale: of FP32 far above where the product of two scales would vanish."""
-
-
 def scales_of(amax: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[np.floating]:
-    """Scales at which the values up to ``amax`` in size are not clipped.
+    """Compute the smallest scales that clip no value up to ``amax``.
 
     Args:
         amax: largest absolute values, finite, any shape.
-        dtype: of the values and so of the scales: float16 or float32.
+        dtype: type of the values and of the scales: float16 or float32.
 
     Returns:
-        amax / 127 rounded up to ``dtype``; for an amax of 0 that of :data:`UNSEEN`.
+        amax / 127 rounded up to ``dtype``, of the same shape; an amax of 0 counts as
+        :data:`UNSEEN`.
     """
     kind = np.dtype(dtype)
     exact = np.asarray(amax, np.float64)
@@ -233,11 +236,11 @@ def scales_of(amax: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[np.float
 def quantized(
     values: npt.NDArray[np.floating], scale: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.int8]:
-    """INT8 values, ties to even as QuantizeLinear rounds them.
+    """Quantise values to INT8 in -127..127, rounding ties to even as QuantizeLinear does.
 
     Args:
         values: any shape.
-        scale: of a shape that broadcasts with ``values``.
+        scale: any shape that broadcasts with ``values``.
     """
     steps = np.rint(values.astype(np.float64) / scale.astype(np.float64))
     return np.clip(steps, -LEVELS, LEVELS).astype(np.int8)
@@ -246,15 +249,16 @@ def quantized(
 def quantized_weight(
     weight: npt.NDArray[np.floating], axis: int, dtype: npt.DTypeLike
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.floating]]:
-    """A weight in INT8, with a scale for each output channel.
+    """Quantise a weight to INT8 with a scale per output channel.
 
     Args:
-        weight: any shape of two or more dimensions.
-        axis: that counts output channels.
-        dtype: of the scales.
+        weight: two or more dimensions.
+        axis: the axis that counts output channels.
+        dtype: type of the scales: float16 or float32.
 
     Returns:
-        (values of the weight's shape, scales of shape (channels,)). A channel of zeros stays zeros.
+        INT8 values of the weight's shape, and scales of shape (channels,). A channel of zeros stays
+        zero.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis)
     scale = scales_of(np.abs(weight.astype(np.float64)).max(axis=others), dtype)

@@ -1,13 +1,8 @@
-"""The file of ranges: what calibration saw of every value, from which any method's range follows.
+"""Histograms of a graph's values, and the JSON file that stores them.
 
-JSON with nothing of the moment in it: the same pictures through the same graphs on the same
-processor give the same bytes.
-
-MERGED: How often values of each size were seen: a histogram whose range grows, in fixed memory.
-
-The range is a power of two. It doubles when a larger value comes, and neighbouring bins are merged
-in pairs, so the counts are those that the final range would have given from the start: they do not
-depend on the order in which values come.
+Calibration counts |x| of every value in a histogram (:class:`Tally`) and writes the histograms to a
+file (:class:`Ranges`). scales.py computes a range from a histogram by any method. The file has no
+date in it: the same pictures through the same graphs on the same processor give the same bytes.
 """
 
 from __future__ import annotations
@@ -21,9 +16,20 @@ import numpy.typing as npt
 
 from pointrend_deploy.errors import DeployError
 
-SCHEMA: Final = 1
-_MOST: Final = 2**63 - 1
+Array = npt.NDArray[Any]
 Method = Literal["entropy", "percentile", "mse", "max"]
+
+SCHEMA: Final = 1
+"""Version of the file's format."""
+BINS: Final = 2048
+SMALLEST_LIMIT: Final = 2.0**-100
+"""Smallest upper limit of a histogram: far below any scale, and BINS / limit is still a float32."""
+LARGEST_LIMIT: Final = 2.0**128
+"""Largest upper limit of a histogram: above every float32."""
+_PIECE: Final = 1 << 18
+"""Number of values that are binned at once, so that scratch memory stays in a core's cache."""
+_MOST: Final = 2**63 - 1
+"""Largest sum of counts."""
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,11 +37,11 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Histogram(_Part, frozen=True):
-    """How often |x| fell in each of 2,048 equal bins.
+    """Counts of |x| in 2,048 bins of equal width.
 
     Attributes:
-        limit: a power of two; bins run from 0 to it.
-        counts: of the bins, 2,048.
+        limit: upper limit of the last bin, a power of two; the first bin begins at 0.
+        counts: number of values in each of the 2,048 bins.
     """
 
     limit: float
@@ -43,11 +49,11 @@ class Histogram(_Part, frozen=True):
 
 
 class TensorRange(_Part, frozen=True):
-    """What was seen of one value of a graph.
+    """What calibration observed of one value of a graph.
 
     Attributes:
-        amax: largest absolute value, >= 0 and <= the histogram's limit.
-        histogram: of absolute values.
+        amax: largest absolute value, from 0 to the histogram's limit.
+        histogram: histogram of the absolute values.
     """
 
     amax: float
@@ -55,9 +61,13 @@ class TensorRange(_Part, frozen=True):
 
 
 class CalibrationPicture(_Part, frozen=True, omit_defaults=True):
-    """A picture that was observed: its name in the folder or list, the SHA-256 of its file.
+    """A picture that went through the graphs.
 
-    ``blank`` where it shows nothing; see :func:`pointrend_deploy.pictures.lists.is_blank`.
+    Attributes:
+        name: its name in the folder or list.
+        sha256: SHA-256 of its file.
+        blank: whether it is of one plain colour; see
+            :func:`pointrend_deploy.pictures.lists.is_blank`.
     """
 
     name: str
@@ -66,10 +76,13 @@ class CalibrationPicture(_Part, frozen=True, omit_defaults=True):
 
 
 class SkippedPicture(_Part, frozen=True, omit_defaults=True):
-    """A picture that was not observed, and why.
+    """A picture that did not go through the graphs.
 
-    ``duplicate`` where an earlier one shows the same pixels; otherwise it cannot be read.
-    ``sha256`` is empty where not even the file could be.
+    Attributes:
+        name: its name in the folder or list.
+        reason: why not, for the user.
+        sha256: SHA-256 of its file; empty if the file cannot be read.
+        duplicate: whether an earlier picture has the same pixels; otherwise it cannot be decoded.
     """
 
     name: str
@@ -82,14 +95,14 @@ class Ranges(_Part, frozen=True, kw_only=True):
     """Contents of a file of ranges.
 
     Attributes:
-        schema: of this form.
+        schema: version of the format.
         recipe: name of the bundle's recipe.
         graphs: SHA-256 of each FP32 graph, by file name.
-        method: how ranges follow from the histograms where nothing else is asked for.
-        percentile: of that method; None for the others.
-        pictures: observed, in the order of the list.
-        skipped: not observed.
-        tensors: by graph file and value; values never computed are absent.
+        method: how a range is computed from a histogram, unless `quantize` is given another method.
+        percentile: percent of the values inside the range for method percentile; None for others.
+        pictures: pictures that were observed, in the order of the list.
+        skipped: pictures that were not.
+        tensors: by graph file and value, what was observed; values never computed are absent.
     """
 
     schema: int = SCHEMA
@@ -103,7 +116,7 @@ class Ranges(_Part, frozen=True, kw_only=True):
 
 
 def encode(ranges: Ranges) -> bytes:
-    """The file's bytes: one line a value, the same for the same ranges."""
+    """Return the bytes of the file: one line per value, the same for the same ranges."""
     table = msgspec.to_builtins(ranges)
     tensors = table.pop("tensors")
     head = msgspec.json.format(msgspec.json.encode(table), indent=1).removesuffix(b"\n}")
@@ -122,11 +135,11 @@ def decode(raw: bytes, where: str) -> Ranges:
     """Read and check a file of ranges.
 
     Args:
-        raw: its bytes.
-        where: named in errors.
+        raw: bytes of the file.
+        where: name of the file in errors.
 
     Raises:
-        DeployError: it is no such file, of another version, or says what cannot be.
+        DeployError: it is not a file of ranges, has another schema, or has impossible contents.
     """
     hint = "calibrate again: pointrend-deploy calibrate BUNDLE --images FOLDER"
     try:
@@ -151,7 +164,7 @@ def decode(raw: bytes, where: str) -> Ranges:
 
 
 def problem_of(value: TensorRange) -> str:
-    """What cannot be of what was seen of a value; empty where all of it can."""
+    """Return what is impossible about an observed value, or an empty text if nothing is."""
     limit, counts = value.histogram.limit, value.histogram.counts
     if len(counts) != BINS:
         return f"{len(counts)} bins where {BINS} are expected"
@@ -170,23 +183,17 @@ def problem_of(value: TensorRange) -> str:
     return ""
 
 
-BINS: Final = 2048
-SMALLEST_LIMIT: Final = 2.0**-100
-"""Of a histogram: far below what any scale resolves, and BINS / limit is still a float32."""
-LARGEST_LIMIT: Final = 2.0**128
-"""Above every float32."""
-_PIECE: Final = 1 << 18
-"""Values binned at once: their scratch memory stays in a core's cache."""
-Array = npt.NDArray[Any]
-
-
 class Tally:
-    """Largest absolute value and histogram of |x| of all arrays added.
+    """Largest absolute value and histogram of |x| of arrays, in fixed memory.
+
+    The limit of the histogram is a power of two. When a larger value comes, the limit doubles and
+    neighbouring bins are merged in pairs. The counts are therefore those that the final limit would
+    have given from the start, in whatever order the values come.
 
     Args:
         amax: largest absolute value so far.
-        limit: power of two above it; ignored where there are no counts.
-        counts: (2048,) of |x| in [0, limit).
+        limit: power of two above it; ignored without counts.
+        counts: (2048,) counts of |x| in [0, limit); None to start empty.
     """
 
     def __init__(self, amax: float = 0.0, limit: float = 0.0, counts: Array | None = None) -> None:
@@ -195,10 +202,10 @@ class Tally:
         self.counts = np.zeros(BINS, np.int64) if counts is None else counts.astype(np.int64)
 
     def add(self, values: Array) -> None:
-        """Count every value of a float32 array of any shape.
+        """Count every element of a float32 array of any shape.
 
         Raises:
-            DeployError: a value is infinite or not a number; nothing of the array is counted.
+            DeployError: an element is infinite or not a number; the array is not counted.
         """
         if not values.size:
             return
@@ -220,7 +227,7 @@ class Tally:
             self.counts += np.bincount(index, minlength=BINS)
 
     def _reach(self, limit: float) -> None:
-        """Merge bins until the range is at least ``limit``."""
+        """Merge bins until the histogram's limit is at least ``limit``."""
         if limit <= self.limit:
             return
         self.counts = merged(self.counts, round(math.log2(limit / self.limit)))
@@ -228,14 +235,14 @@ class Tally:
 
 
 def limit_of(largest: float) -> float:
-    """The smallest power of two above a number >= 0, at least SMALLEST_LIMIT."""
+    """Return the smallest power of two above a number >= 0, but at least SMALLEST_LIMIT."""
     if not largest:
         return SMALLEST_LIMIT
     return max(math.ldexp(1.0, math.frexp(largest)[1]), SMALLEST_LIMIT)
 
 
 def merged(counts: Array, doublings: int) -> Array:
-    """Counts over a range that many times doubled: (2048,) to (2048,)."""
+    """Return the counts (2048,) of a histogram after its limit is doubled ``doublings`` times."""
     factor = min(1 << min(doublings, 11), BINS)
     out = np.zeros_like(counts)
     out[: BINS // factor] = counts.reshape(-1, factor).sum(axis=1)

@@ -1,10 +1,10 @@
-"""Ranges from histograms: where symmetric INT8 with 127 levels a side is to saturate.
+"""Compute ranges from histograms: the absolute value at which symmetric INT8 saturates.
 
-Every method gives a number above 0 and at most the largest value seen. A histogram's bin counts as
-spread evenly over its width, except the first: after a ReLU most of it is exact zeros, which any
-scale represents exactly. ``mse`` and ``entropy`` therefore take no more of bin 0 than bin 1 holds.
+Every method gives a number above 0 and at most the largest value observed. The values of a bin are
+taken as spread evenly over it. Bin 0 is an exception: after a ReLU it is mostly exact zeros, which
+any scale represents exactly, so ``mse`` and ``entropy`` count it as no fuller than bin 1.
 
-- ``max``: the largest value seen.
+- ``max``: the largest value observed.
 - ``percentile``: the upper edge of the bin in which that share of all values is reached.
 - ``mse``: of 2,048 clips, the one with the least expected squared error: rounding to the nearest of
   127 levels below it and cutting off what lies above.
@@ -13,8 +13,8 @@ scale represents exactly. ``mse`` and ``entropy`` therefore take no more of bin 
   added to the last; Q is the same bins without that, gathered into 128 levels and spread again over
   those bins of each level that are not empty. The i with the least KL(P || Q) is taken, the last of
   equals, and its upper edge is the range. Where P is not 0 and Q is, the divergence is infinite.
-  Bin 0 is set to bin 1, as NVIDIA's pytorch-quantization does: a spike of zeros would outweigh the
-  rest and draw the range down to the smallest candidate.
+  Bin 0 is set to bin 1, as in NVIDIA's pytorch-quantization: otherwise a spike of zeros outweighs
+  the rest and the smallest candidate is taken.
 """
 
 from __future__ import annotations
@@ -32,30 +32,26 @@ from pointrend_deploy.quantize.ranges import BINS, Method, TensorRange
 
 ENTROPY_LEVELS: Final = 128
 PERCENTILE: Final = 99.99
+"""Percent of the values inside the range, unless another is given."""
 DEAD: Final = 2.0**-10
-"""Range of a value that was zero throughout. Any would do for what was seen; this one's scale is a
-normal number in FP16 too, or close to one, and small activations are still told apart."""
+"""Range of a value that was always zero. Any range would represent zeros; the scale of this one is
+close to a normal number in FP16, and it still resolves small activations."""
 
 Array = npt.NDArray[Any]
-
-
-def amax_of(seen: TensorRange, method: Method, percentile: float = PERCENTILE) -> float:
-    """The largest absolute value to represent, of one value of a graph; see :func:`all_amax`."""
-    return all_amax({"": seen}, method, percentile)[""]
 
 
 def all_amax(
     tensors: Mapping[str, TensorRange], method: Method, percentile: float = PERCENTILE
 ) -> dict[str, float]:
-    """The largest absolute value to represent, of each value of a graph.
+    """Compute the largest absolute value to represent for each value of a graph.
 
     Args:
-        tensors: what was seen, by name.
-        method: see the module.
-        percentile: percent of the values inside the range, for that method; in (0, 100].
+        tensors: what calibration observed, by name of the value.
+        method: one of the methods above.
+        percentile: for method percentile, percent of the values inside the range, in (0, 100].
 
     Returns:
-        By name: above 0; at most the largest value seen, or DEAD where all were zero.
+        The range by name: above 0, and at most the largest value observed, or DEAD if all were 0.
 
     Raises:
         UsageError: the percentile is out of range.
@@ -80,7 +76,7 @@ def all_amax(
 
 
 def check_percentile(percentile: float) -> None:
-    """Raises UsageError unless the percentile is above 0 and at most 100."""
+    """Raise UsageError unless the percentile is above 0 and at most 100."""
     if not 0 < percentile <= 100:
         raise UsageError(
             f"a percentile is above 0 and at most 100, not {percentile:g}",
@@ -89,13 +85,14 @@ def check_percentile(percentile: float) -> None:
 
 
 def _without_zeros(counts: Array, fill: bool = False) -> Array:
-    """Counts (T, 2048) with bin 0 cut down to bin 1; with ``fill``, set to it."""
+    """Copy counts (T, 2048) with bin 0 lowered to bin 1, or, with ``fill``, set to bin 1."""
     out = counts.copy()
     out[:, 0] = counts[:, 1] if fill else np.minimum(counts[:, 0], counts[:, 1])
     return out
 
 
 def _percentile(counts: Array, percentile: float) -> Array:
+    """Return for each row of counts (T, 2048) the bin in which the percentile is reached."""
     reached = np.cumsum(counts, axis=1)
     wanted = reached[:, -1] * (percentile / 100)
     found: Array = (reached >= wanted[:, None] * (1 - 1e-15)).argmax(axis=1)
@@ -103,6 +100,7 @@ def _percentile(counts: Array, percentile: float) -> Array:
 
 
 def _mse(counts: Array, last: Array) -> Array:
+    """Return for each row of counts (T, 2048) the bin, up to ``last``, with the least error."""
     errors = counts @ _squared_errors().T
     errors[np.arange(BINS) > last[:, None]] = np.inf
     found: Array = errors.argmin(axis=1)
@@ -111,10 +109,10 @@ def _mse(counts: Array, last: Array) -> Array:
 
 @cache
 def _squared_errors() -> Array:
-    """(clips, bins): mean squared error of a bin's values when clipping at a bin's upper edge.
+    """Mean squared error of a bin's values when clipping at a bin's upper edge: (clips, bins).
 
-    In units of a bin's width. With r = x - s n, n = min(round(x / s), 127), the integral of r^2
-    from 0 to x is n s^3 / 12 + r^3 / 3: n whole cells of width s, less or plus what x is off.
+    Lengths are in widths of a bin. With r = x - s n, n = min(round(x / s), 127), the integral of
+    r^2 from 0 to x is n s^3 / 12 + r^3 / 3: n whole cells of width s and the rest r, of any sign.
     """
     edges = np.arange(BINS + 1, dtype=np.float64)
     step = (np.arange(1, BINS + 1) / LEVELS)[:, None]
@@ -124,11 +122,11 @@ def _squared_errors() -> Array:
 
 
 def _entropy(counts: Array, last: Array) -> Array:
-    """Divergence of every candidate, for all values at once.
+    """Return for each row of counts (T, 2048) the bin, up to ``last``, of the least divergence.
 
-    With N the sum of all counts, C of the first i bins and q the spread counts,
-    KL = (1 / N) sum P log(P / q) + log(C / N), the sum over the first i bins. All of P but its last
-    bin comes from running sums; so do the levels' sums S and numbers of bins not empty.
+    Let N be the sum of all counts, C that of the first i bins and q the spread counts. Then
+    KL = (1 / N) sum P log(P / q) + log(C / N), with the sum over the first i bins. Running sums
+    give all of P but its last bin, the sum of each level, and its number of bins not empty.
     """
     total = counts.sum(axis=1)
     running = np.concatenate((np.zeros((len(counts), 1)), np.cumsum(counts, axis=1)), axis=1)
@@ -156,7 +154,7 @@ def _entropy(counts: Array, last: Array) -> Array:
 
 
 def _log(x: Array) -> Array:
-    """log(x), and 0 where x is 0."""
+    """Compute log(x), or 0 where x is 0."""
     return np.log(np.where(x > 0, x, 1.0))
 
 

@@ -1,16 +1,16 @@
-"""What each block costs in INT8, and which blocks to leave out so that little enough is lost.
+"""Measure what each block costs in INT8, and choose the blocks to leave out for a limit.
 
-A block is measured alone: it in INT8, all others not. The other way round, everything in INT8 but
-this block, would measure it where it works; but there its share drowns. The noise of independent
-roundings adds up in squares, so of N like blocks one alone costs 1 / sqrt(N) of them all, and
-leaving one out of them all saves only 1 / (2 N): for 16 blocks an eighth as much, against the same
-unrest of the pixels that any change of rounding tips over. On the semantic demonstration model (14
-blocks, 16 scenes) all of INT8 cost 3.84 points; the costs of the blocks alone add up to 3.67 in
-squares, to 7.45 as they are. Leaving one out seemed to make things worse for 4 of the 14 blocks,
-and left out in the order of those savings, more FLOPs had to go for every limit below 1.1 points.
+A block is measured alone: only this block in INT8. The alternative, everything but this block in
+INT8, shows the block in its final surroundings, but its share drowns in noise. Errors of
+independent roundings add up in squares. So one of N equal blocks alone costs 1 / sqrt(N) of all N,
+while leaving it out of all N saves only 1 / (2 N): for 16 blocks an eighth as much, with the same
+number of pixels flipped at random by any change of rounding. On the semantic demonstration model
+(14 blocks, 16 scenes) all of INT8 cost 3.84 points; the costs of single blocks add up to 3.67 in
+squares, and to 7.45 linearly. Leaving one out seemed to make things worse for 4 of the 14 blocks,
+and in the order of those savings more FLOPs had to be left out for every limit below 1.1 points.
 
-What blocks measured alone cost together is an estimate. So it only gives the order in which blocks
-are left out, and every choice is measured as a whole before it is proposed.
+Costs of single blocks only estimate what several cost together. They give the order in which blocks
+are left out; every choice is measured as a whole before it is proposed.
 """
 
 from __future__ import annotations
@@ -23,20 +23,35 @@ from typing import Final
 from pointrend_deploy.quantize.layers import WeightedLayer
 
 Cost = Callable[[frozenset[str]], float]
-"""Points lost by the graph with these layers left out of INT8."""
+"""Function that returns the points (percent) lost by the graph with these layers not in INT8."""
 
 GIVING_BACK: Final = 6
-"""Measurements spent at most on finding blocks of a choice that need not have been left out."""
+"""Most measurements spent on returning blocks to INT8 that need not be left out."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a point is, for the terminal.
+
+    Attributes:
+        points: definition of the points lost.
+        caveat: what the points are not.
+        note: why figures on these pictures say little; empty if nothing is known against them.
+    """
+
+    points: str
+    caveat: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Layers in INT8 that are left out together.
+    """INT8 layers that are left out together.
 
     Attributes:
-        name: a module path, or a part of the network.
-        layers: names of nodes.
-        flops: of one call of each.
+        name: module path of the block, or name of a part of the network.
+        layers: names of its nodes.
+        flops: FLOPs of one call of each layer, in sum.
     """
 
     name: str
@@ -46,12 +61,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Costs:
-    """Points lost, as measured.
+    """Measured costs, in points (percent) lost.
 
     Attributes:
-        none: with no layer in INT8.
-        all: with every block in INT8.
-        alone: with only this block in INT8, the most costly first.
+        none: points lost with no layer in INT8.
+        all: points lost with every block in INT8.
+        alone: each block with the points lost with only this block in INT8, most costly first.
     """
 
     none: float
@@ -64,8 +79,8 @@ class Choice:
     """Blocks to leave out of INT8.
 
     Attributes:
-        blocks: the first is the one most worth it; empty where nothing has to be left out.
-        cost: points lost with these and no others left out, as measured.
+        blocks: the blocks, that with the most points per FLOP first; empty if none has to go.
+        cost: measured points lost with exactly these blocks left out.
     """
 
     blocks: tuple[Block, ...]
@@ -73,16 +88,16 @@ class Choice:
 
     @property
     def layers(self) -> frozenset[str]:
-        """Names of all their layers."""
+        """Names of the layers of all blocks."""
         return _layers(self.blocks)
 
 
 def blocks_of(layers: Sequence[WeightedLayer], int8: Collection[str]) -> tuple[Block, ...]:
-    """The blocks that have layers in INT8, with these layers, in the order of the graph.
+    """Group INT8 layers into blocks, in the order of the graph.
 
     Args:
-        layers: of all graphs.
-        int8: names of those in INT8.
+        layers: the layers of all graphs.
+        int8: names of the layers in INT8; others are ignored.
     """
     found: dict[str, list[WeightedLayer]] = {}
     for layer in layers:
@@ -95,13 +110,13 @@ def blocks_of(layers: Sequence[WeightedLayer], int8: Collection[str]) -> tuple[B
 
 
 def measured(blocks: Sequence[Block], cost: Cost, none: float, all_int8: float) -> Costs:
-    """Measure every block alone: one call of ``cost`` each.
+    """Measure every block alone, with one call of ``cost`` each.
 
     Args:
-        blocks: to measure.
+        blocks: blocks to measure.
         cost: measures a graph.
-        none: what was measured with no layer in INT8.
-        all_int8: what was measured with all blocks in INT8.
+        none: points lost with no layer in INT8.
+        all_int8: points lost with all blocks in INT8.
     """
     every = _layers(blocks)
     alone = [(block, cost(every - block.layers)) for block in blocks]
@@ -109,21 +124,21 @@ def measured(blocks: Sequence[Block], cost: Cost, none: float, all_int8: float) 
 
 
 def chosen(costs: Costs, cost: Cost, max_drop: float) -> Choice | None:
-    """The blocks to leave out so that no more than ``max_drop`` is lost.
+    """Choose the blocks to leave out so that at most ``max_drop`` points are lost.
 
-    Blocks are put in the order of what each adds to the square of the cost for each of its FLOPs.
-    How many of them are needed is found by bisection; then those that turn out not to be needed are
-    given back, in groups, the least costly first. Every step is a call of ``cost``, of which
-    :func:`most_calls` tells the largest number.
+    Blocks are sorted by what each adds to the square of the cost per FLOP. Bisection finds how many
+    of them are needed. Blocks that turn out not to be needed then return to INT8, in groups, the
+    least costly first. Every step is one call of ``cost``; :func:`most_calls` gives their largest
+    number.
 
     Args:
-        costs: of all blocks.
+        costs: the costs of all blocks.
         cost: measures a graph.
         max_drop: points that may be lost.
 
     Returns:
-        Blocks with which no more than ``max_drop`` was measured; None where more is lost even with
-        no layer in INT8.
+        A choice for which at most ``max_drop`` was measured; None if more is lost even with no
+        layer in INT8.
     """
     if costs.all <= max_drop:
         return Choice((), costs.all)
@@ -142,7 +157,7 @@ def chosen(costs: Costs, cost: Cost, max_drop: float) -> Choice | None:
 
 
 def most_calls(blocks: int) -> int:
-    """The most calls of ``cost`` that :func:`chosen` makes for a number of blocks."""
+    """Return the largest number of calls of ``cost`` that :func:`chosen` makes for some blocks."""
     return math.ceil(math.log2(max(1, blocks))) + GIVING_BACK
 
 
@@ -152,7 +167,7 @@ def _worth(pair: tuple[Block, float], none: float) -> float:
 
 
 def _without_needless(choice: Choice, cost: Cost, max_drop: float) -> Choice:
-    """Give back blocks of a choice whose last one is known to be needed."""
+    """Return blocks to INT8 that a choice does not need; its last block is known to be needed."""
     waiting = [choice.blocks[:-1]]
     for _ in range(GIVING_BACK):
         group = waiting.pop(0) if waiting else ()

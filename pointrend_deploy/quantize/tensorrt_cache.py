@@ -1,7 +1,7 @@
-"""TensorRT's calibration caches: one scale a tensor, as text.
+"""Read and write TensorRT calibration caches: text files with one scale per tensor.
 
-The first line is ``TRT-<version>-<calibrator>``; every other one is ``<tensor>: <hex>``, the
-big-endian bytes of the scale, amax / 127, as float32.
+The first line is ``TRT-<version>-<calibrator>``. Every other line is ``<tensor>: <hex>``, where hex
+is the big-endian float32 of the scale, amax / 127.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.quantize.qdq import LEVELS
 
 VERSION: Final = "100300"
-"""TensorRT 10.3.0, as its version number is written: the oldest one this project builds for."""
+"""TensorRT 10.3.0 in the notation of a cache: the oldest version this project builds for."""
 _BEGINS: Final = b"TRT-"
 _FIRST: Final = re.compile(r"TRT-\d+-\w+")
 _HEX: Final = re.compile(r"[0-9a-fA-F]{8}")
 
 
 def is_cache(raw: bytes) -> bool:
-    """Whether a file's bytes begin as a cache's do, whatever follows."""
+    """Return whether a file's bytes begin like a TensorRT calibration cache."""
     return raw.removeprefix(BOM_UTF8).lstrip().startswith(_BEGINS)
 
 
 def read_cache(path: str | Path) -> dict[str, float]:
-    """Ranges of a cache of any version and calibrator.
+    """Read the ranges of a cache of any TensorRT version and calibrator.
 
     Returns:
-        Largest absolute value to represent, by tensor, in the file's order; each is above 0.
+        By tensor, in the order of the file, the largest absolute value to represent, above 0.
 
     Raises:
-        DeployError: the file cannot be read, or a line is none of a cache; its number is named.
+        DeployError: the file cannot be read, or a line has another form; its number is named.
     """
     path = Path(path)
     try:
@@ -61,7 +61,7 @@ def read_cache(path: str | Path) -> dict[str, float]:
             raise DeployError(f"{path}, line {number}: a second scale of {name}")
         found[name] = amax
     if not found:
-        raise DeployError(f"{path} holds no scale", "calibrate again")
+        raise DeployError(f"{path} has no scale", "calibrate again")
     return found
 
 
@@ -82,16 +82,16 @@ def _parsed(line: str, where: str) -> tuple[str, float]:
 
 
 def write_cache(path: str | Path, amax: Mapping[str, float], version: str = VERSION) -> None:
-    """Write ranges as TensorRT's entropy calibrator would.
+    """Write ranges in the form of TensorRT's entropy calibrator.
 
     Args:
-        path: of the file; replaced whole.
-        amax: largest absolute value to represent, by tensor, in the order of the lines.
-        version: of TensorRT, as in the first line.
+        path: path of the file, which is replaced atomically.
+        amax: by tensor, the largest absolute value to represent; lines are in this order.
+        version: TensorRT version in the first line.
 
     Raises:
-        DeployError: a range that is not a number above 0, or whose scale float32 cannot hold; a
-            name that a line cannot; or the disk refuses.
+        DeployError: a range is not a number above 0, its scale is out of float32's range, a name
+            does not fit on a line, or the file cannot be written.
     """
     lines = [f"TRT-{version}-EntropyCalibration2"]
     for name, value in amax.items():

@@ -1,8 +1,7 @@
-"""Where a graph's values come from, what type they have, and which nodes have weights."""
+"""A graph's values by name: their types, makers and readers, and which nodes have weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import onnx
@@ -17,21 +16,21 @@ Cast Concat DequantizeLinear Expand Gather GatherElements Identity Reshape Slice
 Transpose Unsqueeze
 """
 _MOVES: Final = frozenset(_MOVING.split())
-"""What may stand between a constant and the weight that is a part of it."""
+"""Ops that may stand between a constant and a weight that is a part of it."""
 
 
 class Values:
     """A graph's values by name.
 
     Attributes:
-        types: ONNX element type of every value whose type the file gives.
-        makers: the node that computes a value.
-        readers: the nodes that read a value, with the index of the input, in the graph's order.
-        constants: values that hold constants or are moved, gathered or cut from constants alone;
-            indices may be computed.
+        types: ONNX element type of every value whose type the file states.
+        makers: by value, the node that computes it.
+        readers: by value, the nodes that read it, with the index of the input, in graph order.
+        constants: values that are constants, or are moved, gathered or cut from constants alone;
+            the indices may be computed.
 
     Args:
-        model: with ``value_info`` for every value.
+        model: a graph with ``value_info`` for every value.
     """
 
     def __init__(self, model: ModelProto) -> None:
@@ -57,26 +56,26 @@ class Values:
         self.constants = frozenset(constants)
 
     def is_float(self, name: str) -> bool:
-        """Whether a value is float32 or float16."""
+        """Return whether a value is float32 or float16."""
         return self.types.get(name) in FLOATS
 
     def is_number(self, name: str) -> bool:
-        """Whether a value is a float or a quantised one, and no index, size or truth value."""
+        """Return whether a value is a float or INT8, and not an index, a size or a truth value."""
         return self.is_float(name) or self.types.get(name) == TensorProto.INT8
 
     def floats_read(self, node: NodeProto) -> list[str]:
-        """Float inputs of a node that are computed."""
+        """Return the float inputs of a node that are no constants."""
         return [n for n in node.input if self.is_float(n) and n not in self.constants]
 
     def has_weights(self, node: NodeProto) -> bool:
-        """Whether a node is a layer with weights."""
+        """Return whether a node is a layer with weights."""
         if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
             return False
         return not self.constants.isdisjoint(node.input[:2])
 
 
 def constant_type(node: NodeProto) -> int:
-    """Element type of a Constant node's value."""
+    """Return the ONNX element type of a Constant node's value."""
     attribute = node.attribute[0]
     if attribute.type == onnx.AttributeProto.TENSOR:
         return int(attribute.t.data_type)
@@ -85,12 +84,7 @@ def constant_type(node: NodeProto) -> int:
     return TensorProto.INT64
 
 
-def weighted_names(model: ModelProto, among: Iterable[str] | None = None) -> tuple[str, ...]:
-    """Names of the layers with weights, in the graph's order; of ``among`` only where given."""
+def weighted_names(model: ModelProto) -> tuple[str, ...]:
+    """Return the names of the layers with weights, in graph order."""
     values = Values(model)
-    kept = None if among is None else frozenset(among)
-    return tuple(
-        node.name
-        for node in model.graph.node
-        if values.has_weights(node) and (kept is None or node.name in kept)
-    )
+    return tuple(node.name for node in model.graph.node if values.has_weights(node))

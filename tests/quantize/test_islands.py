@@ -62,34 +62,39 @@ g (float[1,2,4,4] image) => (float[1,2,4,4] out)
 """
 
 
-@pytest.mark.parametrize(
-    ("constant", "node", "kind"),
-    [
-        ("float c = {0.5}", "Mul (a, c)", "float16"),
-        ("float c = {1e-8}", "Add (a, c)", "float32"),
-        ("float[1] c = {1e-8}", "Max (a, c)", "float32"),
-        ("float c = {0.0}", "Max (a, c)", "float16"),
-        ("float c = {3.4e38}", "Min (a, c)", "float32"),
-        ("float[2,1,1] c = {1e-8, 1.0}", "Div (a, c)", "float32"),
-        ("float[2,1,1] c = {1e-8, 1.0}", "Mul (a, c)", "float16"),  # a scale of nothing
-        ("float[2,1,1] c = {7e4, 1.0}", "Mul (a, c)", "float32"),
-    ],
-)
-def test_a_constant_that_fp16_cannot_hold_keeps_its_node_in_fp32(
-    constant: str, node: str, kind: str
-) -> None:
-    assert node_types(parsed(WITH_WEIGHTS % (constant, node)))["b"] == kind
+BEYOND_FP16 = {
+    "float c = {1e-8}": "Add (a, c)",
+    "float[1] c = {1e-8}": "Max (a, c)",
+    "float c = {3.4e38}": "Min (a, c)",
+    "float[2,1,1] c = {1e-8, 1.0}": "Div (a, c)",
+    "float[2,1,1] c = {7e4, 1.0}": "Mul (a, c)",
+}
+WITHIN_FP16 = {
+    "float c = {0.5}": "Mul (a, c)",
+    "float c = {0.0}": "Max (a, c)",
+    "float[2,1,1] c = {1e-8, 1.0}": "Mul (a, c)",  # a scale of nothing
+}
+
+
+@pytest.mark.parametrize(("constant", "node"), BEYOND_FP16.items())
+def test_a_constant_that_fp16_cannot_hold_keeps_its_node_in_fp32(constant: str, node: str) -> None:
+    assert node_types(parsed(WITH_WEIGHTS % (constant, node)))["b"] == "float32"
+
+
+@pytest.mark.parametrize(("constant", "node"), WITHIN_FP16.items())
+def test_a_constant_that_fp16_holds_does_not(constant: str, node: str) -> None:
+    assert node_types(parsed(WITH_WEIGHTS % (constant, node)))["b"] == "float16"
 
 
 OFFSETS = """
 g (float[8] boxes, float[1,4,64] p2) => (float[8,4] out)
 <int64[1] one = {1}, int64[2] rows = {64, 4}, float[4,4] w = {1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0,
  0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0}> {
+    table = Reshape (p2, rows)
     cell = Cast <to = 7> (boxes)
     left = Cast <to = 1> (cell)
     offset = Sub (boxes, left)
     weight = Unsqueeze (offset, one)
-    table = Reshape (p2, rows)
     row = Gather (table, cell)
     sampled = Mul (weight, row)
     out = MatMul (sampled, w)

@@ -34,57 +34,40 @@ def test_every_layer_of_the_small_graphs_has_a_role() -> None:
         assert all(layer.role != "other" for layer in weighted_layers(model))
 
 
+BODY = "backbone.bottom_up"
+COARSE = "sem_seg_head.coarse_sem_seg_head"
+POINT = "sem_seg_head.point_head"
+RPN = "proposal_generator.rpn_head"
+MASK = "roi_heads.mask_head"
+COARSE_MASK = f"{MASK}.coarse_head"
+
+
 @pytest.mark.parametrize(
     ("name", "refines", "role", "block"),
     [
-        ("backbone.bottom_up.stem.0", True, "backbone", "backbone.bottom_up.stem"),
-        ("backbone.bottom_up.stem.conv1", True, "backbone", "backbone.bottom_up.stem"),
-        ("backbone.bottom_up.res4.22.conv3", True, "backbone", "backbone.bottom_up.res4.22"),
-        ("backbone.bottom_up.res3.0.shortcut", True, "backbone", "backbone.bottom_up.res3.0"),
-        ("backbone.bottom_up.blocks.10.expand.0", True, "backbone", "backbone.bottom_up.blocks.10"),
+        (f"{BODY}.stem.0", True, "backbone", f"{BODY}.stem"),
+        (f"{BODY}.stem.conv1", True, "backbone", f"{BODY}.stem"),
+        (f"{BODY}.res4.22.conv3", True, "backbone", f"{BODY}.res4.22"),
+        (f"{BODY}.res3.0.shortcut", True, "backbone", f"{BODY}.res3.0"),
+        (f"{BODY}.blocks.10.expand.0", True, "backbone", f"{BODY}.blocks.10"),
         ("backbone.fpn_lateral4", True, "fpn", "backbone.fpn"),
         ("sem_seg_head.p5.4", False, "coarse_head", "sem_seg_head"),
         ("sem_seg_head.predictor", False, "predictor", "sem_seg_head"),
-        (
-            "sem_seg_head.coarse_sem_seg_head.p4.0",
-            True,
-            "coarse_head",
-            "sem_seg_head.coarse_sem_seg_head",
-        ),
-        (
-            "sem_seg_head.coarse_sem_seg_head.predictor",
-            True,
-            "predictor",
-            "sem_seg_head.coarse_sem_seg_head",
-        ),
-        ("sem_seg_head.point_head.conv", True, "point_head", "sem_seg_head.point_head"),
-        ("sem_seg_head.point_head.fc1.step0", True, "point_head", "sem_seg_head.point_head"),
-        ("sem_seg_head.point_head.predictor.step0", True, "point_head", "sem_seg_head.point_head"),
-        ("proposal_generator.rpn_head.conv.p6", True, "rpn", "proposal_generator.rpn_head"),
-        (
-            "proposal_generator.rpn_head.anchor_deltas.p2",
-            True,
-            "predictor",
-            "proposal_generator.rpn_head",
-        ),
+        (f"{COARSE}.p4.0", True, "coarse_head", COARSE),
+        (f"{COARSE}.predictor", True, "predictor", COARSE),
+        (f"{POINT}.conv", True, "point_head", POINT),
+        (f"{POINT}.fc1.step0", True, "point_head", POINT),
+        (f"{POINT}.predictor.step0", True, "point_head", POINT),
+        (f"{RPN}.conv.p6", True, "rpn", RPN),
+        (f"{RPN}.anchor_deltas.p2", True, "predictor", RPN),
         ("roi_heads.box_head.fc2", True, "box_head", "roi_heads.box_head"),
         ("roi_heads.box_predictor.bbox_pred", True, "predictor", "roi_heads.box_predictor"),
-        (
-            "roi_heads.mask_head.coarse_head.fc2",
-            True,
-            "coarse_head",
-            "roi_heads.mask_head.coarse_head",
-        ),
-        (
-            "roi_heads.mask_head.coarse_head.prediction",
-            True,
-            "predictor",
-            "roi_heads.mask_head.coarse_head",
-        ),
-        ("roi_heads.mask_head", True, "point_head", "roi_heads.mask_head.point_head"),
-        ("roi_heads.mask_head", False, "predictor", "roi_heads.mask_head"),
-        ("roi_heads.mask_head.mask_fcn3", False, "mask_head", "roi_heads.mask_head"),
-        ("roi_heads.mask_head.deconv", False, "mask_head", "roi_heads.mask_head"),
+        (f"{COARSE_MASK}.fc2", True, "coarse_head", COARSE_MASK),
+        (f"{COARSE_MASK}.prediction", True, "predictor", COARSE_MASK),
+        (MASK, True, "point_head", f"{MASK}.point_head"),
+        (MASK, False, "predictor", MASK),
+        (f"{MASK}.mask_fcn3", False, "mask_head", MASK),
+        (f"{MASK}.deconv", False, "mask_head", MASK),
         ("graph.conv", True, "other", "graph"),
     ],
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pointrend_deploy.errors import UsageError
 from pointrend_deploy.quantize.ranges import BINS, Histogram, Method, Tally, TensorRange
-from pointrend_deploy.quantize.scales import DEAD, all_amax, amax_of
+from pointrend_deploy.quantize.scales import DEAD, PERCENTILE, all_amax
 
 METHODS: tuple[Method, ...] = get_args(Method)
 Values = NDArray[np.float32]
@@ -20,6 +20,10 @@ def seen(values: Values) -> TensorRange:
     tally = Tally()
     tally.add(values)
     return TensorRange(tally.amax, Histogram(tally.limit, tuple(tally.counts.tolist())))
+
+
+def amax_of(observed: TensorRange, method: Method, percentile: float = PERCENTILE) -> float:
+    return all_amax({"x": observed}, method, percentile)["x"]
 
 
 def gaussian(count: int = 200_000) -> Values:

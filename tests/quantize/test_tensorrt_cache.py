@@ -35,20 +35,20 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert path.read_text().startswith("TRT-8601-")
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("p2: 3c010a1", "line 3: 'p2: 3c010a1' is not"),
-        ("p2 3c010a14", "line 3: 'p2 3c010a14' is not"),
-        ("p2: 0x3c010a", "line 3: 'p2: 0x3c010a' is not"),
-        (": 3c010a14", "line 3"),
-        ("p2: 00000000", "line 3: the scale of p2 is 0"),
-        ("p2: 7fc00000", "line 3: the scale of p2 is nan"),
-        ("p2: 7f800000", "line 3: the scale of p2 is inf"),
-        ("p2: bc010a14", "line 3: the scale of p2 is -0.007"),
-        ("first: 3c010a14", "line 3: a second scale of first"),
-    ],
-)
+BAD_LINES = {
+    "p2: 3c010a1": "line 3: 'p2: 3c010a1' is not",
+    "p2 3c010a14": "line 3: 'p2 3c010a14' is not",
+    "p2: 0x3c010a": "line 3: 'p2: 0x3c010a' is not",
+    ": 3c010a14": "line 3",
+    "p2: 00000000": "line 3: the scale of p2 is 0",
+    "p2: 7fc00000": "line 3: the scale of p2 is nan",
+    "p2: 7f800000": "line 3: the scale of p2 is inf",
+    "p2: bc010a14": "line 3: the scale of p2 is -0.007",
+    "first: 3c010a14": "line 3: a second scale of first",
+}
+
+
+@pytest.mark.parametrize(("line", "message"), BAD_LINES.items())
 def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "bad.cache"
     path.write_text(f"TRT-100300-EntropyCalibration2\nfirst: 3c010a14\n{line}\n")
@@ -56,15 +56,15 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
         read_cache(path)
 
 
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        (b"", "its first line"),
-        (b"p2: 3c010a14\n", "its first line"),
-        (b"TRT-100300-EntropyCalibration2\n", "holds no scale"),
-        (b"TRT-1\xff\xfe", "not text"),
-    ],
-)
+NO_CACHES = {
+    b"": "its first line",
+    b"p2: 3c010a14\n": "its first line",
+    b"TRT-100300-EntropyCalibration2\n": "has no scale",
+    b"TRT-1\xff\xfe": "not text",
+}
+
+
+@pytest.mark.parametrize(("raw", "message"), NO_CACHES.items())
 def test_what_is_no_cache_is_refused(tmp_path: Path, raw: bytes, message: str) -> None:
     path = tmp_path / "other"
     path.write_bytes(raw)

@@ -1,4 +1,4 @@
-"""`calibrate`: the ranges of a bundle's activations, seen over pictures."""
+"""`calibrate`: observe a bundle's activations over pictures and write their ranges."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ from pointrend_deploy.verbs.calibrate.summary import Calibration
 
 @dataclass(frozen=True)
 class CalibrateOptions:
-    """How to calibrate.
+    """Options of `calibrate`.
 
     Attributes:
-        method: how ranges follow from what was seen; see :mod:`pointrend_deploy.quantize.scales`.
-        percentile: percent of the values inside a range, for that method.
-        out: file of the ranges; None for the bundle's own, which `quantize` finds by itself.
-        cache: file of a TensorRT calibration cache to write besides. It is one file for both graphs
-            of a split layout, as `quantize --ranges` takes one: TensorRT looks its tensors up by
-            name and passes over the others. Where both graphs have a value of one name, the larger
-            range stands.
-        restart: whether to see everything again, whatever was seen before.
+        method: how a range is computed from a histogram; see
+            :mod:`pointrend_deploy.quantize.scales`.
+        percentile: for method percentile, percent of the values inside the range.
+        out: file to write the ranges to; None for ranges.json of the bundle, where `quantize`
+            looks for them.
+        cache: file of a TensorRT calibration cache to write too; None for none. Both graphs of a
+            split layout share it: TensorRT looks its tensors up by name and ignores the others. If
+            both graphs have a value of the same name, the larger range is written.
+        restart: whether to run all pictures again, even those of an earlier run.
     """
 
     method: Method = "entropy"
@@ -53,7 +54,7 @@ class CalibrateOptions:
     restart: bool = False
 
     def check(self) -> None:
-        """Raises UsageError where the percentile is out of range or of no use."""
+        """Raise UsageError if the percentile is out of range or the method does not use it."""
         check_percentile(self.percentile)
         if self.method != "percentile" and self.percentile != PERCENTILE:
             raise UsageError(
@@ -68,25 +69,25 @@ def calibrate_bundle(
     options: CalibrateOptions,
     progress: Progress | None = None,
 ) -> Calibration:
-    """See the values of a bundle's FP32 graphs over pictures, and write their ranges.
+    """Observe the values of a bundle's FP32 graphs over pictures, and write their ranges.
 
-    After every call of the graph (a picture; with a batch of N, N pictures) the state is saved
-    beside the ranges, so that an interrupted calibration goes on and gives the same bytes. Where
-    the same pictures went through the same graphs before, nothing is run: any method follows from
-    the histograms.
+    The state is saved beside the ranges after every call of the graph (one picture, or N pictures
+    for a batch of N). An interrupted calibration resumes from it and gives the same bytes. If the
+    same pictures went through the same graphs before, nothing runs: the histograms give the ranges
+    of any method.
 
     Args:
-        bundle: the folder.
+        bundle: folder of the bundle.
         images: a folder of pictures, or a list; see
             :func:`pointrend_deploy.pictures.lists.listed`.
-        options: see there.
-        progress: told of each step.
+        options: options of `calibrate`.
+        progress: receives each step.
 
     Raises:
-        DeployError: the bundle, the list or every picture cannot be used; a value is not finite; a
-            file would be replaced that is no such file; or the disk refuses.
-        UsageError: the percentile is out of range or of another method; or a file would lie in
-            the bundle.
+        DeployError: the bundle, the list or all pictures cannot be used, a value is not finite, a
+            file of another kind would be replaced, or a file cannot be written.
+        UsageError: the percentile is out of range or given for another method, or a file would be
+            written into the bundle.
     """
     start = time.perf_counter()
     progress = progress or Silent()
@@ -106,10 +107,10 @@ def calibrate_bundle(
     if seen is None:
         state, why = (None, "") if options.restart else load(state_file, job)
         if why:
-            notes.append(f"the state of an interrupted calibration is not used: {why}")
+            notes.append(f"the saved state of an interrupted calibration is not used: {why}")
         clear_left_over(state_file)
         resumed = 0 if state is None else state.done
-        final = observe(opened, graphs, pictures, state or Partial(job), state_file, progress)
+        final = observe(graphs, pictures, state or Partial(job), state_file, progress)
         seen = _ranges(opened, job, final)
     seen = _by(seen, options)
     raw = encode(seen)
@@ -132,7 +133,7 @@ def calibrate_bundle(
 
 
 def cache_ranges(ranges: Ranges) -> dict[str, float]:
-    """The ranges of all graphs by value, as one TensorRT cache has them."""
+    """Merge the ranges of all graphs, by value, for one TensorRT calibration cache."""
     merged: dict[str, float] = {}
     for values in ranges.tensors.values():
         for name, amax in all_amax(values, ranges.method, ranges.percentile or PERCENTILE).items():
@@ -141,7 +142,12 @@ def cache_ranges(ranges: Ranges) -> dict[str, float]:
 
 
 def _place(bundle: Bundle, options: CalibrateOptions) -> Path:
-    """Where the ranges go, once nothing speaks against writing there and to the cache."""
+    """Return the file to write the ranges to, after checking it and the file of the cache.
+
+    Raises:
+        UsageError: a file would lie in the bundle, or both options name the same file.
+        DeployError: a path is a folder, cannot be read, or is an existing file of another kind.
+    """
     own = bundle.path / RANGES
     place = options.out or own
     if place.resolve() == own.resolve():
@@ -154,9 +160,13 @@ def _place(bundle: Bundle, options: CalibrateOptions) -> Path:
             continue
         if path.resolve().is_relative_to(bundle.path.resolve()):
             raise UsageError(
-                f"{option} {path} lies in the bundle, whose manifest would not know of it",
-                "choose another place"
-                + (", or leave it out for the bundle's own" if option == "--out" else ""),
+                f"{option} {path} is inside the bundle, but the manifest would not list it",
+                "choose a file outside the bundle"
+                + (
+                    ", or leave --out out for ranges.json in the bundle"
+                    if option == "--out"
+                    else ""
+                ),
             )
         _check_free(path, option, ours)
     if options.cache is not None and options.cache.resolve() == place.resolve():
@@ -165,6 +175,7 @@ def _place(bundle: Bundle, options: CalibrateOptions) -> Path:
 
 
 def _check_free(path: Path, option: str, ours: Callable[[bytes], bool]) -> None:
+    """Raise DeployError if the path is a folder or an existing file of another kind."""
     if path.is_dir():
         raise DeployError(f"{option} {path} is a folder, not a file", "add a file name")
     try:
@@ -173,9 +184,8 @@ def _check_free(path: Path, option: str, ours: Callable[[bytes], bool]) -> None:
         raise DeployError(f"cannot read {path}: {error.strerror or error}") from error
     if raw is not None and not ours(raw):
         raise DeployError(
-            f"{option} {path} is there already and is no file of that kind; what it holds would "
-            "be lost",
-            "choose another name, or move it away",
+            f"{option} {path} exists and is a file of another kind; its contents would be lost",
+            "choose another name, or move the file away",
         )
 
 
@@ -188,7 +198,7 @@ def _is_ranges(raw: bytes) -> bool:
 
 
 def _seen_before(bundle: Bundle, place: Path, job: Job, graphs: Graphs) -> Ranges | None:
-    """Ranges of the same pictures and graphs, where they are wanted or in the bundle."""
+    """Return existing ranges of the same pictures and graphs, at ``place`` or in the bundle."""
     for path in dict.fromkeys((place, bundle.path / RANGES)):
         with suppress(DeployError, OSError):
             ranges = decode(path.read_bytes(), str(path))
@@ -216,18 +226,18 @@ def _ranges(bundle: Bundle, job: Job, state: Partial) -> Ranges:
 
 
 def _by(ranges: Ranges, options: CalibrateOptions) -> Ranges:
-    """The same ranges by the method that is asked for."""
+    """Return the same ranges with the method of the options."""
     percentile = options.percentile if options.method == "percentile" else None
     return msgspec.structs.replace(ranges, method=options.method, percentile=percentile)
 
 
 def _outdated(bundle: Bundle, place: Path, raw: bytes) -> list[str]:
-    """That the bundle's INT8 graph is not of its new ranges, where it is not."""
+    """Warn if the bundle's INT8 graph was made with other ranges than its new ones."""
     record = bundle.manifest.quantized.get("int8")
     other = record is not None and record.ranges_sha256 != hashlib.sha256(raw).hexdigest()
     if place != bundle.path / RANGES or not other:
         return []
-    return ["the bundle's INT8 graph was made with other ranges than these: quantize again"]
+    return ["the bundle's INT8 graph was made with other ranges: run quantize again"]
 
 
 def _write(bundle: Bundle, place: Path, raw: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Pictures through a bundle's FP32 graphs, one call at a time, with the state saved after each."""
+"""Run pictures through a bundle's FP32 graphs and count their values, one call at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 
 
 def job_of(bundle: Bundle, pictures: Sequence[ListedPicture]) -> Job:
-    """What a calibration of these pictures with this bundle is of."""
+    """Describe the calibration of a bundle on some pictures, to recognise it when it is resumed."""
     names = bundle.manifest.graphs_of("fp32")
     return Job(
         versions={
@@ -41,59 +41,64 @@ def job_of(bundle: Bundle, pictures: Sequence[ListedPicture]) -> Job:
 
 
 class Graphs:
-    """A bundle's FP32 graphs and the values that are seen of each."""
+    """A bundle's FP32 graphs and the values to observe in each.
+
+    Attributes:
+        bundle: the bundle.
+        load: loads a graph by file name, once.
+        values: returns the names of the values to observe in a graph, in graph order.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
+        self.bundle = bundle
         self.load = cache(self._load)
         self.values = cache(self._values)
 
     def _load(self, name: str) -> onnx.ModelProto:
-        return onnx.load(self._bundle.file(name))
+        return onnx.load(self.bundle.file(name))
 
     def _values(self, name: str) -> tuple[str, ...]:
         return observable(self.load(name))
 
     def complete(self, name: str, seen: Collection[str]) -> bool:
-        """Whether every value of a graph was seen, or none since the graph was not called."""
+        """Return whether every value of a graph was observed, or none because it never ran."""
         return not seen or not self.unseen(name, seen)
 
     def unseen(self, name: str, seen: Collection[str]) -> int:
-        """How many values of a graph were not seen."""
+        """Count the values of a graph that were not observed."""
         return len(set(self.values(name)) - set(seen))
 
 
 def observe(
-    bundle: Bundle,
     graphs: Graphs,
     pictures: Sequence[ListedPicture],
     state: Partial,
     state_file: Path,
     progress: Progress,
 ) -> Partial:
-    """See the pictures that a state has not seen yet.
+    """Observe the pictures that a state has not observed yet.
 
     Args:
-        bundle: opened.
-        graphs: its.
-        pictures: all of them, in order.
-        state: where to go on; changed.
-        state_file: where the state is saved after every call.
-        progress: told of each picture.
+        graphs: graphs of the bundle.
+        pictures: all pictures of the calibration, in order.
+        state: the state to start from; changed in place.
+        state_file: file to save the state to after every call of the graph.
+        progress: receives each picture.
 
     Returns:
         The state after the last picture.
 
     Raises:
-        DeployError: no picture can be read, a value is not finite, or the disk refuses.
+        DeployError: no picture can be read, a value is not finite, or a file cannot be written.
     """
     with progress.step("loading the graph"):
-        watch = _Watch(bundle, graphs, state)
+        watch = _Watch(graphs, state)
     with progress.step("observing pictures", len(pictures)) as tick:
         for _ in range(state.done):
             tick()
         ticked = state.done
-        for batch in canvas_batches(bundle, pictures[state.done :], watch.look, watch.skip):
+        rest = pictures[state.done :]
+        for batch in canvas_batches(graphs.bundle, rest, watch.look, watch.skip):
             watch.add(batch)
             state.tensors = ranges_of(watch.tallies)
             save(state_file, state)
@@ -109,10 +114,14 @@ def observe(
 
 
 class _Watch:
-    """The graphs with their values tallied."""
+    """Runs the graphs and counts their values.
 
-    def __init__(self, bundle: Bundle, graphs: Graphs, state: Partial) -> None:
-        self._bundle = bundle
+    Attributes:
+        tallies: by graph file and value, in graph order, what was observed.
+    """
+
+    def __init__(self, graphs: Graphs, state: Partial) -> None:
+        self._bundle = bundle = graphs.bundle
         self._state = state
         self._blank: set[str] = set()
         first, *masks = bundle.manifest.graphs_of("fp32")
@@ -123,14 +132,14 @@ class _Watch:
             **{name: Observer(graphs.load(name), graphs.values(name)) for name in masks},
         }
         self._order = {name: graphs.values(name) for name in self._observers}
-        graphs.load.cache_clear()  # sessions hold their own weights
+        graphs.load.cache_clear()  # sessions have their own copy of the weights
         self.tallies = {name: dict[str, Tally]() for name in self._observers} | state.tallies()
 
     def look(self, picture: ListedPicture, rgb: npt.NDArray[np.uint8]) -> bool:
-        """Remember what a picture shows; False where an earlier one shows the same."""
+        """Note a picture's pixels; return False if an earlier picture has the same pixels."""
         pixels, shown = pixels_sha256(rgb), self._state.shown
         if earlier := shown.get(pixels, ""):
-            reason = f"shows the same as {earlier}, and is counted once"
+            reason = f"has the same pixels as {earlier} and is counted once"
             self._leave_out(picture, reason, duplicate=True)
             return False
         shown[pixels] = picture.name
@@ -139,14 +148,14 @@ class _Watch:
         return True
 
     def skip(self, picture: ListedPicture, reason: str) -> None:
-        """Remember a picture that cannot be read."""
+        """Note a picture that cannot be read."""
         self._leave_out(picture, reason, duplicate=False)
 
     def _leave_out(self, picture: ListedPicture, reason: str, duplicate: bool) -> None:
         self._state.skipped.append(SkippedPicture(picture.name, reason, picture.sha256, duplicate))
 
     def add(self, batch: CanvasBatch) -> None:
-        """Run the graphs on a batch and tally what its pictures give."""
+        """Run the graphs on a batch and count the values of its pictures."""
         real, count = len(batch.pictures), self._bundle.manifest.canvas.batch
         kept: dict[str, Array] = {}
         for name, values in self._observers[self._first].run(batch.inputs, kept):
@@ -157,10 +166,10 @@ class _Watch:
             def masks(inputs: dict[str, Array]) -> Array:
                 for name, values in self._observers[self._masks].run(inputs):
                     self._tally(self._masks, name, values, batch)
-                return np.zeros((), np.float32)  # nobody looks at the masks
+                return np.zeros((), np.float32)  # the masks are not used
 
             with_masks(self._bundle.manifest, found, masks)
-        for file, order in self._order.items():  # the graph's order, whichever came first
+        for file, order in self._order.items():  # in graph order, whatever was counted first
             self.tallies[file] = {
                 n: self.tallies[file][n] for n in order if n in self.tallies[file]
             }
@@ -176,5 +185,5 @@ class _Watch:
             names = ", ".join(picture.name for picture in batch.pictures)
             raise DeployError(
                 f"{name} of {file}: {error.message}, on {names}",
-                "the weights may be damaged, or the picture leads beyond float32: leave it out",
+                "the weights may be damaged, or this picture overflows float32: leave it out",
             ) from error

@@ -1,4 +1,4 @@
-"""What a calibration did, in words."""
+"""The result of a calibration, and its summary for the terminal."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from pointrend_deploy.pictures.lists import FEW
 from pointrend_deploy.quantize.ranges import Ranges, SkippedPicture
 
 _NAMED: Final = 5
+"""Most pictures or values that a note names."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A calibration that is written. True when every picture could be read.
+    """A finished calibration. It is true if every picture could be read.
 
     Attributes:
-        bundle: the folder.
-        ranges: as written.
-        file: of the ranges.
-        cache: file of the TensorRT cache; None where none was asked for.
-        seconds: it took.
-        resumed: pictures that an interrupted calibration had dealt with.
-        derived: whether ranges of the same pictures and graphs were there, and nothing was run.
-        unseen: how many values of each graph were never computed.
+        bundle: folder of the bundle.
+        ranges: the ranges, as written.
+        file: file of the ranges.
+        cache: file of the TensorRT calibration cache; None if none was written.
+        seconds: time taken.
+        resumed: number of pictures that an interrupted run had finished.
+        derived: whether histograms of the same pictures and graphs existed, so that nothing ran.
+        unseen: by graph file, the number of values that were never computed.
         said: further notes.
     """
 
@@ -42,7 +43,7 @@ class Calibration:
 
     @property
     def skipped(self) -> tuple[SkippedPicture, ...]:
-        """Pictures that cannot be read."""
+        """Pictures that could not be read."""
         return tuple(each for each in self.ranges.skipped if not each.duplicate)
 
     def __bool__(self) -> bool:
@@ -50,27 +51,27 @@ class Calibration:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the pictures and of what was seen."""
+        """Warnings about the pictures and the values observed."""
         notes = list(self.said)
         count = len(self.ranges.pictures)
         if self.derived:
             notes.append(
-                "these pictures went through this graph before: the ranges follow from what was "
-                "seen then"
+                "these pictures went through this graph before: the ranges are computed from the "
+                "histograms of that run"
             )
         if self.resumed:
-            notes.append(f"went on after {_number(self.resumed, 'picture')} of an interrupted run")
+            notes.append(f"resumed an interrupted run after {_number(self.resumed, 'picture')}")
         if count < FEW:
             notes.append(
-                f"{_number(count, 'picture')} {'is' if count == 1 else 'are'} few: ranges may miss "
-                "what others would show; give at least 8, better 32 or more"
+                f"{_number(count, 'picture')} {'is' if count == 1 else 'are'} few: larger values "
+                "may occur in other pictures; give at least 8, better 32 or more"
             )
         if doubles := [each.name for each in self.ranges.skipped if each.duplicate]:
-            notes.append(f"shown more than once and counted once: {_names(doubles)}")
+            notes.append(f"same pixels as an earlier picture, counted once: {_names(doubles)}")
         if blank := [each.name for each in self.ranges.pictures if each.blank]:
             notes.append(
-                f"blank, and counted all the same (take them off the list if your camera gives "
-                f"none): {_names(blank)}"
+                "blank but counted (remove them from the list if your camera takes no such "
+                f"pictures): {_names(blank)}"
             )
         notes += [
             f"{_number(missing, 'value')} of {file} {'was' if missing == 1 else 'were'} never "
@@ -84,11 +85,11 @@ class Calibration:
             for name, seen in values.items()
             if seen.amax == 0
         ]:
-            notes.append(f"zero in every picture: {_names(dead)}")
+            notes.append(f"values that are 0 in every picture: {_names(dead)}")
         return tuple(notes)
 
     def summary(self) -> str:
-        """A few lines for the terminal."""
+        """Return a few lines for the terminal."""
         values = sum(len(seen) for seen in self.ranges.tensors.values())
         method: str = self.ranges.method
         if self.ranges.percentile is not None:

@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""`quantize`: the FP16 and INT8 graphs of a bundle, and what each block costs in INT8."""

@@ -1,17 +1,18 @@
-"""The INT8 graphs of a bundle: which layers, with which ranges, and what becomes of the rest."""
+"""Make the INT8 graphs of a bundle from its FP32 graphs, the options and the ranges."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.bundle.records import QuantizedRecord
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.progress import Progress
-from pointrend_deploy.quantize.fp16 import HalfGraph, to_half
+from pointrend_deploy.quantize.fp16 import to_half
 from pointrend_deploy.quantize.islands import node_types
 from pointrend_deploy.quantize.layers import matched, weighted_layers
 from pointrend_deploy.quantize.placement import CANNOT, Placement, place
@@ -23,19 +24,19 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 _WIDE_OPS: Final = frozenset(["Gemm", "MatMul"])
-"""INT8 products whose scales stay FP32: with FP16 ones TensorRT-RTX 1.7 writes the bare integer
-sums as FP16 before it scales them, and those of a few hundred inputs are past 65504."""
+"""Ops whose scales stay FP32 in INT8: with FP16 scales TensorRT-RTX 1.7 stores the unscaled integer
+sums as FP16, and sums over a few hundred inputs exceed 65504."""
 
 
 @dataclass(frozen=True)
 class Int8Graphs:
-    """INT8 graphs and what is to be said of them.
+    """INT8 graphs and what to tell the user about them.
 
     Attributes:
-        graphs: by the file of the FP32 graph each was made from.
-        record: for the manifest.
-        notes: what the user should know.
-        more: lines for the terminal.
+        graphs: the graphs, by the file name of the FP32 graph each was made from.
+        record: their entry in the manifest.
+        notes: warnings.
+        more: further lines for the terminal.
     """
 
     graphs: dict[str, ModelProto]
@@ -44,68 +45,130 @@ class Int8Graphs:
     more: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """What the patterns mean: names of layers left out, put in, and kept in FP32 (of any nodes)."""
-
-    keep: frozenset[str]
-    also: frozenset[str]
-    fp32: frozenset[str]
-
-
 def int8_graphs(
     bundle: Bundle,
     options: QuantizeOptions,
     fp32: Mapping[str, ModelProto],
     progress: Progress,
 ) -> Int8Graphs:
-    """Make the INT8 graphs.
+    """Make the INT8 graphs of a bundle.
 
     Args:
-        bundle: they are for.
-        options: see there.
+        bundle: the bundle they are for.
+        options: options of `quantize`.
         fp32: the FP32 graphs by file name.
-        progress: told of each step.
+        progress: receives each step.
 
     Raises:
-        UsageError: options or patterns that contradict each other or mean no layer.
-        DeployError: no ranges, ranges of other graphs, or none for a value that needs one.
+        UsageError: options or patterns contradict each other or match no layer.
+        DeployError: there are no ranges, the ranges are of other graphs, or a value has none.
     """
     choice = _choice(options, fp32)
-    placements = {file: place(graph, choice.keep, choice.also) for file, graph in fp32.items()}
+    placements = choice.placements(fp32)
     _check_also(choice.also, placements)
-    ranges = ranges_for(bundle, options, placements)
-
-    def make(keep: Collection[str]) -> dict[str, ModelProto]:
-        left = choice.keep | frozenset(keep)
-        return {
-            file: _mixed(graph, place(graph, left, choice.also), ranges.amax[file], choice, options)
-            for file, graph in fp32.items()
-        }
-
+    maker = _Maker(bundle, options, fp32, choice, ranges_for(bundle, options, placements))
     lines: tuple[str, ...] = ()
     if options.sensitivity:
         from pointrend_deploy.verbs.quantize.sensitivity import proposed
 
-        found = proposed(bundle, options, fp32, make, placements, progress)
-        lines = tuple(found.lines)
+        found = proposed(maker, progress)
+        lines = found.lines
         if options.apply:
-            choice = replace(choice, keep=choice.keep | found.leave_out)
-            placements = {
-                file: place(graph, choice.keep, choice.also) for file, graph in fp32.items()
-            }
-    _check_any(placements)
+            maker = replace(maker, choice=choice.without(found.leave_out))
+    _check_any(maker.placements)
     with progress.step("making the INT8 graph"):
-        graphs = make(choice.keep)
-    record = _record(bundle, options, fp32, choice, placements, ranges)
-    return Int8Graphs(graphs, record, ranges.notes, (*_lines(record, ranges), *lines))
+        graphs = maker()
+    record = maker.record()
+    notes = maker.ranges.notes
+    return Int8Graphs(graphs, record, notes, (*_lines(record, maker.ranges), *lines))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The layers that the options name.
+
+    Attributes:
+        keep: names of layers to leave out of INT8.
+        also: names of layers to put in INT8 that are not by default.
+        fp32: names of nodes of any kind to keep in FP32.
+    """
+
+    keep: frozenset[str]
+    also: frozenset[str]
+    fp32: frozenset[str]
+
+    def without(self, layers: Collection[str]) -> _Choice:
+        """Return the choice with more layers left out of INT8."""
+        return replace(self, keep=self.keep.union(layers))
+
+    def placements(self, fp32: Mapping[str, ModelProto]) -> dict[str, Placement]:
+        """Place every graph, by file name."""
+        return {file: place(graph, self.keep, self.also) for file, graph in fp32.items()}
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the INT8 graphs of a bundle, with more layers left out on request.
+
+    Attributes:
+        bundle: the bundle they are for.
+        options: options of `quantize`.
+        fp32: the FP32 graphs by file name.
+        choice: layers that the options name.
+        ranges: ranges of the values.
+    """
+
+    bundle: Bundle
+    options: QuantizeOptions
+    fp32: Mapping[str, ModelProto]
+    choice: _Choice
+    ranges: UsedRanges
+
+    @cached_property
+    def placements(self) -> dict[str, Placement]:
+        """Placement of each graph with nothing more left out."""
+        return self.choice.placements(self.fp32)
+
+    def __call__(self, leave_out: Collection[str] = ()) -> dict[str, ModelProto]:
+        """Make the graphs, with some more layers left out of INT8."""
+        placements = self.choice.without(leave_out).placements(self.fp32)
+        return {file: self._graph(file, placement) for file, placement in placements.items()}
+
+    def _graph(self, file: str, placement: Placement) -> ModelProto:
+        fp32, amax = self.fp32[file], self.ranges.amax[file]
+        if self.options.fallback == "fp32":
+            return insert(fp32, placement, amax)
+        int8 = frozenset(placement.int8)
+        nodes = fp32.graph.node
+        products = {n.name for n in nodes if n.op_type in _WIDE_OPS and n.name in int8}
+        half = to_half(fp32, products.union(self.choice.fp32 & {node.name for node in nodes}))
+        return insert(half.model, placement, amax, weights_from=fp32)
+
+    def record(self) -> QuantizedRecord:
+        """Return the entry of these graphs in the manifest."""
+        placements = self.placements.values()
+        left_out = {k: v for placement in placements for k, v in placement.left_out.items()}
+        meant = sum(placement.meant_flops for placement in placements)
+        reached = sum(placement.flops_share * placement.meant_flops for placement in placements)
+        return QuantizedRecord(
+            fallback=self.options.fallback,
+            fp32=tuple(name for name in left_out if name in self.choice.fp32),
+            int8=tuple(name for placement in placements for name in placement.int8),
+            left_out=left_out,
+            int8_flops=reached / meant if meant else 1.0,
+            method=self.ranges.method,
+            ranges_sha256=self.ranges.sha256,
+            pictures=self.ranges.pictures,
+            sources={file: self.bundle.manifest.files[file] for file in self.fp32},
+        )
 
 
 def _choice(options: QuantizeOptions, fp32: Mapping[str, ModelProto]) -> _Choice:
+    """Find the layers that the patterns match; refuse patterns that contradict each other."""
     if options.fallback == "fp32" and options.keep_fp16:
         raise UsageError(
             "--keep-fp16 asks for FP16 and --fallback fp32 for none",
-            "with --fallback fp32 layers are left out of INT8 with --keep-fp32",
+            "with --fallback fp32, leave layers out of INT8 with --keep-fp32",
         )
     layers = [layer.name for graph in fp32.values() for layer in weighted_layers(graph)]
     nodes = [name for graph in fp32.values() for name in node_types(graph)]
@@ -119,15 +182,15 @@ def _choice(options: QuantizeOptions, fp32: Mapping[str, ModelProto]) -> _Choice
     ):
         if both := [name for name in layers if name in first & second]:
             raise UsageError(
-                f"{both[0]} is meant by {one} and by {other}"
-                + (f", and {len(both) - 1} more are" if len(both) > 1 else ""),
+                f"{both[0]} is matched by {one} and by {other}"
+                + (f", and so are {len(both) - 1} more" if len(both) > 1 else ""),
                 "narrow one of the patterns",
             )
     return _Choice(keep_fp16 | (keep_fp32 & frozenset(layers)), also, keep_fp32)
 
 
 def _check_also(also: Collection[str], placements: Mapping[str, Placement]) -> None:
-    """Refuse patterns of --also-int8 all of whose layers cannot be INT8."""
+    """Raise UsageError if no layer matched by --also-int8 can be INT8."""
     reasons = {k: v for placement in placements.values() for k, v in placement.left_out.items()}
     if also and all(reasons.get(name, "").startswith(CANNOT) for name in also):
         name = min(also)
@@ -138,7 +201,7 @@ def _check_also(also: Collection[str], placements: Mapping[str, Placement]) -> N
 
 
 def _check_any(placements: Mapping[str, Placement]) -> None:
-    """Refuse graphs that have no layer in INT8 between them."""
+    """Raise UsageError if no graph has a layer in INT8."""
     if not any(placement.int8 for placement in placements.values()):
         raise UsageError(
             f"no layer of {', '.join(placements)} is left in INT8",
@@ -146,51 +209,8 @@ def _check_any(placements: Mapping[str, Placement]) -> None:
         )
 
 
-def _mixed(
-    graph: ModelProto,
-    placement: Placement,
-    amax: Mapping[str, float],
-    choice: _Choice,
-    options: QuantizeOptions,
-) -> ModelProto:
-    """INT8 where the placement says so, and what was chosen elsewhere."""
-    if options.fallback == "fp32":
-        return insert(graph, placement, amax)
-    return insert(_half(graph, placement, choice).model, placement, amax, weights_from=graph)
-
-
-def _half(graph: ModelProto, placement: Placement, choice: _Choice) -> HalfGraph:
-    int8 = frozenset(placement.int8)
-    products = {n.name for n in graph.graph.node if n.op_type in _WIDE_OPS and n.name in int8}
-    names = {node.name for node in graph.graph.node}
-    return to_half(graph, (choice.fp32 & names) | products)
-
-
-def _record(
-    bundle: Bundle,
-    options: QuantizeOptions,
-    fp32: Mapping[str, ModelProto],
-    choice: _Choice,
-    placements: Mapping[str, Placement],
-    ranges: UsedRanges,
-) -> QuantizedRecord:
-    kept = [name for p in placements.values() for name in p.left_out if name in choice.fp32]
-    meant = {file: placement.meant_flops for file, placement in placements.items()}
-    reached = sum(p.flops_share * meant[file] for file, p in placements.items())
-    return QuantizedRecord(
-        fallback=options.fallback,
-        fp32=tuple(kept),
-        int8=tuple(name for placement in placements.values() for name in placement.int8),
-        left_out={k: v for placement in placements.values() for k, v in placement.left_out.items()},
-        int8_flops=reached / sum(meant.values()) if sum(meant.values()) else 1.0,
-        method=ranges.method,
-        ranges_sha256=ranges.sha256,
-        pictures=ranges.pictures,
-        sources={file: bundle.manifest.files[file] for file in fp32},
-    )
-
-
 def _lines(record: QuantizedRecord, ranges: UsedRanges) -> tuple[str, ...]:
+    """Say for the terminal which layers are in INT8, why others are not, and with which ranges."""
     others = {k: v for k, v in record.left_out.items() if k not in record.fp32}
     reasons = Counter(others.values())
     rest = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())

@@ -1,4 +1,4 @@
-"""What `quantize` can be asked for, and which of it goes together."""
+"""The options of `quantize`, and which of them go together."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from pointrend_deploy.quantize.ranges import Method
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """Options of `quantize`. Patterns are as ``quantize.patterns.matched`` takes them.
+    """Options of `quantize`. All but the first two are for INT8.
+
+    Patterns are those of :func:`pointrend_deploy.quantize.layers.matched`.
 
     Attributes:
-        precision: of the graph to make.
-        keep_fp32: patterns of layers that stay in FP32.
-        keep_fp16: int8: patterns of layers left out of INT8.
-        also_int8: int8: patterns of layers put in besides.
-        ranges: int8: file of ranges, or a TensorRT calibration cache; None for the bundle's.
-        method: int8: None for the one the ranges were calibrated with.
-        percentile: int8: percent of the values inside the range; None as for ``method``.
-        fallback: int8: type of all that is not in INT8.
-        sensitivity: int8: measure what each block costs.
-        images: pictures for ``sensitivity``.
-        max_drop: points that may be lost, for ``sensitivity`` to propose blocks to leave out.
-        apply: leave the proposed blocks out.
+        precision: precision of the graph to make.
+        keep_fp32: patterns of layers to keep in FP32.
+        keep_fp16: patterns of layers to keep in FP16.
+        also_int8: patterns of layers to put in INT8 that are not by default.
+        ranges: file of ranges, or a TensorRT calibration cache; None for the bundle's ranges.json.
+        method: how a range is computed from a histogram; None for the method of the calibration.
+        percentile: percent of the values inside the range; None for that of the calibration.
+        fallback: precision of the layers that are not in INT8.
+        sensitivity: whether to measure what each block costs.
+        images: folder or list of pictures for ``sensitivity``.
+        max_drop: points that may be lost; ``sensitivity`` then proposes blocks to leave out.
+        apply: whether to leave the proposed blocks out.
     """
 
     precision: Literal["fp16", "int8"]
@@ -44,7 +46,7 @@ class QuantizeOptions:
     apply: bool = False
 
     def check(self) -> None:
-        """Raise UsageError where the options contradict each other."""
+        """Raise UsageError if the options contradict each other."""
         if self.precision == "fp16":
             self._refuse_int8_options()
         if self.percentile is not None:
@@ -73,7 +75,7 @@ class QuantizeOptions:
             if value not in (None, (), False):
                 raise UsageError(
                     f"{option} is for --precision int8, not fp16",
-                    "layers of an FP16 graph are left in FP32 with --keep-fp32",
+                    "to keep layers of an FP16 graph in FP32, use --keep-fp32",
                 )
 
     def _check_sensitivity(self) -> None:
@@ -97,5 +99,5 @@ class QuantizeOptions:
             raise UsageError(f"--max-drop {self.max_drop:g} is not a number of points above 0")
         if self.apply and self.max_drop is None:
             raise UsageError(
-                "--apply needs to know how much may be lost", "give --max-drop in points"
+                "--apply needs a limit on what may be lost", "give --max-drop in points"
             )

@@ -1,4 +1,4 @@
-"""`quantize`: the FP16 or INT8 graph of a bundle, checked, or nothing at all."""
+"""`quantize`: make the FP16 or INT8 graphs of a bundle, check them, and write them into it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["QuantizeOptions", "QuantizeResult", "quantize_bundle"]
 
 _LISTED = 6
+"""Most names of layers in a line of the summary."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +33,27 @@ class QuantizeResult:
     """Graphs that were made, checked and written.
 
     Attributes:
-        bundle: with them.
-        precision: of them.
-        files: of the new graphs, in the order they run.
-        record: what the manifest says of them.
-        measured: beside FP32 in ONNX Runtime.
-        notes: what the user should know.
+        bundle: the bundle that now has them.
+        precision: their precision.
+        record: their entry in the manifest.
+        files: their file names, in the order they run.
+        measured: comparison with FP32 in ONNX Runtime.
+        notes: warnings.
         more: further lines for the terminal.
-        seconds: it took.
+        seconds: time taken.
     """
 
     bundle: Bundle
     precision: Precision
-    files: tuple[str, ...]
     record: QuantizedRecord
+    files: tuple[str, ...]
     measured: Measured
     notes: tuple[str, ...]
     more: tuple[str, ...]
     seconds: float
 
     def summary(self) -> str:
-        """A few lines for the terminal."""
+        """Return a few lines for the terminal."""
         path = self.bundle.path
         before = self.bundle.manifest.graphs_of("fp32")
         lines = [
@@ -76,20 +77,20 @@ class QuantizeResult:
 def quantize_bundle(
     bundle: str | Path | Bundle, options: QuantizeOptions, progress: Progress | None = None
 ) -> QuantizeResult:
-    """Make the graphs of one precision, check them, and write them into the bundle together.
+    """Make the graphs of one precision, check them, and write all of them into the bundle.
 
-    What `quantize` made before of that precision is replaced. Engines built from it are refused
-    from then on, since the manifest lists the graph they were built from.
+    Earlier graphs of that precision are replaced. Engines built from them are refused from then on,
+    because the manifest records the graph that an engine was built from.
 
     Args:
-        bundle: the folder, or a bundle already opened.
-        options: see :class:`QuantizeOptions`.
-        progress: told of each step.
+        bundle: the bundle's folder, or an opened bundle.
+        options: options of `quantize`.
+        progress: receives each step.
 
     Raises:
-        UsageError: options that contradict each other, or a pattern that matches nothing.
-        DeployError: the graph cannot be made or is not sound; the bundle is unchanged.
-        ParityError: the graph's answers are not usable; the bundle is unchanged.
+        UsageError: options contradict each other, or a pattern matches nothing.
+        DeployError: a graph cannot be made or is not sound; the bundle is unchanged.
+        ParityError: a graph's outputs are not usable; the bundle is unchanged.
     """
     started = time.perf_counter()
     progress = progress or Silent()
@@ -130,7 +131,7 @@ def quantize_bundle(
 
 
 def _outdated(bundle: Bundle, precision: Precision) -> tuple[str, ...]:
-    """Engines that were built from graphs of this precision that are no more."""
+    """Name the engines that were built from replaced graphs of this precision."""
     engines = [
         name
         for name, record in bundle.manifest.engines.items()
@@ -138,15 +139,16 @@ def _outdated(bundle: Bundle, precision: Precision) -> tuple[str, ...]:
     ]
     if not engines:
         return ()
-    return (f"built from the graph before, and refused from now on: {', '.join(engines)}",)
+    return (f"engines built from the earlier graph, refused from now on: {', '.join(engines)}",)
 
 
 def file_of(fp32: str, precision: Precision) -> str:
-    """File of the graph of a precision made from an FP32 one: model.onnx -> model.fp16.onnx."""
+    """Return the file name of the graph made from an FP32 one: model.onnx -> model.fp16.onnx."""
     return f"{PurePosixPath(fp32).stem}.{precision}.onnx"
 
 
 def _read(bundle: Bundle) -> dict[str, ModelProto]:
+    """Load the FP32 graphs, by file name. Raises DeployError if a file is not ONNX."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -164,6 +166,7 @@ def _read(bundle: Bundle) -> dict[str, ModelProto]:
 def _half(
     bundle: Bundle, fp32: dict[str, ModelProto], options: QuantizeOptions
 ) -> tuple[dict[str, ModelProto], QuantizedRecord]:
+    """Make the FP16 graphs, by the file name of their FP32 graph, and their manifest entry."""
     from pointrend_deploy.quantize.fp16 import to_half
     from pointrend_deploy.quantize.islands import node_types
     from pointrend_deploy.quantize.layers import matched
@@ -188,15 +191,15 @@ def _half(
 def _recorded(
     manifest: Manifest, precision: Precision, files: dict[str, str], record: QuantizedRecord
 ) -> Manifest:
-    """The manifest with graphs of a precision and how they were made.
+    """Return the manifest with the new graphs and their record.
 
     Raises:
-        DeployError: the FP32 graphs have been exchanged meanwhile.
+        DeployError: an FP32 graph has been replaced since it was read.
     """
     for name, sha256 in record.sources.items():
         if manifest.files.get(name) != sha256:
             raise DeployError(
-                f"{name} was exchanged while it was being quantised", "quantise the bundle again"
+                f"{name} was replaced while it was being quantised", "run quantize again"
             )
     instance = manifest.instance
     if instance is not None and instance.mask_graphs:

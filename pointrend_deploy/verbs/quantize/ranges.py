@@ -1,4 +1,4 @@
-"""The ranges an INT8 graph is made with: from the bundle, a file of ranges, or a TensorRT cache."""
+"""Find the ranges for an INT8 graph: in the bundle, a file of ranges, or a TensorRT cache."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from pointrend_deploy.quantize.tensorrt_cache import is_cache, read_cache
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 
 _LISTED: Final = 4
+"""Most names of values in an error."""
 
 
 @dataclass(frozen=True)
 class UsedRanges:
-    """Ranges as they are used.
+    """Ranges for the graphs of a bundle.
 
     Attributes:
-        amax: largest absolute value to represent, by graph file and value.
+        amax: by graph file and value, the largest absolute value to represent.
         method: entropy, percentile, mse, max, or cache.
-        described: method and origin, for the terminal.
-        sha256: of the file.
-        pictures: behind them; None where not known.
-        notes: what the user should know.
+        described: method and file, for the terminal.
+        sha256: SHA-256 of the file.
+        pictures: number of pictures they were calibrated on; None if not known.
+        notes: warnings.
     """
 
     amax: dict[str, dict[str, float]]
@@ -42,16 +43,16 @@ class UsedRanges:
 def ranges_for(
     bundle: Bundle, options: QuantizeOptions, placements: Mapping[str, Placement]
 ) -> UsedRanges:
-    """Ranges for every value the placements quantise.
+    """Find a range for every value that the placements quantise.
 
     Args:
-        bundle: the ranges are for; its own ranges.json is used where no file is named.
-        options: ``ranges``, ``method`` and ``percentile`` of them.
-        placements: by graph file.
+        bundle: the bundle the ranges are for.
+        options: ``ranges``, ``method`` and ``percentile`` are used.
+        placements: placement of each graph, by file name.
 
     Raises:
-        UsageError: a method asked of a cache, or a percentile of another method.
-        DeployError: no ranges; of other graphs; none for some value.
+        UsageError: a method is given for a cache, or a percentile for another method.
+        DeployError: there are no ranges, they are of other graphs, or a value has none.
     """
     path = options.ranges
     if path is None:
@@ -81,7 +82,7 @@ def ranges_for(
             more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
             raise DeployError(
                 f"{path} has no range for {len(missing)} of the {len(wanted)} values of {file} "
-                f"that are to be quantised: {', '.join(missing[:_LISTED])}{more}",
+                f"to quantise: {', '.join(missing[:_LISTED])}{more}",
                 _calibrate(bundle),
             )
     return used
@@ -93,9 +94,9 @@ def _from_cache(
     for option, value in (("--method", options.method), ("--percentile", options.percentile)):
         if value is not None:
             raise UsageError(
-                f"{option} cannot be had from {path}: a TensorRT cache has one scale a value and "
-                "no histogram",
-                "leave it out, or calibrate",
+                f"{option} cannot be used with {path}: a TensorRT cache has one scale per value "
+                "and no histogram",
+                f"leave {option} out, or use ranges that calibrate wrote",
             )
     amax = read_cache(path)
     return UsedRanges(
@@ -105,8 +106,8 @@ def _from_cache(
         sha256=sha256_of(path),
         pictures=None,
         notes=(
-            "a TensorRT cache does not say which graph it was made for: its names match, its "
-            "weights may not",
+            "a TensorRT cache does not say which graph it was made for: the names of values match, "
+            "but it may be of other weights",
         ),
     )
 
@@ -121,7 +122,7 @@ def _from_ranges(
     for file in placements:
         if ranges.graphs.get(file) != bundle.manifest.files[file]:
             raise DeployError(
-                f"the ranges in {path} are of another {file} than the one in {bundle.path}",
+                f"the ranges in {path} are of another {file} than that in {bundle.path}",
                 _calibrate(bundle),
             )
     method = options.method or ranges.method
@@ -144,4 +145,5 @@ def _from_ranges(
 
 
 def _calibrate(bundle: Bundle) -> str:
+    """Return the command that calibrates a bundle, as a hint."""
     return f"pointrend-deploy calibrate {bundle.path} --images FOLDER"

@@ -1,4 +1,4 @@
-"""The pictures that sensitivity is measured on, and FP32's answers on them."""
+"""Measure points lost on the user's pictures, for `quantize --sensitivity`."""
 
 from __future__ import annotations
 
@@ -6,33 +6,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Final
 
 from pointrend_deploy.bundle.folder import RANGES, Bundle
-from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.instance.matching import detection_points
-from pointrend_deploy.parity.scores.labels import classes_shown, label_points
-from pointrend_deploy.pictures.canvas import Fitted, batch_of, fit, from_rgb
+from pointrend_deploy.pictures.canvas import batch_of, fit, from_rgb
 from pointrend_deploy.pictures.files import read_picture
 from pointrend_deploy.pictures.lists import listed
 from pointrend_deploy.quantize.ranges import decode
+from pointrend_deploy.quantize.sensitivity import Measure
 from pointrend_deploy.quantize.tensorrt_cache import is_cache
 from pointrend_deploy.run.backends.onnxrt import InMemoryRunner
-from pointrend_deploy.run.instance.instances import Instances, instances_at_picture_size
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
+from pointrend_deploy.verbs.quantize.task import Answer, task_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-Array = npt.NDArray[Any]
-
 MOST: Final = 16
-"""Pictures measured on: each of them is run once for every block, and a few times more."""
+"""Most pictures to measure on: each is run once per block, and a few times more."""
 _NAMED: Final = 3
+"""Most pictures that a note names."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +34,27 @@ class Pictures:
     """Pictures to measure on.
 
     Attributes:
-        paths: of at most :data:`MOST`, evenly spaced in the list.
-        listed: how many there are in the list.
-        others: those of ``paths`` that the ranges were not observed on; none where the ranges do
-            not say on which they were.
+        paths: at most :data:`MOST` pictures, evenly spaced in the list.
+        listed: number of pictures in the list.
+        others: those of ``paths`` that the ranges were not calibrated on; empty if the ranges do
+            not name their pictures.
     """
 
     paths: tuple[Path, ...]
     listed: int
     others: tuple[Path, ...] = ()
 
-    def lines(self, skipped: Sequence[Path], measure: tuple[str, str]) -> list[str]:
-        """What was measured on what, for the terminal."""
+    def lines(self, skipped: Sequence[Path], measure: Measure) -> list[str]:
+        """Say what was measured on which pictures, for the terminal.
+
+        Args:
+            skipped: those of ``paths`` that cannot be read.
+            measure: definition of the points lost.
+        """
         count = len(self.paths) - len(skipped)
         of = f" of {self.listed}" if self.listed > count else ""
         pictures = f"{count}{of} picture{'s' if self.listed > 1 else ''}"
-        lines = [f"sensitivity on {pictures}: {measure[0]}", f"{'':12}{measure[1]}"]
+        lines = [f"sensitivity on {pictures}: {measure.points}", f"{'':12}{measure.caveat}"]
         if skipped:
             more = ", ..." if len(skipped) > _NAMED else ""
             names = ", ".join(path.name for path in skipped[:_NAMED])
@@ -64,13 +63,13 @@ class Pictures:
             )
         if others := set(self.others).difference(skipped):
             lines.append(
-                f"note        {len(others)} of {count} pictures are others than those calibrated on"
+                f"note        {len(others)} of {count} pictures were not in the calibration"
             )
         return lines
 
 
 def pictures_for(bundle: Bundle, options: QuantizeOptions, images: Path) -> Pictures:
-    """The pictures of a folder or list that are measured on.
+    """Choose the pictures of a folder or list to measure on.
 
     Raises:
         DeployError: there are none, or the list cannot be used.
@@ -87,7 +86,7 @@ def pictures_for(bundle: Bundle, options: QuantizeOptions, images: Path) -> Pict
 
 
 def _calibrated_on(path: Path) -> frozenset[str] | None:
-    """SHA-256 of the pictures behind ranges; None of a TensorRT cache, which does not name them."""
+    """Return the SHA-256 of the pictures behind ranges; None for a TensorRT cache."""
     raw = path.read_bytes()
     if is_cache(raw):
         return None
@@ -97,22 +96,23 @@ def _calibrated_on(path: Path) -> frozenset[str] | None:
 
 
 class Scale:
-    """FP32's answers on pictures, which those of another graph are held against.
+    """FP32's answers on pictures, and the points that other graphs lose against them.
+
+    Of each picture only the answer is kept.
 
     Args:
-        bundle: opened.
-        paths: of pictures.
-        fp32: the FP32 graphs by file.
+        bundle: the bundle the graphs are for.
+        paths: the pictures.
+        fp32: the FP32 graphs by file name.
         done: called after each picture.
 
     Attributes:
-        paths: of the pictures that can be read.
-        skipped: of the others.
-        classes: shown by FP32, and of the model; None of an instance bundle.
-        measure: what a point is, and what it is not.
+        paths: pictures that can be read.
+        skipped: pictures that cannot be read.
+        measure: definition of the points lost.
 
     Raises:
-        DeployError: none can be read, or FP32 finds nothing in any of them.
+        DeployError: no picture can be read, or FP32 finds nothing in any of them.
     """
 
     def __init__(
@@ -123,56 +123,28 @@ class Scale:
         done: Callable[[], None],
     ) -> None:
         self._bundle = bundle
-        self._instance = bundle.manifest.recipe.task == "instance"
+        self._task = task_of(bundle.manifest)
         self.paths, self.skipped = _readable(paths)
         with closing(InMemoryRunner(bundle, fp32)) as runner:
-            self._theirs = list(self._answers(runner, done))
-        self.classes: tuple[int, int] | None = None
-        if self._instance:
-            if not any(len(each) for each in self._theirs):
-                raise DeployError(
-                    f"FP32 finds nothing in any of {len(self.paths)} pictures, so nothing can be "
-                    "lost",
-                    "give pictures of what the model was trained on (--images); a model without "
-                    "trained weights has no sensitivity",
-                )
-            things = sum(len(each) for each in self._theirs)
-            self.measure = (
-                f"points lost = 100 (1 - mean mask IoU with FP32's {things:,} detections)",
-                "what is lost or made up counts as 0; this is no AP, which needs a truth: compare",
-            )
-        else:
-            names = bundle.manifest.recipe.classes.names
-            self.classes = classes_shown(self._theirs), len(names)
-            self.measure = (
-                "points lost = 100 (1 - mIoU with FP32's labels)",
-                "the mIoU against any truth falls by no more than that here, usually by much less",
-            )
+            self._fp32 = list(self._answers(runner, done))
+        self.measure = self._task.measure(self._fp32)
 
     def points(self, graphs: Mapping[str, ModelProto], done: Callable[[], None]) -> float:
-        """Points that other graphs lose.
+        """Measure the points, 0..100, that INT8 graphs lose.
 
         Args:
-            graphs: by the file of the FP32 graph each was made from.
+            graphs: the graphs, by the file name of the FP32 graph each was made from.
             done: called after each picture.
 
         Raises:
             DeployError: ONNX Runtime does not run them, or an output is not finite.
         """
         with closing(InMemoryRunner(self._bundle, graphs, precision="int8")) as runner:
-            ours = self._answers(runner, done)
-            if self._instance:
-                lost = detection_points(self._theirs, ours)
-            else:
-                names = self._bundle.manifest.recipe.classes.names
-                lost = label_points(self._theirs, ours, len(names))
-        assert lost is not None  # there is something to lose, as was checked at first
-        return lost
+            return self._task.points_lost(self._fp32, self._answers(runner, done))
 
-    def _answers(self, runner: InMemoryRunner, done: Callable[[], None]) -> Iterator[Any]:
-        """Labels (H, W) uint8, or instances, of each picture on the canvas, one by one."""
+    def _answers(self, runner: InMemoryRunner, done: Callable[[], None]) -> Iterator[Answer]:
+        """Yield the answer for each picture on the canvas, one by one."""
         manifest = self._bundle.manifest
-        answer = _instances if self._instance else _labels
         for start in range(0, len(self.paths), manifest.canvas.batch):
             fitted = [
                 fit(from_rgb(read_picture(path).rgb, manifest), manifest)
@@ -180,13 +152,16 @@ class Scale:
             ]
             outputs = runner.infer(batch_of(fitted, manifest))
             for row, picture in enumerate(fitted):
-                yield answer(
-                    manifest, {name: array[row] for name, array in outputs.items()}, picture
-                )
+                yield self._task.answer({name: out[row] for name, out in outputs.items()}, picture)
                 done()
 
 
 def _readable(paths: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Split pictures into those that can be read and those that cannot.
+
+    Raises:
+        DeployError: none can be read.
+    """
     good, bad = [], []
     problem: DeployError | None = None
     for path in paths:
@@ -199,17 +174,3 @@ def _readable(paths: Sequence[Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]
     if problem is not None and not good:
         raise problem
     return tuple(good), tuple(bad)
-
-
-def _labels(manifest: Manifest, outputs: Mapping[str, Array], picture: Fitted) -> Array:
-    height, width = picture.fitted_hw
-    if "labels" in outputs:
-        return np.ascontiguousarray(outputs["labels"][:height, :width])
-    best: Array = outputs["logits"][:, :height, :width].argmax(axis=0).astype(np.uint8)
-    return best
-
-
-def _instances(manifest: Manifest, outputs: Mapping[str, Array], picture: Fitted) -> Instances:
-    recipe, export = manifest.instances
-    hw = picture.fitted_hw
-    return instances_at_picture_size(outputs, export.masks, hw, hw, recipe.num_classes)

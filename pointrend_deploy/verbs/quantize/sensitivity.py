@@ -1,6 +1,7 @@
-"""`quantize --sensitivity`: what each block costs in INT8, and which to leave out.
+"""`quantize --sensitivity`: measure what each block costs in INT8 and propose which to leave out.
 
-MERGED: What `quantize --sensitivity` says: the table of blocks, and the command that leaves some out.
+:func:`proposed` measures; the functions after it say the result: a table of blocks, notes, and the
+`quantize` command that leaves some blocks out.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError, UsageError
@@ -20,6 +21,7 @@ from pointrend_deploy.quantize.sensitivity import (
     Choice,
     Cost,
     Costs,
+    Measure,
     blocks_of,
     chosen,
     measured,
@@ -33,15 +35,42 @@ if TYPE_CHECKING:
 
 
 Graphs = Mapping[str, "ModelProto"]
-"""By the file of the FP32 graph each was made from."""
+"""Graphs by the file name of the FP32 graph each was made from."""
+
+LITTLE: Final = 1.0
+"""Points; if more are lost without INT8 already, FP32's own answers are nearly tied."""
+_INDENT: Final = " " * 12
+
+
+class Maker(Protocol):
+    """Makes the INT8 graphs of a bundle for any choice of layers."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle the graphs are for."""
+
+    @property
+    def options(self) -> QuantizeOptions:
+        """Options of `quantize`."""
+
+    @property
+    def fp32(self) -> Graphs:
+        """The FP32 graphs."""
+
+    @property
+    def placements(self) -> Mapping[str, Placement]:
+        """Placement of each graph as the options have it, by file name."""
+
+    def __call__(self, leave_out: frozenset[str], /) -> Graphs:
+        """Make the graphs with some more layers left out of INT8."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What was measured and what follows.
+    """What was measured, and what follows from it.
 
     Attributes:
-        lines: for the terminal.
+        lines: lines for the terminal.
         leave_out: names of the layers proposed to be left out of INT8; empty without a limit.
     """
 
@@ -49,33 +78,21 @@ class Sensitivity:
     leave_out: frozenset[str]
 
 
-def proposed(
-    bundle: Bundle,
-    options: QuantizeOptions,
-    fp32_graphs: Graphs,
-    make: Callable[[frozenset[str]], Graphs],
-    placements: Mapping[str, Placement],
-    progress: Progress,
-) -> Sensitivity:
-    """Measure what each block costs in INT8 and, with a limit, choose the blocks to leave out.
+def proposed(make: Maker, progress: Progress) -> Sensitivity:
+    """Measure what each block costs in INT8 and, given a limit, choose the blocks to leave out.
 
-    Graphs are made, run in ONNX Runtime and let go of one after the other; of the pictures only
-    FP32's answers are kept. Nothing is written.
+    Graphs are made, run in ONNX Runtime and released one after the other. Nothing is written.
 
     Args:
-        bundle: opened.
-        options: ``images``, ``max_drop`` and what the graphs are made with.
-        fp32_graphs: to measure against.
-        make: gives the graphs with these layers left out of INT8, beside those the options leave
-            out.
-        placements: of the graphs that ``make`` gives for no layers.
-        progress: told of each picture of each graph.
+        make: makes the graphs; ``images`` and ``max_drop`` of its options are used here.
+        progress: receives each picture of each graph.
 
     Raises:
-        UsageError: no pictures named, or a limit that is not above 0.
+        UsageError: no pictures are given, or the limit is not above 0.
         DeployError: no layer is in INT8, no picture can be read, FP32 finds nothing in them, or
             the limit cannot be met.
     """
+    options = make.options
     if options.images is None:
         raise UsageError(
             "--sensitivity needs pictures to measure on", "give --images: a folder or a list"
@@ -83,33 +100,33 @@ def proposed(
     limit = options.max_drop
     if limit is not None and not limit > 0:
         raise UsageError(f"--max-drop {limit:g} is not a number of points above 0")
-    asked = Asked.of(fp32_graphs, options, placements)
-    blocks = blocks_of(asked.layers, asked.int8)
+    named = Named.of(make)
+    blocks = blocks_of(named.layers, named.int8)
     if not blocks:
         raise DeployError(
             "no layer is in INT8, so there is nothing to measure",
             "leave --sensitivity out, or leave fewer layers out",
         )
-    pictures = pictures_for(bundle, options, options.images)
+    pictures = pictures_for(make.bundle, options, options.images)
     with progress.step("FP32's answers", len(pictures.paths)) as done:
-        scale = Scale(bundle, pictures.paths, fp32_graphs, done)
+        scale = Scale(make.bundle, pictures.paths, make.fp32, done)
 
-    def telling(done: Callable[[], None]) -> Cost:
+    def counted(done: Callable[[], None]) -> Cost:
         return lambda keep: scale.points(make(keep), done)
 
     with progress.step("each block in INT8", (len(blocks) + 2) * len(scale.paths)) as done:
-        cost = telling(done)
-        none = cost(asked.int8)
+        cost = counted(done)
+        none = cost(named.int8)
         if limit is not None and none > limit:
             raise DeployError(
                 f"{none:.3f} points are lost with every layer in {options.fallback.upper()} "
                 f"already, more than --max-drop {limit:g}",
-                "allow more, or deploy FP32",
+                "raise --max-drop, or deploy FP32",
             )
         costs = measured(blocks, cost, none, cost(frozenset()))
     lines = [
         *pictures.lines(scale.skipped, scale.measure),
-        *notes(none, options.fallback, scale.classes),
+        *notes(none, options.fallback, scale.measure),
         *table(costs, options.fallback),
     ]
     if limit is None:
@@ -117,19 +134,14 @@ def proposed(
     with progress.step(
         "choosing blocks, at most", most_calls(len(blocks)) * len(scale.paths)
     ) as done:
-        choice = chosen(costs, telling(done), limit)
-    assert choice is not None  # it is None only where FP16 loses too much, as was seen above
-    lines += proposal(bundle.path, options, asked, costs, choice, placements)
+        choice = chosen(costs, counted(done), limit)
+    assert choice is not None  # it is None only if FP16 loses too much, which was refused above
+    lines += proposal(make, named, costs, choice)
     return Sensitivity(tuple(lines), choice.layers)
 
 
-LITTLE: Final = 1.0
-"""Points: where so much is lost without INT8 already, FP32's answers hang on its last digits."""
-_INDENT: Final = " " * 12
-
-
 def table(costs: Costs, fallback: str) -> list[str]:
-    """Every block with its share of the FLOPs and what it costs, worst first."""
+    """List every block with its cost in points and its share of the FLOPs, most costly first."""
     total = sum(block.flops for block, _ in costs.alone)
     lines = [
         f"{_INDENT}{costs.none:.3f} lost with all in {fallback.upper()}, {costs.all:.3f} with all "
@@ -142,11 +154,15 @@ def table(costs: Costs, fallback: str) -> list[str]:
     return lines
 
 
-def notes(none: float, fallback: str, classes: tuple[int, int] | None) -> list[str]:
-    """What makes the figures say less than they seem to."""
-    lines = []
-    if classes is not None and classes[0] == 1 < classes[1]:
-        lines.append(f"note        FP32 shows one of {classes[1]} classes in these pictures")
+def notes(none: float, fallback: str, measure: Measure) -> list[str]:
+    """Warn if the figures say less than they seem to.
+
+    Args:
+        none: points lost with no layer in INT8.
+        fallback: precision of layers that are not in INT8.
+        measure: definition of the points, with a note on the pictures.
+    """
+    lines = [f"note        {measure.note}"] if measure.note else []
     if none > LITTLE:
         lines.append(
             f"note        {none:.3f} points are lost with all in {fallback.upper()} already: the "
@@ -156,14 +172,14 @@ def notes(none: float, fallback: str, classes: tuple[int, int] | None) -> list[s
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Layers, and what the options say of them.
+class Named:
+    """The layers of all graphs, and those that the options name.
 
     Attributes:
-        layers: of all graphs.
+        layers: layers of all graphs.
         int8: names of those in INT8.
-        also: names of those that --also-int8 puts in.
-        fp32: names of those that --keep-fp32 leaves out.
+        also: names of those that --also-int8 puts in INT8.
+        fp32: names of those that --keep-fp32 keeps in FP32.
     """
 
     layers: tuple[WeightedLayer, ...]
@@ -172,68 +188,58 @@ class Asked:
     fp32: frozenset[str]
 
     @classmethod
-    def of(
-        cls,
-        graphs: Mapping[str, ModelProto],
-        options: QuantizeOptions,
-        placements: Mapping[str, Placement],
-    ) -> Asked:
-        """What the options say of the layers of graphs, placed as they ask."""
-        layers = tuple(layer for graph in graphs.values() for layer in weighted_layers(graph))
-        nodes = [node.name for graph in graphs.values() for node in graph.graph.node]
+    def of(cls, make: Maker) -> Named:
+        """Find the layers that the options of a maker name."""
+        graphs, options = make.fp32.values(), make.options
+        layers = tuple(layer for graph in graphs for layer in weighted_layers(graph))
+        nodes = [node.name for graph in graphs for node in graph.graph.node]
         names = [layer.name for layer in layers]
         return cls(
             layers,
-            frozenset(name for placement in placements.values() for name in placement.int8),
+            frozenset(name for placement in make.placements.values() for name in placement.int8),
             matched(names, options.also_int8, "--also-int8"),
             matched(nodes, options.keep_fp32, "--keep-fp32").intersection(names),
         )
 
 
-def proposal(
-    bundle: Path,
-    options: QuantizeOptions,
-    asked: Asked,
-    costs: Costs,
-    choice: Choice,
-    placements: Mapping[str, Placement],
-) -> list[str]:
-    """What is proposed, as measured, and as a command."""
+def proposal(make: Maker, named: Named, costs: Costs, choice: Choice) -> list[str]:
+    """Say what is proposed, what it costs as measured, and the command that makes it."""
+    options = make.options
     limit = f"--max-drop {options.max_drop:g}"
     if not choice.blocks:
         return [f"proposal    leave no block out: {choice.cost:.3f} points lost, {limit}"]
     rest = options.fallback.upper()
-    share = _share(placements, asked.layers, choice.layers)
-    lines = [
+    share = _share(make.placements, named.layers, choice.layers)
+    return [
         f"{'applied' if options.apply else 'proposal':<12}{len(choice.blocks)} of "
         f"{len(costs.alone)} blocks in {rest}: {choice.cost:.3f} points lost, {limit}; "
-        f"{share:.1%} of the FLOPs meant for INT8 in it"
+        f"{share:.1%} of the FLOPs meant for INT8 in it",
+        f"{_INDENT}{command(make.bundle.path, options, named, choice)}",
     ]
-    return [*lines, f"{_INDENT}{command(bundle, options, asked, choice)}"]
 
 
-def command(bundle: Path, options: QuantizeOptions, asked: Asked, choice: Choice) -> str:
-    """The command line that makes the graphs with a choice of blocks left out.
+def command(bundle: Path, options: QuantizeOptions, named: Named, choice: Choice) -> str:
+    """Return the command line that makes the graphs with some more blocks left out.
 
     Args:
-        bundle: its folder.
-        options: that the costs were measured with.
-        asked: what they mean.
-        choice: blocks to leave out besides.
+        bundle: folder of the bundle.
+        options: options that the costs were measured with.
+        named: layers that the options name.
+        choice: blocks to leave out beside those.
     """
     keep = "--keep-fp16" if options.fallback == "fp16" else "--keep-fp32"
     kept: dict[str, list[str]] = {
         "--keep-fp32": list(options.keep_fp32),
         "--keep-fp16": list(options.keep_fp16),
     }
-    names = [layer.name for layer in asked.layers]
-    others = (asked.int8 | asked.also | asked.fp32) - choice.layers
+    names = [layer.name for layer in named.layers]
+    others = (named.int8 | named.also | named.fp32) - choice.layers
     for block in choice.blocks:
-        if layers := block.layers - asked.also:
-            kept[keep] += patterns(block.name, layers, names, others | asked.also)
+        if layers := block.layers - named.also:
+            kept[keep] += patterns(block.name, layers, names, others | named.also)
     also = list(options.also_int8)
-    if asked.also & choice.layers:
-        also = [_exactly(name, names) for name in names if name in asked.also - choice.layers]
+    if named.also & choice.layers:
+        also = [_exactly(name, names) for name in names if name in named.also - choice.layers]
     fallback = None if options.fallback == "fp16" else options.fallback
     words = ["pointrend-deploy", "quantize", str(bundle), "--precision", "int8"]
     for option, value in (
@@ -251,40 +257,40 @@ def command(bundle: Path, options: QuantizeOptions, asked: Asked, choice: Choice
 def patterns(
     block: str, layers: Collection[str], names: Sequence[str], others: Collection[str]
 ) -> list[str]:
-    """Patterns that mean the layers of a block and none of some others.
+    """Find patterns that match some layers of a block and none of some others.
 
     Args:
-        block: its name.
-        layers: names that are to be meant.
-        names: of all layers.
-        others: those that must not be meant; the rest may.
+        block: name of the block.
+        layers: names of the layers to match.
+        names: names of all layers.
+        others: names that must not be matched; the rest may be.
 
     Returns:
-        The block's name where that will do, or one with a star, or the layers one by one.
+        The name of the block if that will do, else a pattern with a star, else each layer by name.
     """
     for pattern in (block, f"{block}_*", f"{block}*"):
-        meant = _meant(pattern, names)
-        if meant.issuperset(layers) and meant.isdisjoint(others):
+        found = _matched(pattern, names)
+        if found.issuperset(layers) and found.isdisjoint(others):
             return [pattern]
     return [_exactly(name, names) for name in names if name in layers]
 
 
-def _meant(pattern: str, names: Sequence[str]) -> frozenset[str]:
+def _matched(pattern: str, names: Sequence[str]) -> frozenset[str]:
     try:
         return matched(names, [pattern], "")
-    except UsageError:  # none
+    except UsageError:  # it matches none
         return frozenset()
 
 
 def _exactly(name: str, names: Sequence[str]) -> str:
-    """A pattern of one name only, also where that is a module path of further ones."""
-    return name if _meant(name, names) == {name} else f"{name[:-1]}[{name[-1]}]"
+    """Return a pattern that matches one name only, even if it is a module path of others."""
+    return name if _matched(name, names) == {name} else f"{name[:-1]}[{name[-1]}]"
 
 
 def _share(
     placements: Mapping[str, Placement], layers: Sequence[WeightedLayer], left: Collection[str]
 ) -> float:
-    """FLOPs in INT8 among those meant for it, once some layers more are left out."""
+    """Return the share of FLOPs meant for INT8 that remains in INT8 without some more layers."""
     meant = sum(placement.meant_flops for placement in placements.values())
     reached = sum(p.flops_share * p.meant_flops for p in placements.values())
     lost = sum(layer.flops for layer in layers if layer.name in left and layer.role in INTENDED)

@@ -178,7 +178,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
     assert sum(calls) == COUNT - saved  # so at most one picture's work was lost
     assert result.file.read_bytes() == whole
     if saved:
-        assert f"went on after {saved} picture" in result.summary()
+        assert f"resumed an interrupted run after {saved} picture" in result.summary()
     left = {path.name for path in bundle.iterdir()} - before - {RANGES}
     assert not [name for name in left if RANGES in name], left
 
@@ -223,7 +223,7 @@ def test_a_state_of_another_job_is_not_used(
         table = json.loads(state.read_bytes())
         table["tensors"][MODEL]["image"]["histogram"]["counts"][0] = 10**30
         state.write_text(json.dumps(table))
-        said = "says what cannot be"
+        said = "has impossible contents"
     result = run(bundle, images, restart=change == "restart")
     assert sum(calls) == count
     assert result.resumed == 0
@@ -269,7 +269,7 @@ def test_a_picture_listed_twice_is_counted_once(
     result = run(bundle, listing)
     assert sum(calls) == 2
     assert [each.name for each in result.ranges.pictures] == ["0.png", "1.png"]
-    assert "shown more than once and counted once: 0.png" in result.summary()
+    assert "same pixels as an earlier picture, counted once: 0.png" in result.summary()
     assert result  # every picture could be read
 
 
@@ -306,8 +306,8 @@ def test_bad_blank_and_repeated_pictures_are_said(
     assert [each.name for each in result.skipped] == ["cut.png"]
     assert not result
     said = result.summary()
-    assert "shown more than once and counted once: 0.png, 1.png" in said
-    assert "blank, and counted all the same" in said
+    assert "same pixels as an earlier picture, counted once: 0.png, 1.png" in said
+    assert "blank but counted (remove them" in said
     assert "night.png" in said
     assert "skipped     cut.png: picture" in said
     more = sum(result.ranges.tensors[MODEL]["image"].histogram.counts)
@@ -352,11 +352,11 @@ def test_a_value_that_is_not_finite_is_named_with_its_picture(tmp_path: Path, im
     [
         ({"percentile": 0.0}, UsageError, "above 0"),
         ({"percentile": 99.0}, UsageError, "is for --method percentile, not for entropy"),
-        ({"out": "bundle/mine.json"}, UsageError, "lies in the bundle"),
-        ({"cache": "bundle/mine.cache"}, UsageError, "lies in the bundle"),
+        ({"out": "bundle/mine.json"}, UsageError, "is inside the bundle"),
+        ({"cache": "bundle/mine.cache"}, UsageError, "is inside the bundle"),
         ({"out": "images"}, DeployError, "is a folder"),
-        ({"out": "images/0.png"}, DeployError, "is no file of that kind"),
-        ({"cache": "images/0.png"}, DeployError, "is no file of that kind"),
+        ({"out": "images/0.png"}, DeployError, "is a file of another kind"),
+        ({"cache": "images/0.png"}, DeployError, "is a file of another kind"),
         ({"out": "x", "cache": "x"}, UsageError, "name the same file"),
     ],
 )

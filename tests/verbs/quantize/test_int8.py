@@ -223,7 +223,7 @@ def test_a_tensorrt_cache_is_known_by_its_content(bundle: FakeBundle, tmp_path: 
     assert scale(made.graphs[MODEL], "backbone.add.out") == pytest.approx(5 / 127, rel=1e-3)
     assert "does not say which graph" in made.notes[0]
     for options in ({"method": "max"}, {"percentile": 99.0}):
-        with pytest.raises(UsageError, match="TensorRT cache has one scale a value"):
+        with pytest.raises(UsageError, match="TensorRT cache has one scale per value"):
             bundle.make(ranges=cache, **options)
 
 

@@ -26,9 +26,11 @@ from pointrend_deploy.run.backends.trt import check_engine
 from pointrend_deploy.run.instance.instances import Instances
 from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.verbs.quantize import quantize as verb
-from pointrend_deploy.verbs.quantize.check import Measured, _detections, check_graph, measure
+from pointrend_deploy.verbs.quantize.check import Measured, check_graph, measure
+from pointrend_deploy.verbs.quantize.instance import InstanceTask
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
+from pointrend_deploy.verbs.quantize.semantic import LabelAgreement
 from tests.fixtures.deciding_graphs import step
 from tests.fixtures.small_graphs import Graph
 from tests.fixtures.tiny_bundle import colour_picture, tiny_manifest, write_bundle
@@ -145,8 +147,8 @@ def test_a_bundle_gains_a_graph_that_is_half_as_large_and_runs(bundle: Path) -> 
     picture = colour_picture(50, 70)
     labels = [open_runner(opened, "onnx", precision=p)(picture)["labels"] for p in ("fp32", "fp16")]  # type: ignore[call-overload,index]
     assert (labels[0] == labels[1]).mean() > 0.99
-    assert result.measured.pictures == 3
-    assert result.measured.label_agreement is not None
+    assert isinstance(result.measured.agreement, LabelAgreement)
+    assert result.measured.agreement.pictures == 3
     assert result.measured.worst is not None
     assert result.measured.worst.stage == "coarse"
 
@@ -299,7 +301,7 @@ def test_both_graphs_of_a_split_layout_are_recorded_together() -> None:
     assert changed.graphs_of("fp16") == ("detector.fp16.onnx", "masks.fp16.onnx")
     assert changed.graphs_of("fp32") == ("detector.onnx", "masks.onnx")
     other = msgspec.structs.replace(manifest, files={**sources, "masks.onnx": "c"})
-    with pytest.raises(DeployError, match=r"masks\.onnx was exchanged"):
+    with pytest.raises(DeployError, match=r"masks\.onnx was replaced"):
         verb._recorded(other, "fp16", files, record)
 
 
@@ -316,19 +318,20 @@ def test_detections_are_counted_by_whom_they_match() -> None:
 
     a = found([[0, 0, 10, 10], [20, 20, 30, 30]], [True, True])
     b = found([[0, 0, 10, 9]], [False])
-    both = _detections([a, a], [b, a])
+    task = InstanceTask(things_manifest())
+    both = task.agreement([a, a], [b, a])
     assert (both.pictures, both.matched, both.only_fp32, both.only_made) == (2, 3, 1, 0)
     assert both.mask_iou == pytest.approx((0.5 + 1 + 1) / 3)
     assert "3 of FP32's 4 detections matched, 0 more, masks' IoU 0.8333" in both.line()
-    none = _detections([found([], [])], [found([], [])])
+    none = task.agreement([found([], [])], [found([], [])])
     assert none.mask_iou is None
     assert "0 of FP32's 0 detections" in none.line()
 
 
 def test_few_equal_labels_without_noise_are_noted() -> None:
-    sound = Measured(pictures=1, label_agreement=0.995)
+    sound = Measured(LabelAgreement(pictures=1, least=0.995))
     assert sound.notes() == ()
-    few = replace(sound, label_agreement=0.97, worst=StageNoise(stage="p2", snr_db=45.0))
+    few = Measured(LabelAgreement(1, 0.97), worst=StageNoise(stage="p2", snr_db=45.0))
     assert "nearly tied" in few.notes()[0]
     assert replace(few, worst=StageNoise(stage="p2", snr_db=20.0)).notes() == ()
     (told,) = replace(few, worst=StageNoise(stage="p2", snr_db=3.0)).notes()

@@ -30,6 +30,7 @@ from pointrend_deploy.quantize.layers import matched
 from pointrend_deploy.quantize.placement import observable, place
 from pointrend_deploy.quantize.qdq import insert
 from pointrend_deploy.quantize.ranges import CalibrationPicture, Ranges, encode
+from pointrend_deploy.quantize.sensitivity import Measure
 from pointrend_deploy.verbs.quantize import quantize
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.scale import MOST, Scale, pictures_for
@@ -110,6 +111,7 @@ class Made:
     """Graphs of the network, with ranges as observed but for the bad block's, far too narrow."""
 
     def __init__(self, bundle: Bundle, images: Path, options: QuantizeOptions) -> None:
+        self.bundle = bundle
         self.fp32 = {MODEL: onnx.load(bundle.path / MODEL)}
         self.options = options
         self.amax = _observed(self.fp32[MODEL], bundle, images)
@@ -175,9 +177,7 @@ def ask(bundle: Bundle, images: Path) -> Asking:
         asked_for = QuantizeOptions(precision="int8", sensitivity=True, **options)
         made = Made(bundle, images, asked_for)
         made.ruined = ruined
-        placements = made.placements
-        found = proposed(bundle, asked_for, made.fp32, made, placements, progress or Silent())
-        return found, made
+        return proposed(made, progress or Silent()), made
 
     return asked
 
@@ -361,11 +361,11 @@ def test_of_many_pictures_some_are_taken_evenly(bundle: Bundle, tmp_path: Path) 
     assert taken[0] == 0
     assert set(np.diff(taken)) == {2, 3}
     assert found.others == found.paths
-    lines = found.lines([], ("points", "of what"))
+    lines = found.lines([], Measure("points", "of what"))
     assert lines[0].startswith("sensitivity on 16 of 40 pictures")
-    assert "16 of 16 pictures are others than those calibrated on" in lines[2]
-    lines = found.lines(found.paths[:3], ("points", "of what"))
-    assert "13 of 13 pictures are others than those calibrated on" in lines[3]
+    assert "16 of 16 pictures were not in the calibration" in lines[2]
+    lines = found.lines(found.paths[:3], Measure("points", "of what"))
+    assert "13 of 13 pictures were not in the calibration" in lines[3]
 
 
 def test_pictures_of_the_calibration_are_known_by_their_contents(

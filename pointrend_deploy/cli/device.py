@@ -1,0 +1,116 @@
+"""The verbs of the device: build, run and doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pointrend_deploy.cli.app import BundlePath, EngineName, Precision, WeightsFile, flag, option
+
+
+def build(
+    bundle: BundlePath,
+    precision: Annotated[Precision, option("Precision of the graph to build from.")] = "fp32",
+    ops: Annotated[
+        Literal["plugin", "native"] | None,
+        option(
+            "plugin: run PointRend's own operators with the plugin library; native: with standard "
+            "TensorRT layers.",
+            default="as exported",
+        ),
+    ] = None,
+    target: Annotated[
+        str,
+        option(
+            "GPU to build for. this: the GPU of this machine; rtx:86,89,120: TensorRT-RTX engines "
+            "for these compute capabilities, built without a GPU.",
+            metavar="TARGET",
+        ),
+    ] = "this",
+    workspace_mib: Annotated[
+        int, option("Most scratch memory of a layer, in MiB.", metavar="MIB", min=1)
+    ] = 1024,
+    explain: Annotated[
+        bool, flag("--explain", "Only print the trtexec command that builds the same engine.")
+    ] = False,
+) -> None:
+    """Build TensorRT engines and check their layers.
+
+    Engines are written to BUNDLE/engines, once every layer has been found to compute in the
+    precision of the graph.
+    """
+    from pointrend_deploy.progress import Bars
+    from pointrend_deploy.verbs.build import BuildOptions, build_bundle
+    from pointrend_deploy.verbs.build import explain as explained
+
+    options = BuildOptions(precision, ops, target, workspace_mib)
+    if explain:
+        print(explained(bundle, options))
+    else:
+        print(build_bundle(bundle, options, Bars()).summary())
+
+
+def run(
+    bundle: BundlePath,
+    images: Annotated[Path, typer.Argument(help="Picture, or folder of pictures.")],
+    out: Annotated[
+        Path, option("Folder to write label maps or detections, and overlays to.", metavar="FOLDER")
+    ],
+    runner: Annotated[
+        Literal["auto", "onnx", "torch", "tensorrt"],
+        option(
+            "Library that runs the model. auto: ONNX Runtime if it is installed, PyTorch otherwise."
+        ),
+    ] = "auto",
+    engine: EngineName = None,
+    precision: Annotated[
+        Precision | None,
+        option(
+            "Precision of the graph or engine to run.",
+            default="fp32; with --runner tensorrt that of the engine",
+        ),
+    ] = None,
+    weights: WeightsFile = None,
+    draw_above: Annotated[
+        float | None,
+        option(
+            "Instance models: least score of the detections drawn in overlays.",
+            metavar="SCORE",
+            default="0.5",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = None,
+) -> None:
+    """Run a bundle on pictures of any size.
+
+    Semantic models write label maps, instance models COCO detections; both write overlays. Exit
+    code 1 means that a picture could not be read; the others are done.
+    """
+    from pointrend_deploy.verbs.run import run_bundle, summary
+
+    result = run_bundle(
+        bundle,
+        images,
+        out,
+        runner=runner,
+        weights=weights,
+        draw_above=draw_above,
+        engine=engine,
+        precision=precision,
+    )
+    print(summary(result, out))
+    if result.skipped:
+        raise typer.Exit(1)
+
+
+def doctor(
+    json: Annotated[bool, flag("--json", "Print the findings as JSON.")] = False,
+) -> None:
+    """List what this machine has and which verbs can run."""
+    from pointrend_deploy.verbs.doctor import examine
+
+    findings = examine()
+    print(findings.to_json() if json else findings.summary())
