@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.parity import gates
 from pointrend_deploy.parity.comparison import VerificationResult
 from pointrend_deploy.parity.instance.boxes import (
     Detections,
@@ -34,7 +33,7 @@ from pointrend_deploy.parity.instance.masks import (
 from pointrend_deploy.parity.instance.selection import Pool
 from pointrend_deploy.parity.record.detections import DetectionsRow
 from pointrend_deploy.parity.record.runs import Gate, PointsRow, StageRow
-from pointrend_deploy.parity.tensors import compare_tensor, missing
+from pointrend_deploy.parity.tensors import compare_stage, difference_gate, missing
 
 Array = npt.NDArray[Any]
 
@@ -97,7 +96,7 @@ def verify_instances(
         be compared a note says so.
     """
     stages = _features(references, outputs, not_computed)
-    held = [_difference(row) for row in stages]
+    held = [difference_gate(row) for row in stages]
     boxes = _Boxes(references, outputs)
     stages += boxes.rows
     held += boxes.gates
@@ -247,19 +246,9 @@ def _features(
     for name in references[0].features:
         expected = np.concatenate([reference.features[name] for reference in references])
         found = outputs.get(name)
-        if found is None:
-            if name not in not_computed:
-                rows.append(missing(name, expected))
-            continue
-        limit = gates.scaled(gates.tensor_tolerance(name), expected)
-        rows.append(compare_tensor(name, expected, found, limit))
+        if found is not None or name not in not_computed:
+            rows.append(compare_stage(name, expected, found))
     return rows
-
-
-def _difference(row: StageRow) -> Gate:
-    tolerance = gates.tensor_tolerance(row.name)
-    limit = tolerance.limit if row.limit is None else row.limit
-    return gates.gate("largest difference", row.name, row.max_abs, "<=", limit, tolerance.reason)
 
 
 def _of_reference(references: Sequence[PictureReference], rois: RoIs) -> dict[str, Array]:
