@@ -9,7 +9,7 @@ MERGED: A graph in ONNX Runtime with its inner stages marked as outputs besides.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ import onnx
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import WEIGHTED
+from pointrend_deploy.graph.slices import cut, with_outputs
 from pointrend_deploy.onnx_session import first_line, open_session
 
 Array = npt.NDArray[Any]
@@ -136,10 +137,11 @@ class TappedGraph:
             dict.fromkeys([*(v for tap in self._taps for v in tap.values), *self._also])
         )
         _feed(model, given or {})
-        _give_only(model, self._values)
-        self.inputs = tuple(value.name for value in model.graph.input)
-        raw = model.SerializeToString()
+        part = cut(model, self._values)
         del model
+        self.inputs = tuple(value.name for value in part.graph.input)
+        raw = part.SerializeToString()
+        del part
         self._session = open_session(raw)
 
     def __call__(self, inputs: Mapping[str, Array]) -> tuple[dict[str, list[Array]], list[Array]]:
@@ -194,36 +196,15 @@ def _feed(model: onnx.ModelProto, given: Mapping[str, npt.DTypeLike]) -> None:
                 node.input[place] = f"given.{name}"
 
 
-def _give_only(model: onnx.ModelProto, values: Sequence[str]) -> None:
-    """``values`` become the outputs; nodes, constants and inputs nothing needs are dropped."""
-    graph = model.graph
-    needed, kept = set(values), []
-    for node in reversed(graph.node):
-        if not needed.isdisjoint(node.output):
-            kept.append(node)
-            needed.update(name for name in node.input if name)
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
-    constants = [each for each in graph.initializer if each.name in needed]
-    inputs = [each for each in graph.input if each.name in needed]
-    for field, content in (("node", nodes), ("initializer", constants), ("input", inputs)):
-        copies = [type(each).FromString(each.SerializeToString()) for each in content]
-        graph.ClearField(field)
-        getattr(graph, field).extend(copies)
-    graph.ClearField("output")
-    graph.ClearField("value_info")  # ONNX Runtime infers types, so a precision needs no other code
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in values)
-
-
 def run_with_stages(
-    graph: onnx.ModelProto, inputs: Mapping[str, Array], stages: Mapping[str, npt.DTypeLike]
+    graph: onnx.ModelProto, inputs: Mapping[str, Array], stages: Iterable[str]
 ) -> dict[str, Array]:
-    """One call of a graph.
+    """Run an exported graph once, with some of its inner values as outputs besides.
 
     Args:
         graph: not changed.
         inputs: by name.
-        stages: dtype by name of values that are given beside the outputs; those the graph does not
-            compute are left out.
+        stages: names of inner values; those the graph does not compute are left out.
 
     Returns:
         Its outputs, then the stages, by name.
@@ -231,17 +212,7 @@ def run_with_stages(
     Raises:
         DeployError: ONNX Runtime does not run it.
     """
-    widened = onnx.ModelProto()
-    widened.CopyFrom(graph)
-    made = {output for node in graph.graph.node for output in node.output}
-    has = {output.name for output in graph.graph.output}
-    for name, dtype in stages.items():
-        if name in made - has:
-            kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-            widened.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
-    names = [output.name for output in widened.graph.output]
-    raw = widened.SerializeToString()
-    del widened
+    raw, names = with_outputs(graph, stages)
     try:
         session = _session(raw)
         del raw

@@ -21,7 +21,7 @@ from pointrend_deploy.graph.instance.specs import (
     detector_stages,
     mask_stages,
 )
-from pointrend_deploy.graph.slices import cut_at
+from pointrend_deploy.graph.slices import cut
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.network_input import canvas_input
 from pointrend_deploy.parity.instance.masks import RoIs
@@ -123,10 +123,8 @@ class _Ran:
         self, graphs: Graphs, recipe: InstanceRecipe, options: InstanceGraphOptions
     ) -> None:
         self._graphs, self._recipe, self._options = graphs, recipe, options
-        self._detector = {
-            name: kind for name, (kind, _) in detector_stages(recipe, options).items()
-        }
-        self._masks = {name: kind for name, (kind, _) in mask_stages(recipe, ("R",)).items()}
+        self._detector = list(detector_stages(recipe, options))
+        self._masks = list(mask_stages(recipe, ("R",)))
         self._levels = [
             value.name
             for value in (graphs[MASKS].graph.input if MASKS in graphs else ())
@@ -137,8 +135,7 @@ class _Ran:
         """All that is given for a batch, the batch axis first."""
         if self._options.layout == "split":
             return run_with_stages(self._graphs[DETECTOR], inputs, self._detector)
-        stages = {**self._detector, **self._masks}
-        return run_with_stages(self._graphs[MODEL], inputs, stages)
+        return run_with_stages(self._graphs[MODEL], inputs, [*self._detector, *self._masks])
 
     def own(self, outputs: Mapping[str, Array]) -> RoIs:
         """The masks of what was detected."""
@@ -169,7 +166,9 @@ class _Ran:
             inputs["boxes"][row, :count] = boxes[row]
             inputs["classes"][row, :count] = classes[row]
         inputs |= {name: outputs[name] for name in self._recipe.pyramid if name in outputs}
-        graph = cut_at(self._graphs[MODEL], inputs, ("masks", *self._masks))
+        outputs_of = [output.name for output in self._graphs[MODEL].graph.output]
+        wanted = [name for name in ("masks", *self._masks) if name in outputs_of]
+        graph = cut(self._graphs[MODEL], wanted, inputs)
         found = run_with_stages(graph, inputs, self._masks)
         return _rois({**inputs, **found}, counts, [name for name in self._masks if name in found])
 

@@ -142,7 +142,10 @@ class InMemoryRunner(BundleRunner):
         self.stage_names = tuple(stages)
         self.stages: list[dict[str, Array]] = []
         first, *masks = bundle.manifest.graphs_of("fp32")
-        self._sessions = [open_session(_with_outputs(graphs[first], stages))]
+        from pointrend_deploy.graph.slices import with_outputs  # needs onnx, as graphs in memory do
+
+        raw, _ = with_outputs(graphs[first], stages)
+        self._sessions = [open_session(raw)]
         self._sessions += [open_session(graphs[name].SerializeToString()) for name in masks]
 
     def close(self) -> None:
@@ -183,19 +186,6 @@ class InMemoryRunner(BundleRunner):
             for spec in specs:
                 _check_output(spec, outputs[spec.name], self.precision)
         return outputs
-
-
-def _with_outputs(graph: ModelProto, names: Collection[str]) -> bytes:
-    """A graph's bytes with more outputs."""
-    import onnx
-
-    count = len(graph.graph.output)
-    has = {value.name for value in graph.graph.output}
-    known = [v for v in graph.graph.value_info if v.name in set(names) - has]
-    graph.graph.output.extend(onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in known)
-    raw: bytes = graph.SerializeToString()
-    del graph.graph.output[count:]
-    return raw
 
 
 def _check_output(spec: TensorSpec, found: Array, precision: Precision) -> None:

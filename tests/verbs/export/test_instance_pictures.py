@@ -136,7 +136,7 @@ def test_a_random_model_differs_by_near_ties_alone(tmp_path: Path) -> None:
         picture = runner.prepare(np.ascontiguousarray(from_rgb(rgb, manifest)))
         batch = batch_of([picture], manifest)
         reference = TorchPicture(runner.model, canvas_input(manifest, batch), picture.fitted_hw)
-        stages = {"proposals": np.float32, "proposal_count": np.int64}
+        stages = ("proposals", "proposal_count")
         outputs = {k: v[0] for k, v in run_with_stages(graph, batch, stages).items()}
         proposals = outputs["proposals"][: outputs["proposal_count"]]
         first = proposals_outcome(
