@@ -2,16 +2,13 @@
 
 Which values are stages is read from the FP32 graph, whose nodes are named by module path; the
 graphs of the other precisions keep the names of values. A stage is marked as an output besides.
-
-MERGED: A graph in ONNX Runtime with its inner stages marked as outputs besides.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ import onnx
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import WEIGHTED
-from pointrend_deploy.graph.slices import cut, with_outputs
+from pointrend_deploy.graph.slices import cut
 from pointrend_deploy.onnx_session import first_line, open_session
 
 Array = npt.NDArray[Any]
@@ -194,52 +191,3 @@ def _feed(model: onnx.ModelProto, given: Mapping[str, npt.DTypeLike]) -> None:
         for place, name in enumerate(node.input):
             if name in given:
                 node.input[place] = f"given.{name}"
-
-
-def run_with_stages(
-    graph: onnx.ModelProto, inputs: Mapping[str, Array], stages: Iterable[str]
-) -> dict[str, Array]:
-    """Run an exported graph once, with some of its inner values as outputs besides.
-
-    Args:
-        graph: not changed.
-        inputs: by name.
-        stages: names of inner values; those the graph does not compute are left out.
-
-    Returns:
-        Its outputs, then the stages, by name.
-
-    Raises:
-        DeployError: ONNX Runtime does not run it.
-    """
-    raw, names = with_outputs(graph, stages)
-    try:
-        session = _session(raw)
-        del raw
-        outputs = session.run(names, dict(inputs))
-    except Exception as error:  # its errors share no base class below this one
-        raise _does_not_run(error) from error
-    return dict(zip(names, outputs, strict=True))
-
-
-def check_loads(graph: onnx.ModelProto) -> None:
-    """Raise DeployError where ONNX Runtime does not load a graph."""
-    try:
-        _session(graph.SerializeToString())
-    except Exception as error:
-        raise _does_not_run(error) from error
-
-
-def _session(raw: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-
-
-def _does_not_run(error: Exception) -> DeployError:
-    return DeployError(
-        f"ONNX Runtime {version('onnxruntime')} does not run the exported graph: {error}",
-        "please report this with the recipe and the command line",
-    )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.graph.instance.specs import (
@@ -24,11 +23,11 @@ from pointrend_deploy.graph.instance.specs import (
 from pointrend_deploy.graph.slices import cut
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.network_input import canvas_input
+from pointrend_deploy.parity.exported import export_run, run_with_stages
 from pointrend_deploy.parity.instance.masks import RoIs
 from pointrend_deploy.parity.instance.reference import TorchPicture
 from pointrend_deploy.parity.instance.verify import verify_instances
-from pointrend_deploy.parity.onnx_stages import run_with_stages
-from pointrend_deploy.parity.record.runs import Run, now
+from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.pictures.canvas import Fitted, batch_of
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.recipe.instance import InstanceRecipe
@@ -86,24 +85,8 @@ def verify_instance_graphs(
     with progress.step("comparing the stages"):
         unread = unread_levels(model.recipe)
         result = verify_instances(references, outputs, rois, options.masks, given, unread)
-    result.raise_if_failed()
-    return Run(
-        kind="export",
-        passed=result.passed,
-        candidate="onnx",
-        reference="torch",
-        created=now(),
-        canvas_hw=manifest.canvas.padded_hw,
-        first_divergent=result.first_divergent,
-        pictures=len(pictures),
-        seconds=round(time.monotonic() - started, 3),
-        stages=result.stages,
-        points=result.points,
-        gates=result.gates,
-        detections=result.detections,
-        notes=result.notes,
-        versions={"torch": str(torch.__version__), "onnxruntime": version("onnxruntime")},
-    )
+    run = export_run(result, manifest, len(pictures), started)
+    return msgspec.structs.replace(run, detections=result.detections, notes=result.notes)
 
 
 def unread_levels(recipe: InstanceRecipe) -> set[str]:

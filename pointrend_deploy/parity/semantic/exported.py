@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.model.network_input import canvas_input
 from pointrend_deploy.model.semantic.model import SemanticModel
-from pointrend_deploy.parity.onnx_stages import run_with_stages
-from pointrend_deploy.parity.record.runs import Run, now
+from pointrend_deploy.parity.exported import export_run, run_with_stages
+from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.semantic.verify import verify_stages
 from pointrend_deploy.pictures.canvas import Fitted, batch_of
 from pointrend_deploy.progress import Progress
@@ -83,22 +82,7 @@ def verify_graph(
         areas += areas[-1:] * (manifest.canvas.batch - len(areas))
         unread = unread_stages(model.recipe, manifest.canvas.padded_hw)
         result = verify_stages(reference, candidate, model.recipe, areas, not_computed=unread)
-    result.raise_if_failed()
-    return Run(
-        kind="export",
-        passed=result.passed,
-        candidate="onnx",
-        reference="torch",
-        created=now(),
-        canvas_hw=manifest.canvas.padded_hw,
-        first_divergent=result.first_divergent,
-        pictures=len(pictures),
-        seconds=round(time.monotonic() - started, 3),
-        stages=result.stages,
-        points=result.points,
-        gates=result.gates,
-        versions={"torch": str(torch.__version__), "onnxruntime": version("onnxruntime")},
-    )
+    return export_run(result, manifest, len(pictures), started)
 
 
 def _with_whole_grids(candidate: dict[str, Array], reference: dict[str, Array]) -> dict[str, Array]:

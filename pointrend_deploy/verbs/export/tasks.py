@@ -152,8 +152,8 @@ class InstanceModelExport:
         progress: Progress,
     ) -> Run:
         """Hold the graphs against the reference. Raises ParityError where they differ."""
+        from pointrend_deploy.parity.exported import check_loads
         from pointrend_deploy.parity.instance.exported import verify_instance_graphs
-        from pointrend_deploy.parity.onnx_stages import check_loads
 
         for graph in graphs.values():
             check_loads(graph)

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 
 from pointrend_deploy import load_recipe, open_runner
 from pointrend_deploy.model.network_input import canvas_input
+from pointrend_deploy.parity.exported import run_with_stages
 from pointrend_deploy.parity.instance.boxes import Detections, detections_outcome, proposals_outcome
 from pointrend_deploy.parity.instance.masks import overlap
 from pointrend_deploy.parity.instance.matching import match
 from pointrend_deploy.parity.instance.reference import TorchPicture
-from pointrend_deploy.parity.onnx_stages import run_with_stages
 from pointrend_deploy.pictures.canvas import batch_of, from_rgb
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner

@@ -1,0 +1,102 @@
+"""The verification of an export: what it shares between semantic and instance models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.graph.slices import with_outputs
+from pointrend_deploy.parity.comparison import VerificationResult
+from pointrend_deploy.parity.record.runs import Run, now
+
+Array = npt.NDArray[Any]
+
+
+def run_with_stages(
+    graph: onnx.ModelProto, inputs: Mapping[str, Array], stages: Iterable[str]
+) -> dict[str, Array]:
+    """Run an exported graph once in ONNX Runtime, with inner values as outputs besides its own.
+
+    Args:
+        graph: not changed.
+        inputs: by name.
+        stages: names of inner values; those the graph does not compute are left out.
+
+    Returns:
+        Its outputs, then the stages, by name.
+
+    Raises:
+        DeployError: ONNX Runtime does not run it.
+    """
+    raw, names = with_outputs(graph, stages)
+    try:
+        session = _session(raw)
+        del raw
+        outputs = session.run(names, dict(inputs))
+    except Exception as error:  # its errors share no base class below this one
+        raise _does_not_run(error) from error
+    return dict(zip(names, outputs, strict=True))
+
+
+def check_loads(graph: onnx.ModelProto) -> None:
+    """Raise DeployError where ONNX Runtime does not load a graph."""
+    try:
+        _session(graph.SerializeToString())
+    except Exception as error:
+        raise _does_not_run(error) from error
+
+
+def _session(raw: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+
+
+def _does_not_run(error: Exception) -> DeployError:
+    return DeployError(
+        f"ONNX Runtime {version('onnxruntime')} does not run the exported graph: {error}",
+        "please report this with the recipe and the command line",
+    )
+
+
+def export_run(
+    result: VerificationResult, manifest: Manifest, pictures: int, started: float
+) -> Run:
+    """Make the record of a verification in which everything passed.
+
+    Args:
+        result: of the verification.
+        manifest: of the bundle to be.
+        pictures: number of pictures it was verified on.
+        started: ``time.monotonic()`` when it began.
+
+    Raises:
+        ParityError: something did not pass; it names the first stage that differs.
+    """
+    import torch
+
+    result.raise_if_failed()
+    return Run(
+        kind="export",
+        passed=result.passed,
+        candidate="onnx",
+        reference="torch",
+        created=now(),
+        canvas_hw=manifest.canvas.padded_hw,
+        first_divergent=result.first_divergent,
+        pictures=pictures,
+        seconds=round(time.monotonic() - started, 3),
+        stages=result.stages,
+        points=result.points,
+        gates=result.gates,
+        versions={"torch": str(torch.__version__), "onnxruntime": version("onnxruntime")},
+    )
