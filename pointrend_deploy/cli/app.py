@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 if TYPE_CHECKING:
-    from pointrend_deploy.verbs.export.options import Output
+    from pointrend_deploy.graph.options import Output
 
 app = typer.Typer(
     name="pointrend-deploy",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 import onnx
@@ -15,8 +16,31 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.slices import with_outputs
 from pointrend_deploy.parity.comparison import VerificationResult
 from pointrend_deploy.parity.record.runs import Run, now
+from pointrend_deploy.pictures.canvas import Fitted, batch_of
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VerificationBatch:
+    """The pictures an export is verified on.
+
+    Attributes:
+        manifest: of the bundle to be.
+        pictures: 1 to N pictures fitted to its canvas, N its batch.
+    """
+
+    manifest: Manifest
+    pictures: list[Fitted]
+
+    def inputs(self) -> dict[str, Array]:
+        """Stack the pictures into the graph's inputs, by name, the last one repeated up to N."""
+        return batch_of(self.pictures, self.manifest)
+
+    def filled(self, each: list[T]) -> list[T]:
+        """Repeat the last of one value a picture, so that there are N."""
+        return each + each[-1:] * (self.manifest.canvas.batch - len(each))
 
 
 def run_with_stages(
@@ -68,15 +92,12 @@ def _does_not_run(error: Exception) -> DeployError:
     )
 
 
-def export_run(
-    result: VerificationResult, manifest: Manifest, pictures: int, started: float
-) -> Run:
+def export_run(result: VerificationResult, batch: VerificationBatch, started: float) -> Run:
     """Make the record of a verification in which everything passed.
 
     Args:
         result: of the verification.
-        manifest: of the bundle to be.
-        pictures: number of pictures it was verified on.
+        batch: the pictures it was made on.
         started: ``time.monotonic()`` when it began.
 
     Raises:
@@ -91,9 +112,9 @@ def export_run(
         candidate="onnx",
         reference="torch",
         created=now(),
-        canvas_hw=manifest.canvas.padded_hw,
+        canvas_hw=batch.manifest.canvas.padded_hw,
         first_divergent=result.first_divergent,
-        pictures=pictures,
+        pictures=len(batch.pictures),
         seconds=round(time.monotonic() - started, 3),
         stages=result.stages,
         points=result.points,

@@ -8,6 +8,7 @@ MERGED: Instance models to ONNX: one graph, or a detector and its masks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.contract import Expected
+from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.instance.detector import BoxDetections, Detector, Proposals, rows_of
 from pointrend_deploy.graph.instance.masks import ROIS_AT_ONCE, InstanceMasks, StandardMasks
 from pointrend_deploy.graph.instance.points import InstancePointHead, pays
@@ -32,11 +33,14 @@ from pointrend_deploy.graph.instance.specs import (
     mask_levels,
     pyramid_hw,
 )
+from pointrend_deploy.graph.passes.tidy import tidy
+from pointrend_deploy.graph.slices import keep_outputs
 from pointrend_deploy.graph.trace import finish, module_names, trace
 from pointrend_deploy.model.instance.mask_head import StandardMaskHead
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.network_input import Normalise
-from pointrend_deploy.recipe.instance import StandardMaskHeadSpec
+from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec
+from pointrend_deploy.version import __version__
 
 USUAL_ROIS = 10
 """RoIs the mask graph's work is planned for where their number is open."""
@@ -237,6 +241,26 @@ def export_instance_graphs(
         )
         graphs[name] = finish(proto, _names(wrapper, model), promised)
     return graphs
+
+
+def without_stages(
+    graphs: Mapping[str, onnx.ModelProto], recipe: InstanceRecipe, options: InstanceGraphOptions
+) -> dict[str, onnx.ModelProto]:
+    """Turn the stages among the outputs of exported graphs into inner values of the same names.
+
+    Args:
+        graphs: by name, exported with ``stages``; not changed.
+        recipe: of the model.
+        options: the other options they were exported with.
+
+    Raises:
+        DeployError: a graph breaks the contract.
+    """
+    made = {}
+    for name, promised in instance_expected(recipe, options).items():
+        made[name] = tidy(keep_outputs(graphs[name], list(promised.outputs)), __version__)
+        check_contract(made[name], promised)
+    return made
 
 
 def _example(

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.graph.instance.specs import (
     DETECTOR,
     MASKS,
@@ -23,12 +22,11 @@ from pointrend_deploy.graph.instance.specs import (
 from pointrend_deploy.graph.slices import cut
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.network_input import canvas_input
-from pointrend_deploy.parity.exported import export_run, run_with_stages
+from pointrend_deploy.parity.exported import VerificationBatch, export_run, run_with_stages
 from pointrend_deploy.parity.instance.masks import RoIs
 from pointrend_deploy.parity.instance.reference import TorchPicture
 from pointrend_deploy.parity.instance.verify import verify_instances
 from pointrend_deploy.parity.record.runs import Run
-from pointrend_deploy.pictures.canvas import Fitted, batch_of
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.recipe.instance import InstanceRecipe
 
@@ -44,37 +42,36 @@ GIVEN = 16
 def verify_instance_graphs(
     graphs: Graphs,
     model: InstanceModel,
-    manifest: Manifest,
     options: InstanceGraphOptions,
-    pictures: list[Fitted],
+    batch: VerificationBatch,
     progress: Progress,
 ) -> Run:
-    """Run the graphs in ONNX Runtime, the reference in PyTorch, and hold them side by side.
+    """Run graphs in ONNX Runtime and the reference in PyTorch, and compare their stages.
 
     Args:
         graphs: under ``model``, or ``detector`` and ``masks``, each with its inner stages among its
             outputs; not changed.
         model: the reference, whose recipe keeps as many detections as the graph.
-        manifest: of the bundle to be.
         options: the graphs were made with.
-        pictures: one batch on the canvas.
-        progress: told of each step.
+        batch: the pictures.
+        progress: shows each step.
 
     Returns:
         The run for parity.json, in which everything passed.
 
     Raises:
-        ParityError: naming the first stage that differs.
+        ParityError: the two differ; it names the first stage that does.
     """
     started = time.monotonic()
-    inputs = batch_of(pictures, manifest)
+    inputs = batch.inputs()
     with progress.step("PyTorch reference"):
-        x = canvas_input(manifest, inputs)
-        seen = [
-            TorchPicture(model, x[row : row + 1], picture.fitted_hw)
-            for row, picture in enumerate(pictures)
-        ]
-        references = seen + seen[-1:] * (manifest.canvas.batch - len(seen))
+        x = canvas_input(batch.manifest, inputs)
+        references = batch.filled(
+            [
+                TorchPicture(model, x[row : row + 1], picture.fitted_hw)
+                for row, picture in enumerate(batch.pictures)
+            ]
+        )
     with progress.step("ONNX Runtime"):
         ran = _Ran(graphs, model.recipe, options)
         outputs = ran.detector(inputs)
@@ -85,12 +82,12 @@ def verify_instance_graphs(
     with progress.step("comparing the stages"):
         unread = unread_levels(model.recipe)
         result = verify_instances(references, outputs, rois, options.masks, given, unread)
-    run = export_run(result, manifest, len(pictures), started)
+    run = export_run(result, batch, started)
     return msgspec.structs.replace(run, detections=result.detections, notes=result.notes)
 
 
 def unread_levels(recipe: InstanceRecipe) -> set[str]:
-    """Levels of the pyramid that no head reads, so that a graph lacks them."""
+    """Name the pyramid levels that no head reads; a graph lacks them."""
     points = recipe.point_head
     return (
         set(recipe.pyramid)

@@ -317,7 +317,7 @@ WRONG_CHOICES: dict[str, tuple[dict[str, object], str]] = {
     "over the proposals": ({"detections": 41}, "at most 40 proposals: use 1 to 40"),
     "over those at this size": ({"size_hw": (16, 16), "detections": 124}, "keeps 123 at 32x32"),
     "smaller than an anchor": ({"size_hw": (15, 200)}, "sides of 16 pixels"),
-    "outputs": ({"outputs": ("labels",)}, "--outputs is of semantic models"),
+    "outputs": ({"outputs": ("labels",)}, "--outputs is an option of semantic models"),
     "masks": ({"masks": "rle"}, "--masks rle cannot be exported"),
     "layout": ({"layout": "double"}, "--layout double cannot be exported"),
     "batch": ({"batch": 0}, "--batch 0"),
@@ -352,7 +352,9 @@ def test_choices_that_make_no_sense(
 def test_choices_of_instance_models_with_a_semantic_recipe(
     option: dict[str, object], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="of instance models, and small is a semantic recipe"):
+    with pytest.raises(
+        UsageError, match="of instance models, and small is a recipe of task semantic"
+    ):
         export_bundle(small_recipe(), "none.pth", tmp_path / "b", options(**option))
 
 
