@@ -7,12 +7,10 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import onnx
 import torch
 
-from pointrend_deploy import atomic
 from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.passes.bodies import attach_bodies, inline_bodies
 from pointrend_deploy.graph.passes.names import name_by_module
@@ -42,15 +40,6 @@ def finish(
     proto = tidy(proto, __version__)
     check_contract(proto, promised)
     return proto
-
-
-def write_graph(proto: onnx.ModelProto, path: str | Path) -> None:
-    """Write a graph as one file, whole or not at all.
-
-    Raises:
-        DeployError: the disk refuses.
-    """
-    atomic.write_bytes(path, proto.SerializeToString(deterministic=True))
 
 
 def trace(
