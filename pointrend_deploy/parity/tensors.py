@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.parity import gates
-from pointrend_deploy.parity.record.runs import Gate, StageRow
+from pointrend_deploy.parity.record.runs import StageRow
 
 Array = npt.NDArray[Any]
 PIECE = 1 << 20
@@ -76,26 +76,31 @@ def compare_tensor(name: str, reference: Array, candidate: Array, limit: float) 
     )
 
 
-def compare_stage(name: str, expected: Array, found: Array | None) -> StageRow:
-    """Compare one stage at the written tolerance of its kind, scaled by the reference.
+def compare_stages(
+    reference: Mapping[str, Array],
+    candidate: Mapping[str, Array],
+    limits: Mapping[str, float] | None = None,
+) -> tuple[StageRow, ...]:
+    """Compare every tensor of ``reference``, in its order.
 
     Args:
-        name: of the stage.
-        expected: the reference's array.
-        found: the candidate's; a stage it lacks (None) fails.
+        reference: arrays by stage name.
+        candidate: the same; a stage it lacks fails.
+        limits: largest absolute difference by name; a stage without one gets the written tolerance
+            of its kind, scaled by the reference (see ``gates``).
     """
-    if found is None:
-        return missing(name, expected)
-    return compare_tensor(
-        name, expected, found, gates.scaled(gates.tensor_tolerance(name), expected)
-    )
-
-
-def difference_gate(row: StageRow) -> Gate:
-    """Make the gate on a tensor's largest difference, with the limit it was compared at."""
-    tolerance = gates.tensor_tolerance(row.name)
-    limit = tolerance.limit if row.limit is None else row.limit
-    return gates.gate("largest difference", row.name, row.max_abs, "<=", limit, tolerance.reason)
+    rows = []
+    for name, expected in reference.items():
+        limit = (limits or {}).get(name)
+        if limit is None:
+            limit = gates.scaled(gates.tensor_tolerance(name), expected)
+        found = candidate.get(name)
+        rows.append(
+            missing(name, expected)
+            if found is None
+            else compare_tensor(name, expected, found, limit)
+        )
+    return tuple(rows)
 
 
 def missing(name: str, expected: Array) -> StageRow:

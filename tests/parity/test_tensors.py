@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from pointrend_deploy.parity import gates, tensors
-from pointrend_deploy.parity.record.runs import StageRow
 
 
 def pair() -> tuple[np.ndarray, np.ndarray]:
@@ -72,22 +71,17 @@ def test_what_is_not_finite_fails_even_on_both_sides(value: float) -> None:
     assert not tensors.compare_tensor("x", candidate, candidate, 1e9)
 
 
-def compared(reference: dict[str, np.ndarray], candidate: dict[str, np.ndarray]) -> list[StageRow]:
-    return [tensors.compare_stage(name, reference[name], candidate.get(name)) for name in reference]
-
-
 def test_the_first_divergent_stage_is_the_first_in_order() -> None:
     reference = {name: pair()[0] for name in ("p2", "coarse", "logits")}
     candidate = {name: value.copy() for name, value in reference.items()}
-    assert tensors.first_divergent(compared(reference, candidate)) is None
+    assert tensors.first_divergent(tensors.compare_stages(reference, candidate)) is None
     candidate["logits"] += 1
     candidate["coarse"] += 1
-    assert tensors.first_divergent(compared(reference, candidate)) == "coarse"
-    rows = compared(reference, candidate)
-    rows[1] = tensors.compare_tensor("coarse", reference["coarse"], candidate["coarse"], 2.0)
+    assert tensors.first_divergent(tensors.compare_stages(reference, candidate)) == "coarse"
+    rows = tensors.compare_stages(reference, candidate, limits={"coarse": 2.0})
     assert tensors.first_divergent(rows) == "logits"
     del candidate["p2"]
-    rows = compared(reference, candidate)
+    rows = tensors.compare_stages(reference, candidate)
     assert (rows[0].name, rows[0].problem) == ("p2", "missing")
 
 
@@ -101,9 +95,9 @@ def test_limits_grow_with_the_reference_and_never_shrink() -> None:
 
 def test_a_large_reference_still_exposes_a_relative_error() -> None:
     reference, _ = pair()
-    row = compared({"coarse": 30 * reference}, {"coarse": 30.3 * reference})[0]
+    row = tensors.compare_stages({"coarse": 30 * reference}, {"coarse": 30.3 * reference})[0]
     assert not row
-    assert compared({"coarse": 30 * reference}, {"coarse": 30.0001 * reference})[0]
+    assert tensors.compare_stages({"coarse": 30 * reference}, {"coarse": 30.0001 * reference})[0]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ from pointrend_deploy.parity.instance.masks import (
 from pointrend_deploy.parity.instance.selection import Pool
 from pointrend_deploy.parity.record.detections import DetectionsRow
 from pointrend_deploy.parity.record.runs import Gate, PointsRow, StageRow
-from pointrend_deploy.parity.tensors import compare_stage, difference_gate, missing
+from pointrend_deploy.parity.subdivision.stages import compare_stage, difference_gate
+from pointrend_deploy.parity.tensors import missing
 
 Array = npt.NDArray[Any]
 

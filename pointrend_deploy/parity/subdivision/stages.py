@@ -17,16 +17,32 @@ import numpy.typing as npt
 from pointrend_deploy.parity import gates
 from pointrend_deploy.parity.record.runs import Gate, PointsRow, StageRow
 from pointrend_deploy.parity.subdivision import points, replay
-from pointrend_deploy.parity.tensors import (
-    compare_stage,
-    compare_tensor,
-    difference_gate,
-    missing,
-)
+from pointrend_deploy.parity.tensors import compare_tensor, missing
 from pointrend_deploy.recipe.parts import PointHeadSpec
 
 Array = npt.NDArray[Any]
 INDICES, POINT_LOGITS = ".indices", ".point_logits"
+
+
+def compare_stage(name: str, expected: Array, found: Array | None) -> StageRow:
+    """Compare one tensor at the written tolerance of its kind, scaled by the reference.
+
+    Args:
+        name: of the stage.
+        expected: the reference's array.
+        found: the candidate's array; None where it lacks the stage, which fails.
+    """
+    if found is None:
+        return missing(name, expected)
+    limit = gates.scaled(gates.tensor_tolerance(name), expected)
+    return compare_tensor(name, expected, found, limit)
+
+
+def difference_gate(row: StageRow) -> Gate:
+    """Make the gate on a tensor's largest difference, with the limit it was compared at."""
+    tolerance = gates.tensor_tolerance(row.name)
+    limit = tolerance.limit if row.limit is None else row.limit
+    return gates.gate("largest difference", row.name, row.max_abs, "<=", limit, tolerance.reason)
 
 
 class SubdivisionStages:

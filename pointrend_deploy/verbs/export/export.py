@@ -20,7 +20,7 @@ from pointrend_deploy.verbs.export.options import (
     refuse_to_fail_late,
     refuse_to_overwrite,
 )
-from pointrend_deploy.verbs.export.task import KINDS, export_task
+from pointrend_deploy.verbs.export.task import TASKS, export_task
 
 if TYPE_CHECKING:
     from pointrend_deploy.parity.record.runs import Run
@@ -53,7 +53,7 @@ class ExportResult:
     def summary(self) -> str:
         """Say in a few lines what was exported, how well it agrees, and what to do next."""
         manifest, path = self.bundle.manifest, self.bundle.path
-        kind, canvas = KINDS[manifest.recipe.task], manifest.canvas
+        kind, canvas = TASKS[manifest.recipe.task], manifest.canvas
         size, padded = (f"{h}x{w}" for h, w in (canvas.size_hw, canvas.padded_hw))
         mib = sum((path / name).stat().st_size for name in manifest.graphs_of("fp32")) / 2**20
         lines = [

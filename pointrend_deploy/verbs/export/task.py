@@ -72,7 +72,7 @@ class ExportTask(Protocol):
         """Say in a few words how well the verification agrees."""
 
 
-KINDS: Final[dict[str, type[ExportTask]]] = {
+TASKS: Final[dict[str, type[ExportTask]]] = {
     "semantic": SemanticExport,
     "instance": InstanceExport,
 }
@@ -87,11 +87,11 @@ def export_task(recipe: AnyRecipe, options: ExportOptions) -> ExportTask:
         DeployError: no graph can be made for these options.
     """
     options.check()
-    kind = KINDS[recipe.task]
-    for option in sorted({name for each in KINDS.values() for name in each.own_options}):
+    kind = TASKS[recipe.task]
+    for option in sorted({name for each in TASKS.values() for name in each.own_options}):
         if option in kind.own_options or getattr(options, option) is None:
             continue
-        having = [task for task, each in KINDS.items() if option in each.own_options]
+        having = [task for task, each in TASKS.items() if option in each.own_options]
         raise UsageError(
             f"--{option} is an option of {' and '.join(having)} models, and {recipe.name} is a "
             f"recipe of task {recipe.task}",
