@@ -1,7 +1,8 @@
 """The inner stages of a bundle's graphs of every precision, as ONNX Runtime computes them.
 
-Which values are stages is read from the FP32 graph, whose nodes are named by module path; the
-graphs of the other precisions keep the names of values. A stage is marked as an output besides.
+The FP32 graph says which values are stages: its nodes are named by module path. The graphs of the
+other precisions keep the names of values, so a stage has the same names in them. The stages are the
+outputs of a part that is cut out of the graph.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ _COARSE = "roi_heads.mask_head.coarse_head.prediction"
 
 @dataclass(frozen=True)
 class Tap:
-    """A stage: its name in reports, and the values of the graph it consists of."""
+    """A stage: its name in reports, and the names of the graph's values it consists of."""
 
     stage: str
     values: tuple[str, ...]
 
 
 def taps(graph: onnx.GraphProto) -> tuple[Tap, ...]:
-    """The stages of an FP32 graph, in network order.
+    """Find the stages of an FP32 graph, in network order.
 
-    They are the output of every residual block of the backbone, the levels of the pyramid, coarse
-    logits, points and their logits by subdivision step, final logits where the graph holds them;
-    of an instance graph also the outputs of the RPN's and the box head's predictors.
+    These are the output of every residual block of the backbone, the levels of the pyramid, coarse
+    logits, points and their logits by subdivision step, and final logits where the graph computes
+    them; in an instance graph also the outputs of the RPN's and the box head's predictors.
     """
     place: dict[str, int] = {}
     found: dict[str, list[str]] = {}
@@ -66,7 +67,7 @@ def taps(graph: onnx.GraphProto) -> tuple[Tap, ...]:
 
 
 def _mask_steps(graph: onnx.GraphProto, known: set[str]) -> dict[str, tuple[list[str], int]]:
-    """Points and logits of the mask head's steps where the graph has not named them so.
+    """Find points and logits of the mask head's steps where the graph gives them other names.
 
     A step scatters its logits at its points, so both are inputs of one ScatterElements node. A
     batch is refined picture by picture: a stage has a value for each, in the pictures' order.
@@ -98,7 +99,7 @@ def _scatters(node: onnx.NodeProto) -> bool:
 
 
 def _scattered_before(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]) -> str:
-    """Name of the step before: what scattered into the grid that this one refines; or none."""
+    """Find the name of the node that scattered into the grid this step refines; empty if none."""
     before = makers.get(node.input[0])
     while before is not None and not _scatters(before):
         before = makers.get(before.input[0]) if before.input else None
@@ -110,9 +111,9 @@ class TappedGraph:
 
     Args:
         path: of the graph.
-        wanted: stages; values that this graph does not compute are left out.
-        given: dtypes of values that are fed instead of computed, as inputs ``given.<name>``. Nodes
-            that nothing wanted needs are left out.
+        wanted: stages to give; those with values this graph does not compute are left out.
+        given: dtypes of values that become inputs ``given.<name>``. Nodes that compute nothing
+            wanted are left out.
         also: further values to give, by their own names.
 
     Raises:
@@ -142,10 +143,10 @@ class TappedGraph:
         self._session = open_session(raw)
 
     def __call__(self, inputs: Mapping[str, Array]) -> tuple[dict[str, list[Array]], list[Array]]:
-        """The values of each stage, and those of ``also``.
+        """Compute the values of each stage, and those of ``also``.
 
         Args:
-            inputs: by name; those it does not read are left out.
+            inputs: by name; those the graph does not read are left out.
 
         Raises:
             DeployError: ONNX Runtime fails.
@@ -163,26 +164,26 @@ class TappedGraph:
 
 
 class SemanticStages:
-    """The stages of a semantic bundle's graph; see ``parity.precision_compare.Stages``."""
+    """The stages of a semantic bundle's graph; see ``parity.semantic.columns.Stages``."""
 
     def __init__(self, path: Path, wanted: Sequence[Tap]) -> None:
         self._graph = TappedGraph(path, wanted)
 
     def __call__(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        """Stages by name in network order, (N, ...) each."""
+        """Compute the stages by name, in network order, (N, ...) each."""
         stages, _ = self._graph(inputs)
         return {name: values[0] for name, values in stages.items()}
 
 
 def read_graph(path: Path) -> onnx.GraphProto:
-    """A graph without its large constants: enough to find its stages in."""
+    """Read a graph without its weights, which is enough to find its stages."""
     model = onnx.load(str(path))
     model.graph.ClearField("initializer")
     return model.graph
 
 
 def _feed(model: onnx.ModelProto, given: Mapping[str, npt.DTypeLike]) -> None:
-    """Make inputs of values: whoever read ``x`` reads ``given.x``; ``x`` is still computed."""
+    """Let nodes that read ``x`` read a new input ``given.x`` instead; ``x`` is still computed."""
     for name, dtype in given.items():
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         fed = onnx.helper.make_tensor_value_info(f"given.{name}", kind, None)

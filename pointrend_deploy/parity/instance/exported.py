@@ -1,4 +1,4 @@
-"""The exported instance graphs beside the reference, on the same input, stage by stage."""
+"""The exported instance graphs compared with the reference on the same input, stage by stage."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ Array = npt.NDArray[Any]
 Graphs = Mapping[str, onnx.ModelProto]
 
 FEW_DETECTIONS = 8
-"""With fewer in all, the mask part is held on boxes of the reference's proposals besides."""
+"""With fewer detections in all, the mask part is compared also on boxes of proposals."""
 GIVEN = 16
-"""So many of them a picture, at most."""
+"""Largest number of proposals of a picture whose boxes are used for that."""
 
 
 def verify_instance_graphs(
@@ -112,13 +112,13 @@ class _Ran:
         ]
 
     def detector(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """All that is given for a batch, the batch axis first."""
+        """Run the graph that takes the pictures; all its values have the batch axis first."""
         if self._options.layout == "split":
             return run_with_stages(self._graphs[DETECTOR], inputs, self._detector)
         return run_with_stages(self._graphs[MODEL], inputs, [*self._detector, *self._masks])
 
     def own(self, outputs: Mapping[str, Array]) -> RoIs:
-        """The masks of what was detected."""
+        """Give the masks of the graph's own detections; a split layout computes them here."""
         most = outputs["boxes"].shape[1]
         counts = [min(max(int(count), 0), most) for count in outputs["num_detections"]]
         if self._options.layout == "split":
@@ -128,7 +128,7 @@ class _Ran:
         return _rois(outputs, counts, [name for name in self._masks if name in outputs])
 
     def given(self, outputs: Mapping[str, Array], references: Sequence[TorchPicture]) -> RoIs:
-        """Masks of boxes the reference proposes, of every class in turn."""
+        """Compute the graph's masks of boxes the reference proposes, with every class in turn."""
         most = outputs["boxes"].shape[1]
         boxes, classes = [], []
         for reference in references:
@@ -177,7 +177,7 @@ class _Ran:
 
 
 def _rois(outputs: Mapping[str, Array], counts: list[int], names: Sequence[str]) -> RoIs:
-    """The used rows of a batch's outputs, one after the other."""
+    """Put the used rows of a batch's outputs one after the other."""
 
     def used(name: str) -> Array:
         return np.concatenate([outputs[name][row, :count] for row, count in enumerate(counts)])
@@ -192,7 +192,7 @@ def _rois(outputs: Mapping[str, Array], counts: list[int], names: Sequence[str])
 
 
 def _in_the_references_shape(stages: dict[str, Array]) -> dict[str, Array]:
-    """Mask logits (R, S, S) -> (R, 1, S, S); the other stages are the reference's already."""
+    """Reshape mask logits (R, S, S) -> (R, 1, S, S); other stages have the reference's shape."""
     if "mask_logits" in stages:
         stages["mask_logits"] = stages["mask_logits"][:, None]
     return stages

@@ -1,9 +1,7 @@
-"""The mask part of a graph against the reference's, both on the graph's own boxes and classes.
+"""Masks of a graph compared with the reference's: stage by stage, as stored, and in the picture.
 
-Held on the same boxes, no detection that fell the other way can hide or cause a difference here.
-R is the number of RoIs of all pictures together.
-
-MERGED: The masks a graph gives: as stored, and in the picture.
+The stages are compared on the graph's own boxes and classes, so that no detection that differs can
+hide or cause a difference here. R is the number of RoIs of all pictures together.
 """
 
 from __future__ import annotations
@@ -55,14 +53,14 @@ def compare_mask_stages(
 
 @dataclass(frozen=True)
 class RoIs:
-    """Boxes whose masks a graph computed, of all pictures, and the stages it went through.
+    """Boxes of all pictures, the masks a graph computed for them, and its stages.
 
     Attributes:
-        pictures: (R,) integers, the picture each one is of, ascending.
+        pictures: (R,) integers, the number of each box's picture, ascending.
         boxes: (R, 4) in pixels of the canvas.
         classes: (R,) integers.
-        stages: by the reference's names, in its shapes: (R, ...).
-        masks: (R, S, S), the output.
+        stages: by the reference's names, in the reference's shapes (R, ...).
+        masks: (R, S, S), the graph's output.
     """
 
     pictures: Array
@@ -78,13 +76,13 @@ def masks_rows(
     overlaps: Sequence[tuple[int, int]],
     problem: str = "",
 ) -> tuple[StageRow, list[Gate]]:
-    """The row of the stage ``masks`` and its gates.
+    """Make the row of the stage ``masks`` and its gates.
 
     Args:
         exercised: sets of RoIs, none empty.
         form: of the masks.
-        overlaps: pixels of intersection and of union in the picture, a matched detection each.
-        problem: what is known to be wrong besides.
+        overlaps: for each matched detection, pixels of intersection and of union in the picture.
+        problem: what is known to be wrong already; empty where nothing is.
     """
     problems = [problem] if problem else []
     row = StageRow(name="masks", kind="masks", shape=(), passed=True)
@@ -109,10 +107,10 @@ def masks_rows(
 
 
 def compare_stored(exercised: Sequence[RoIs], form: MaskForm) -> tuple[StageRow, Gate]:
-    """Hold a graph's ``masks`` against what their form says of its own ``mask_logits``.
+    """Compare a graph's ``masks`` with its own ``mask_logits`` brought into their form.
 
     Args:
-        exercised: sets of RoIs, at least one; their stages hold ``mask_logits`` (R, 1, S, S).
+        exercised: sets of RoIs, at least one; ``mask_logits`` (R, 1, S, S) is among their stages.
         form: ``prob``, ``prob-u8`` (round(255 p); either neighbour where p lies between two), or
             ``logits``.
     """
@@ -120,7 +118,7 @@ def compare_stored(exercised: Sequence[RoIs], form: MaskForm) -> tuple[StageRow,
     masks = np.concatenate([each.masks for each in exercised])
     problem, row = "", None
     if any("mask_logits" not in each.stages for each in exercised):
-        problem = "no mask logits to hold them against"
+        problem = "no mask logits to compare them with"
     elif masks.dtype != dtype:
         problem = f"type {masks.dtype} where {dtype} is expected"
     else:
@@ -137,16 +135,16 @@ def compare_stored(exercised: Sequence[RoIs], form: MaskForm) -> tuple[StageRow,
 
 
 def probabilities(logits: Array) -> npt.NDArray[np.float32]:
-    """Sigmoid, in float64 inside: float32 of the logits' shape."""
+    """Compute the sigmoid of logits of any shape: in float64, returned as float32, 0 to 1."""
     with np.errstate(over="ignore"):
         return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))), np.float32)
 
 
 def pasted_gates(overlaps: Sequence[tuple[int, int]]) -> list[Gate]:
-    """Gates on the mean and the least IoU of masks in the picture; none where there are no masks.
+    """Make the gates on the mean and the least IoU of masks; none where there are no masks.
 
     Args:
-        overlaps: pixels of intersection and of union a mask; empty unions are left out.
+        overlaps: for each mask, pixels of intersection and of union; empty unions are left out.
     """
     held = [(both, union) for both, union in overlaps if union]
     if not held:
@@ -165,15 +163,17 @@ def overlaps_of(
     pairs: Sequence[npt.NDArray[np.int64]],
     theirs: Sequence[tuple[tuple[int, int], Array, Array]],
 ) -> list[tuple[int, int]]:
-    """Pixels of intersection and union of matched detections' masks in the fitted picture.
+    """Count the pixels that matched detections' masks share, in the fitted picture.
 
     Args:
         rois: the graph's detections of all pictures, those of each in order.
-        pairs: by picture (M, 2): row of the graph, row of the reference.
-        theirs: by picture its fitted size, the reference's boxes (R, 4) and mask logits (R, S, S).
+        pairs: for each picture (M, 2): row of the graph, row of the reference.
+        theirs: for each picture its fitted size, the reference's boxes (R, 4) and mask logits
+            (R, S, S).
 
     Returns:
-        One pair a matched detection whose box is nowhere empty.
+        Pixels of intersection and of union for each matched detection; those with an empty box on
+        either side are left out.
     """
     found = []
     logits = rois.stages.get("mask_logits")
@@ -192,7 +192,7 @@ def overlaps_of(
 
 
 def overlap(a: Patch, b: Patch) -> tuple[int, int]:
-    """Pixels of intersection and of union of two masks in one picture."""
+    """Count the pixels of intersection and of union of two masks in one picture."""
     top, left = max(a[0], b[0]), max(a[1], b[1])
     bottom = min(a[0] + a[2].shape[0], b[0] + b[2].shape[0])
     right = min(a[1] + a[2].shape[1], b[1] + b[2].shape[1])
@@ -204,7 +204,7 @@ def overlap(a: Patch, b: Patch) -> tuple[int, int]:
 
 
 def rest_is_zero(outputs: Mapping[str, Array]) -> str:
-    """What is wrong with the rows of ``masks`` (N, D, S, S) past the count; empty where nothing."""
+    """Say what is wrong with rows of ``masks`` (N, D, S, S) past the count; empty if nothing."""
     masks = outputs.get("masks")
     if masks is None:
         return ""

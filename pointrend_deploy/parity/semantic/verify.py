@@ -1,4 +1,4 @@
-"""One run of a graph held against the PyTorch reference on the same input, stage by stage."""
+"""One run of a semantic graph compared with the PyTorch reference, stage by stage."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def verify_stages(
     progress: Callable[[str], None] | None = None,
     not_computed: Collection[str] = (),
 ) -> VerificationResult:
-    """Hold a candidate's outputs against the reference's stages.
+    """Compare a candidate's outputs with the reference's stages.
 
     Args:
-        reference: every stage of ``SemanticModel.canvas_stages`` in order, as arrays; ``labels``
-            (N, Hp, Wp) are the argmax of its logits where they are not given.
+        reference: every stage of ``SemanticModel.canvas_stages`` in order, as arrays. ``labels``
+            (N, Hp, Wp) may be absent: they are the argmax of the logits.
         candidate: a graph's outputs by name: ``labels`` or ``logits`` at least. If it has any
             other stage it must have all of them, and each is compared.
-        recipe: what both sides compute.
-        fitted_hw: height and width of each picture on the canvas, where labels are compared; all
-            of the canvas when absent.
+        recipe: of the model that both sides compute.
+        fitted_hw: height and width of each picture on the canvas; labels are compared inside. The
+            whole canvas when None.
         progress: called with each stage's name before it is compared.
-        not_computed: stages nothing reads, which a candidate that was not asked for them may lack.
+        not_computed: stages that no later stage reads; the candidate may lack them.
 
     Returns:
-        A result, truthy when all that could be compared agrees. It never passes on nothing: with
-        neither labels nor logits the missing labels fail.
+        A result that passes when everything that could be compared agrees. With neither labels nor
+        logits the missing labels fail, so it never passes on nothing.
     """
     tell = progress or (lambda stage: None)
     whole = any(name not in ("labels", "logits") for name in candidate)

@@ -75,15 +75,15 @@ def manifest_of(
 def write_weights(
     model: nn.Module, name: str, folder: Path, include: bool, source_sha256: str, source: Path
 ) -> WeightsRecord:
-    """Write a model's weights into the bundle, or only record them.
+    """Write a model's weights into the bundle, or only make the record of them.
 
     Args:
         model: its parameters have detectron2's names.
         name: of the recipe.
         folder: of the bundle.
         include: whether to write them.
-        source_sha256: of the checkpoint they came from.
-        source: that checkpoint.
+        source_sha256: SHA-256 of the checkpoint they came from.
+        source: path of that checkpoint.
     """
     from safetensors.torch import save
 
@@ -105,7 +105,7 @@ def write_weights(
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of what an export is made with, by name."""
+    """Find the versions of Python and the packages an export is made with, by name."""
     found = {"pointrend-deploy": __version__, "python": platform.python_version()}
     for name in ("torch", "onnx", "onnxruntime", "onnxscript", "onnx-graphsurgeon", "numpy"):
         try:
@@ -116,7 +116,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def tensor_specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
-    """Name, numpy dtype and shape of a graph's inputs or outputs; an open size is -1."""
+    """Describe a graph's inputs or outputs: name, numpy dtype, shape; an open size is -1."""
     return tuple(
         TensorSpec(
             name=value.name,
