@@ -14,6 +14,7 @@ import onnx
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.slices import with_outputs
+from pointrend_deploy.onnx_session import open_session
 from pointrend_deploy.parity.comparison import VerificationResult
 from pointrend_deploy.parity.record.runs import Run, now
 from pointrend_deploy.pictures.canvas import Fitted, batch_of
@@ -57,39 +58,24 @@ def run_with_stages(
         Its outputs, then the stages, by name.
 
     Raises:
-        DeployError: ONNX Runtime does not run it.
+        DeployError: ONNX Runtime does not load or run it.
     """
     raw, names = with_outputs(graph, stages)
+    session = open_session(raw)
+    del raw
     try:
-        session = _session(raw)
-        del raw
         outputs = session.run(names, dict(inputs))
     except Exception as error:  # its errors share no base class below this one
-        raise _does_not_run(error) from error
+        raise DeployError(
+            f"ONNX Runtime {version('onnxruntime')} does not run the exported graph: {error}",
+            "please report this with the recipe and the command line",
+        ) from error
     return dict(zip(names, outputs, strict=True))
 
 
 def check_loads(graph: onnx.ModelProto) -> None:
     """Raise DeployError where ONNX Runtime does not load a graph."""
-    try:
-        _session(graph.SerializeToString())
-    except Exception as error:
-        raise _does_not_run(error) from error
-
-
-def _session(raw: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-
-
-def _does_not_run(error: Exception) -> DeployError:
-    return DeployError(
-        f"ONNX Runtime {version('onnxruntime')} does not run the exported graph: {error}",
-        "please report this with the recipe and the command line",
-    )
+    open_session(graph.SerializeToString())
 
 
 def export_run(result: VerificationResult, batch: VerificationBatch, started: float) -> Run:

@@ -156,7 +156,7 @@ def no_detections(given: Answers) -> None:
 WRONG_DETECTIONS: dict[Callable[[Answers], None], str] = {
     shifted_box: r"detection 3 of class \d differs from the reference's by 0.06 px and",
     swapped_class: r"detection 5 of class \d is of class \d in the reference",
-    wrong_score: r"detection 0 of class \d differs from the reference's by .* px and 0.002 in score",
+    wrong_score: r"detection 0 of class \d differs .* by .* px and 0.002 in score",
     missing_detection: "1 detections are missing",
     extra_detection: r"detection \d+ of class 0 is none of the reference's",
     suppressed_detection: r"detection [78] of class \d is none|should have been suppressed",
