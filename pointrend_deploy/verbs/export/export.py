@@ -96,9 +96,6 @@ def export_bundle(
         DeployError: bad choices, recipe or weights, or the disk refuses; ``out`` is unchanged.
         ParityError: a graph differs from the reference; it names the first stage that does.
     """
-    from pointrend_deploy.parity.exported import VerificationBatch
-    from pointrend_deploy.pictures.generated import verification_batch
-
     started = time.perf_counter()
     progress = progress or Silent()
     recipe = load_any_recipe(recipe) if isinstance(recipe, str | Path) else recipe
@@ -111,6 +108,8 @@ def export_bundle(
     with progress.step("reading weights"):
         model = task.load(weights)
         source_sha256 = sha256_of(weights)
+    from pointrend_deploy.parity.exported import VerificationBatch
+    from pointrend_deploy.pictures.generated import verification_batch
 
     with progress.step("tracing the graph"):
         graphs = task.trace()
