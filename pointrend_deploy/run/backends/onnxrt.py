@@ -142,10 +142,7 @@ class InMemoryRunner(BundleRunner):
         self.stage_names = tuple(stages)
         self.stages: list[dict[str, Array]] = []
         first, *masks = bundle.manifest.graphs_of("fp32")
-        from pointrend_deploy.graph.slices import with_outputs  # needs onnx, as graphs in memory do
-
-        raw, _ = with_outputs(graphs[first], stages)
-        self._sessions = [open_session(raw)]
+        self._sessions = [open_session(_with_outputs(graphs[first], stages))]
         self._sessions += [open_session(graphs[name].SerializeToString()) for name in masks]
 
     def close(self) -> None:
@@ -186,6 +183,14 @@ class InMemoryRunner(BundleRunner):
             for spec in specs:
                 _check_output(spec, outputs[spec.name], self.precision)
         return outputs
+
+
+def _with_outputs(graph: ModelProto, names: Collection[str]) -> bytes:
+    """Serialise a graph with further values as outputs; the graph itself stays as it is."""
+    from pointrend_deploy.graph.slices import with_outputs  # needs onnx, as graphs in memory do
+
+    raw, _ = with_outputs(graph, names)
+    return raw
 
 
 def _check_output(spec: TensorSpec, found: Array, precision: Precision) -> None:

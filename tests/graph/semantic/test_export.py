@@ -196,8 +196,8 @@ def test_twice_the_same_bytes_and_nothing_of_this_machine(tmp_path: Path) -> Non
         "from tests.fixtures.semantic_models import point_head, small_model;"
         "from pointrend_deploy.graph.options import GraphOptions;"
         "from pointrend_deploy.graph.semantic.export import export_graph;"
-        "graph = export_graph(small_model(point_head()), GraphOptions(padded_hw=(64, 96)));"
-        "Path(sys.argv[1]).write_bytes(graph.SerializeToString())"
+        "proto = export_graph(small_model(point_head()), GraphOptions(padded_hw=(64, 96)));"
+        "Path(sys.argv[1]).write_bytes(proto.SerializeToString(deterministic=True))"
     )
     subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "again.onnx")],
@@ -205,14 +205,14 @@ def test_twice_the_same_bytes_and_nothing_of_this_machine(tmp_path: Path) -> Non
         cwd=ROOT,
         env={"PYTHONHASHSEED": "7", "PATH": "/usr/bin:/bin", "PYTHONPATH": "."},
     )
-    first = graph().SerializeToString()
+    first = graph().SerializeToString(deterministic=True)
     assert first == (tmp_path / "again.onnx").read_bytes()
     for word in (b"/home", b"/work", b"/root", b"site-packages", b".py", b"stack_trace"):
         assert word not in first, word
 
 
 def test_polygraphy_opens_the_file(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(graph().SerializeToString())
+    (tmp_path / "model.onnx").write_bytes(graph().SerializeToString(deterministic=True))
     done = subprocess.run(
         [sys.executable, "-m", "polygraphy", "run", str(tmp_path / "model.onnx"), "--onnxrt"],
         capture_output=True,
