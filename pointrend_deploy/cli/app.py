@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from pointrend_deploy.verbs.export.options import Output
+    from pointrend_deploy.graph.options import Output
 
 app = typer.Typer(
     name="pointrend-deploy",

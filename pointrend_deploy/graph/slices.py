@@ -1,7 +1,4 @@
-"""Which nodes of a graph some of its values come from.
-
-MERGED: Keep some of a graph's outputs; the values behind the others keep their names.
-"""
+"""Parts of a graph: the nodes some values come from, further outputs, fewer outputs, a cut."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ Array = npt.NDArray[Any]
 def nodes_behind(
     nodes: Sequence[NodeProto], values: Iterable[str], stop: Collection[str] = ()
 ) -> list[NodeProto]:
-    """The nodes that values are computed by, in their order.
+    """Find the nodes that values are computed by, in the order of ``nodes``.
 
     Args:
-        nodes: each follows what it reads.
-        values: names.
-        stop: values whose nodes, and what lies before them, are left out.
+        nodes: each follows the nodes whose values it reads.
+        values: names of values.
+        stop: values whose nodes, and the nodes before those, are left out.
     """
     needed, ends = set(values), set(stop)
     found = []
@@ -37,7 +34,7 @@ def nodes_behind(
 
 
 def values_read(node: NodeProto) -> Iterator[str]:
-    """Values a node reads, those read inside its branches included."""
+    """Yield the values a node reads, those read inside its branches included."""
     yield from node.input
     for attribute in node.attribute:
         if attribute.HasField("g"):
@@ -45,6 +42,28 @@ def values_read(node: NodeProto) -> Iterator[str]:
                 yield from values_read(inner)
             for output in attribute.g.output:
                 yield output.name
+
+
+def with_outputs(model: onnx.ModelProto, values: Iterable[str]) -> tuple[bytes, list[str]]:
+    """Serialise a model with some of its inner values as outputs besides its own.
+
+    Args:
+        model: unchanged when this returns; its weights are not copied.
+        values: names; those that no node computes are left out.
+
+    Returns:
+        The bytes, and the names of all outputs in order. The further outputs carry no type, which
+        ONNX Runtime infers, so that graphs of every precision are marked alike.
+    """
+    count = len(model.graph.output)
+    computed = {value for node in model.graph.node for value in node.output}
+    computed -= {output.name for output in model.graph.output}
+    further = [value for value in dict.fromkeys(values) if value in computed]
+    model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in further)
+    try:
+        return model.SerializeToString(), [output.name for output in model.graph.output]
+    finally:
+        del model.graph.output[count:]
 
 
 def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
@@ -71,26 +90,40 @@ def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     return kept
 
 
-def cut_at(
-    graph: onnx.ModelProto, inputs: Mapping[str, Array], outputs: Collection[str]
+def cut(
+    model: onnx.ModelProto, outputs: Sequence[str], inputs: Mapping[str, Array] | None = None
 ) -> onnx.ModelProto:
-    """What of a graph lies between some of its values and some of its outputs.
+    """Copy the part of a model that computes some of its values, as a model of its own.
 
     Args:
-        graph: not changed.
-        inputs: arrays of the types and shapes of values that become its inputs, by their names.
-            They must be all that the outputs depend on.
-        outputs: names of outputs to keep.
+        model: not changed.
+        outputs: names of values, inner ones or outputs, in the order the part gives them.
+        inputs: by name, arrays of the types and shapes of values that the part takes instead of
+            computing them; all that ``outputs`` depend on but weights. When None, the part takes
+            those inputs of the model that it reads.
+
+    Returns:
+        The part, with no other nodes and weights. ONNX Runtime infers the types of inner values.
     """
-    cut = onnx.ModelProto()
-    cut.CopyFrom(graph)
-    for field in ("node", "input", "output", "value_info", "initializer"):
-        cut.graph.ClearField(field)
-    cut.graph.output.extend(value for value in graph.graph.output if value.name in outputs)
-    for name, array in inputs.items():
-        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        cut.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
-    cut.graph.node.extend(nodes_behind(graph.graph.node, outputs, stop=inputs.keys()))
-    read = {name for node in cut.graph.node for name in node.input}
-    cut.graph.initializer.extend(w for w in graph.graph.initializer if w.name in read)
-    return cut
+    graph = model.graph
+    nodes = nodes_behind(graph.node, outputs, stop=() if inputs is None else inputs.keys())
+    read = {value for node in nodes for value in values_read(node)}
+    if inputs is None:
+        taken = [value for value in graph.input if value.name in read]
+    else:
+        taken = [
+            onnx.helper.make_tensor_value_info(
+                name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+            )
+            for name, array in inputs.items()
+        ]
+    own = {output.name: output for output in graph.output}
+    part = onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
+    )
+    part.graph.name = graph.name
+    part.graph.node.extend(nodes)
+    part.graph.input.extend(taken)
+    part.graph.output.extend(own.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    part.graph.initializer.extend(weight for weight in graph.initializer if weight.name in read)
+    return part

@@ -7,12 +7,10 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import onnx
 import torch
 
-from pointrend_deploy import atomic
 from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.passes.bodies import attach_bodies, inline_bodies
 from pointrend_deploy.graph.passes.names import name_by_module
@@ -24,12 +22,12 @@ from pointrend_deploy.version import __version__
 def finish(
     proto: onnx.ModelProto, modules: Mapping[str, str], promised: Expected
 ) -> onnx.ModelProto:
-    """The passes over a traced graph, and the check of what it promises.
+    """Apply the passes to a traced graph and check it against its contract.
 
     Args:
-        proto: of :func:`trace`.
-        modules: paths in the traced wrapper -> paths in the reference.
-        promised: outputs to keep, ops and the like.
+        proto: from :func:`trace`.
+        modules: paths of modules in the traced wrapper -> their paths in the reference.
+        promised: the contract: outputs to keep, ops and more.
 
     Raises:
         DeployError: the graph breaks the contract.
@@ -44,15 +42,6 @@ def finish(
     return proto
 
 
-def write_graph(proto: onnx.ModelProto, path: str | Path) -> None:
-    """Write a graph as one file, whole or not at all.
-
-    Raises:
-        DeployError: the disk refuses.
-    """
-    atomic.write_bytes(path, proto.SerializeToString(deterministic=True))
-
-
 def trace(
     module: torch.nn.Module,
     inputs: tuple[torch.Tensor, ...],
@@ -61,11 +50,18 @@ def trace(
     opset: int = 18,
     dynamic_shapes: Sequence[object] | None = None,
 ) -> onnx.ModelProto:
-    """ONNX of a module as torch's dynamo exporter and optimizer give it.
+    """Trace a module to ONNX with torch's dynamo exporter and optimizer.
 
-    Sizes are those of ``inputs`` but for the ones named in ``dynamic_shapes``, as torch.export
-    takes it. The optimizer (onnxscript's) folds constants and batch normalisations into
-    convolutions, and drops what no output needs.
+    The optimizer (onnxscript's) folds constants, and batch normalisations into convolutions, and
+    drops what no output needs.
+
+    Args:
+        module: in eval mode.
+        inputs: example inputs; their sizes are those of the graph.
+        input_names: one for each input.
+        output_names: one for each output of ``module``.
+        opset: of the graph.
+        dynamic_shapes: sizes that stay open, in the form torch.export takes; None for none.
     """
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
@@ -86,7 +82,7 @@ def trace(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter: its progress and warnings speak of its insides, not of the user's."""
+    """Silence the exporter, whose progress and warnings are about torch, not the user's model."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -101,10 +97,10 @@ def _quiet() -> Iterator[None]:
 
 
 def module_names(wrapper: torch.nn.Module, model: torch.nn.Module) -> dict[str, str]:
-    """Paths in the wrapper -> paths in the reference, for modules that are in both.
+    """Map paths in the wrapper to paths in the reference, for modules that are in both.
 
-    The point head, which the wrapper holds in a form of its own, has the reference's path too; so
-    has what the subdivision computes outside its steps: the head's products before sampling.
+    The wrapper has the point head in a form of its own; it gets the reference's path all the same.
+    So does what the subdivision computes outside its steps: the head's products before sampling.
     """
     reference = {id(module): name for name, module in model.named_modules()}
     names = {

@@ -1,9 +1,8 @@
 """The inner stages of a bundle's graphs of every precision, as ONNX Runtime computes them.
 
-Which values are stages is read from the FP32 graph, whose nodes are named by module path; the
-graphs of the other precisions keep the names of values. A stage is marked as an output besides.
-
-MERGED: A graph in ONNX Runtime with its inner stages marked as outputs besides.
+The FP32 graph says which values are stages: its nodes are named by module path. The graphs of the
+other precisions keep the names of values, so a stage has the same names in them. The stages are the
+outputs of a part that is cut out of the graph.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import onnx
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import WEIGHTED
+from pointrend_deploy.graph.slices import cut
 from pointrend_deploy.onnx_session import first_line, open_session
 
 Array = npt.NDArray[Any]
@@ -35,18 +34,18 @@ _COARSE = "roi_heads.mask_head.coarse_head.prediction"
 
 @dataclass(frozen=True)
 class Tap:
-    """A stage: its name in reports, and the values of the graph it consists of."""
+    """A stage: its name in reports, and the names of the graph's values it consists of."""
 
     stage: str
     values: tuple[str, ...]
 
 
 def taps(graph: onnx.GraphProto) -> tuple[Tap, ...]:
-    """The stages of an FP32 graph, in network order.
+    """Find the stages of an FP32 graph, in network order.
 
-    They are the output of every residual block of the backbone, the levels of the pyramid, coarse
-    logits, points and their logits by subdivision step, final logits where the graph holds them;
-    of an instance graph also the outputs of the RPN's and the box head's predictors.
+    These are the output of every residual block of the backbone, the levels of the pyramid, coarse
+    logits, points and their logits by subdivision step, and final logits where the graph computes
+    them; in an instance graph also the outputs of the RPN's and the box head's predictors.
     """
     place: dict[str, int] = {}
     found: dict[str, list[str]] = {}
@@ -68,7 +67,7 @@ def taps(graph: onnx.GraphProto) -> tuple[Tap, ...]:
 
 
 def _mask_steps(graph: onnx.GraphProto, known: set[str]) -> dict[str, tuple[list[str], int]]:
-    """Points and logits of the mask head's steps where the graph has not named them so.
+    """Find points and logits of the mask head's steps where the graph gives them other names.
 
     A step scatters its logits at its points, so both are inputs of one ScatterElements node. A
     batch is refined picture by picture: a stage has a value for each, in the pictures' order.
@@ -100,7 +99,7 @@ def _scatters(node: onnx.NodeProto) -> bool:
 
 
 def _scattered_before(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]) -> str:
-    """Name of the step before: what scattered into the grid that this one refines; or none."""
+    """Find the name of the node that scattered into the grid this step refines; empty if none."""
     before = makers.get(node.input[0])
     while before is not None and not _scatters(before):
         before = makers.get(before.input[0]) if before.input else None
@@ -112,9 +111,9 @@ class TappedGraph:
 
     Args:
         path: of the graph.
-        wanted: stages; values that this graph does not compute are left out.
-        given: dtypes of values that are fed instead of computed, as inputs ``given.<name>``. Nodes
-            that nothing wanted needs are left out.
+        wanted: stages to give; those with values this graph does not compute are left out.
+        given: dtypes of values that become inputs ``given.<name>``. Nodes that compute nothing
+            wanted are left out.
         also: further values to give, by their own names.
 
     Raises:
@@ -136,17 +135,18 @@ class TappedGraph:
             dict.fromkeys([*(v for tap in self._taps for v in tap.values), *self._also])
         )
         _feed(model, given or {})
-        _give_only(model, self._values)
-        self.inputs = tuple(value.name for value in model.graph.input)
-        raw = model.SerializeToString()
+        part = cut(model, self._values)
         del model
+        self.inputs = tuple(value.name for value in part.graph.input)
+        raw = part.SerializeToString()
+        del part
         self._session = open_session(raw)
 
     def __call__(self, inputs: Mapping[str, Array]) -> tuple[dict[str, list[Array]], list[Array]]:
-        """The values of each stage, and those of ``also``.
+        """Compute the values of each stage, and those of ``also``.
 
         Args:
-            inputs: by name; those it does not read are left out.
+            inputs: by name; those the graph does not read are left out.
 
         Raises:
             DeployError: ONNX Runtime fails.
@@ -164,26 +164,26 @@ class TappedGraph:
 
 
 class SemanticStages:
-    """The stages of a semantic bundle's graph; see ``parity.precision_compare.Stages``."""
+    """The stages of a semantic bundle's graph; see ``parity.semantic.columns.Stages``."""
 
     def __init__(self, path: Path, wanted: Sequence[Tap]) -> None:
         self._graph = TappedGraph(path, wanted)
 
     def __call__(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        """Stages by name in network order, (N, ...) each."""
+        """Compute the stages by name, in network order, (N, ...) each."""
         stages, _ = self._graph(inputs)
         return {name: values[0] for name, values in stages.items()}
 
 
 def read_graph(path: Path) -> onnx.GraphProto:
-    """A graph without its large constants: enough to find its stages in."""
+    """Read a graph without its weights, which is enough to find its stages."""
     model = onnx.load(str(path))
     model.graph.ClearField("initializer")
     return model.graph
 
 
 def _feed(model: onnx.ModelProto, given: Mapping[str, npt.DTypeLike]) -> None:
-    """Make inputs of values: whoever read ``x`` reads ``given.x``; ``x`` is still computed."""
+    """Let nodes that read ``x`` read a new input ``given.x`` instead; ``x`` is still computed."""
     for name, dtype in given.items():
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         fed = onnx.helper.make_tensor_value_info(f"given.{name}", kind, None)
@@ -192,83 +192,3 @@ def _feed(model: onnx.ModelProto, given: Mapping[str, npt.DTypeLike]) -> None:
         for place, name in enumerate(node.input):
             if name in given:
                 node.input[place] = f"given.{name}"
-
-
-def _give_only(model: onnx.ModelProto, values: Sequence[str]) -> None:
-    """``values`` become the outputs; nodes, constants and inputs nothing needs are dropped."""
-    graph = model.graph
-    needed, kept = set(values), []
-    for node in reversed(graph.node):
-        if not needed.isdisjoint(node.output):
-            kept.append(node)
-            needed.update(name for name in node.input if name)
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
-    constants = [each for each in graph.initializer if each.name in needed]
-    inputs = [each for each in graph.input if each.name in needed]
-    for field, content in (("node", nodes), ("initializer", constants), ("input", inputs)):
-        copies = [type(each).FromString(each.SerializeToString()) for each in content]
-        graph.ClearField(field)
-        getattr(graph, field).extend(copies)
-    graph.ClearField("output")
-    graph.ClearField("value_info")  # ONNX Runtime infers types, so a precision needs no other code
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in values)
-
-
-def run_with_stages(
-    graph: onnx.ModelProto, inputs: Mapping[str, Array], stages: Mapping[str, npt.DTypeLike]
-) -> dict[str, Array]:
-    """One call of a graph.
-
-    Args:
-        graph: not changed.
-        inputs: by name.
-        stages: dtype by name of values that are given beside the outputs; those the graph does not
-            compute are left out.
-
-    Returns:
-        Its outputs, then the stages, by name.
-
-    Raises:
-        DeployError: ONNX Runtime does not run it.
-    """
-    widened = onnx.ModelProto()
-    widened.CopyFrom(graph)
-    made = {output for node in graph.graph.node for output in node.output}
-    has = {output.name for output in graph.graph.output}
-    for name, dtype in stages.items():
-        if name in made - has:
-            kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-            widened.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
-    names = [output.name for output in widened.graph.output]
-    raw = widened.SerializeToString()
-    del widened
-    try:
-        session = _session(raw)
-        del raw
-        outputs = session.run(names, dict(inputs))
-    except Exception as error:  # its errors share no base class below this one
-        raise _does_not_run(error) from error
-    return dict(zip(names, outputs, strict=True))
-
-
-def check_loads(graph: onnx.ModelProto) -> None:
-    """Raise DeployError where ONNX Runtime does not load a graph."""
-    try:
-        _session(graph.SerializeToString())
-    except Exception as error:
-        raise _does_not_run(error) from error
-
-
-def _session(raw: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-
-
-def _does_not_run(error: Exception) -> DeployError:
-    return DeployError(
-        f"ONNX Runtime {version('onnxruntime')} does not run the exported graph: {error}",
-        "please report this with the recipe and the command line",
-    )

@@ -1,13 +1,12 @@
-"""The modules an instance export traces: the whole graph, or its detector and its masks apart.
+"""The instance model to ONNX: one graph, or a detector and a mask graph.
 
-The function of ``InstanceModel.canvas_stages`` with fixed shapes, up to rounding and to the order
-of detections whose scores are equal.
-
-MERGED: Instance models to ONNX: one graph, or a detector and its masks.
+The traced modules compute ``InstanceModel.canvas_stages`` with fixed shapes, up to rounding and to
+the order of detections whose scores are equal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.contract import Expected
+from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.instance.detector import BoxDetections, Detector, Proposals, rows_of
 from pointrend_deploy.graph.instance.masks import ROIS_AT_ONCE, InstanceMasks, StandardMasks
 from pointrend_deploy.graph.instance.points import InstancePointHead, pays
@@ -32,19 +31,22 @@ from pointrend_deploy.graph.instance.specs import (
     mask_levels,
     pyramid_hw,
 )
+from pointrend_deploy.graph.passes.tidy import tidy
+from pointrend_deploy.graph.slices import keep_outputs
 from pointrend_deploy.graph.trace import finish, module_names, trace
 from pointrend_deploy.model.instance.mask_head import StandardMaskHead
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.network_input import Normalise
-from pointrend_deploy.recipe.instance import StandardMaskHeadSpec
+from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec
+from pointrend_deploy.version import __version__
 
 USUAL_ROIS = 10
-"""RoIs the mask graph's work is planned for where their number is open."""
+"""Number of RoIs the mask graph's work is planned for where their number is open."""
 MaskPart = StandardMasks | InstanceMasks
 
 
 class DetectorGraph(nn.Module):
-    """From the picture to the detections, and what the mask part reads.
+    """Computes the detections of a batch of pictures, and the features the mask part reads.
 
     Args:
         model: the reference.
@@ -59,7 +61,7 @@ class DetectorGraph(nn.Module):
         self.names = stage_names(model, options, DETECTOR)
 
     def forward(self, image: Tensor, extent: Tensor) -> dict[str, Tensor]:
-        """Stages of the detector by name.
+        """Compute the stages of the detector, by name.
 
         Args:
             image: (N, 3, Hp, Wp) normalised float or (N, Hp, Wp, 3) uint8.
@@ -69,7 +71,7 @@ class DetectorGraph(nn.Module):
         return {name: stages[name] for name in self.names}
 
     def detected(self, image: Tensor, extent: Tensor) -> dict[str, Tensor]:
-        """The stages of :class:`~pointrend_deploy.graph.instance.detector.Detector`."""
+        """Compute the stages of :class:`~pointrend_deploy.graph.instance.detector.Detector`."""
         if self.normalise is not None:
             image = self.normalise(image, extent)
         stages: dict[str, Tensor] = self.detector(image, extent)
@@ -77,7 +79,7 @@ class DetectorGraph(nn.Module):
 
 
 class MasksGraph(nn.Module):
-    """Masks of any number of detections of one picture.
+    """Computes the masks of any number of detections of one picture.
 
     Args:
         model: the reference.
@@ -91,7 +93,7 @@ class MasksGraph(nn.Module):
         self.names = stage_names(model, options, MASKS)
 
     def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
-        """``masks`` (R, S, S) and the mask part's stages.
+        """Compute ``masks`` (R, S, S) and the mask part's stages.
 
         Args:
             boxes: (R, 4) in pixels of the network input.
@@ -99,13 +101,13 @@ class MasksGraph(nn.Module):
             features: (1, C, h, w), the levels of ``mask_levels`` in order.
         """
         stages: dict[str, Tensor] = self.masks(boxes, classes, *features)
-        masks = answered(stages["mask_logits"], self.kind)
-        stages["masks"] = as_asked(masks, self.kind)
+        masks = mask_values(stages["mask_logits"], self.kind)
+        stages["masks"] = mask_type(masks, self.kind)
         return {name: stages[name] for name in self.names}
 
 
 class InstanceGraph(DetectorGraph):
-    """From the picture to the masks of D detections.
+    """Computes the detections of a batch of pictures and their masks.
 
     Args:
         model: the reference.
@@ -119,11 +121,9 @@ class InstanceGraph(DetectorGraph):
         self.names = stage_names(model, options, MODEL)
 
     def forward(self, image: Tensor, extent: Tensor) -> dict[str, Tensor]:
-        """Stages by name; those of the masks are (N, D, ...).
+        """Compute the stages by name, from the inputs of :class:`DetectorGraph`.
 
-        Args:
-            image: (N, 3, Hp, Wp) normalised float or (N, Hp, Wp, 3) uint8.
-            extent: (N, 2) int64, height and width of each picture.
+        The stages of the masks are (N, D, ...).
         """
         stages = self.detected(image, extent)
         boxes, classes = stages["boxes"], stages["classes"]
@@ -134,42 +134,45 @@ class InstanceGraph(DetectorGraph):
         for name in pictures[0]:
             stages[name] = torch.stack([each[name] for each in pictures])
         used = rows_of(stages["num_detections"], self.options.detections)
-        masks = answered(stages["mask_logits"], self.options.masks)
+        masks = mask_values(stages["mask_logits"], self.options.masks)
         masks = torch.where(used[:, :, None, None], masks, 0.0)
-        stages["masks"] = as_asked(masks, self.options.masks)
+        stages["masks"] = mask_type(masks, self.options.masks)
         return {name: stages[name] for name in self.names}
 
 
 def stage_names(model: InstanceModel, options: InstanceGraphOptions, graph: str) -> tuple[str, ...]:
-    """Every output and stage of a graph, in the order they are exported."""
+    """Name every output and stage of a graph, in the order they are exported."""
     layout: Layout = "single" if graph == MODEL else "split"
     whole = msgspec.structs.replace(options, layout=layout, stages=True)
     return tuple(instance_expected(model.recipe, whole)[graph].outputs)
 
 
-def answered(mask_logits: Tensor, kind: MaskOutput) -> Tensor:
-    """Logits as the export gives them, still of their own type: 255 p for ``prob-u8``."""
+def mask_values(mask_logits: Tensor, kind: MaskOutput) -> Tensor:
+    """Bring logits into the output's form, still as float: round(255 p) for ``prob-u8``."""
     if kind == "logits":
         return mask_logits
     probabilities = mask_logits.sigmoid()
     return probabilities if kind == "prob" else (probabilities * 255.0).round()
 
 
-def as_asked(masks: Tensor, kind: MaskOutput) -> Tensor:
-    """The type of the output: uint8 for ``prob-u8``."""
+def mask_type(masks: Tensor, kind: MaskOutput) -> Tensor:
+    """Bring masks into the output's type: uint8 for ``prob-u8``."""
     return masks.to(torch.uint8) if kind == "prob-u8" else masks
 
 
 def mask_part(
     model: InstanceModel, options: InstanceGraphOptions, rois: int, *, together: bool
 ) -> MaskPart:
-    """The mask part of a recipe.
+    """Make the traceable mask part of a model.
 
     Args:
         model: the reference.
         options: of the export.
-        rois: RoIs of one picture the work is planned for.
-        together: all RoIs at once, so that their number may be open.
+        rois: number of RoIs of one picture the work is planned for.
+        together: whether all RoIs are computed at once, so that their number may be open.
+
+    Raises:
+        DeployError: the recipe and the model's mask head do not fit.
     """
     recipe, head = model.recipe, model.roi_heads.mask_head
     spec, points = recipe.mask_head, recipe.point_head
@@ -204,20 +207,20 @@ _OWN_FORMS: Final[dict[type[nn.Module], str]] = {
     InstanceMasks: "roi_heads.mask_head",
     InstancePointHead: "roi_heads.mask_head.point_head",
 }
-"""Modules that stand for one of the reference's: its path."""
+"""Modules that stand in for a module of the reference, and its path there."""
 
 
 def export_instance_graphs(
     model: InstanceModel, options: InstanceGraphOptions
 ) -> dict[str, onnx.ModelProto]:
-    """The deployable graphs of a model: ``model``, or ``detector`` and ``masks``.
+    """Export the deployable graphs of a model: ``model``, or ``detector`` and ``masks``.
 
     Nothing is computed at the graph's size: tracing runs on shapes alone. The same model and
     options give the same bytes.
 
     Args:
         model: the reference, in eval mode, float32.
-        options: grid, batch, detections, layout and the like.
+        options: network grid, batch, detections, layout and more.
 
     Raises:
         DeployError: the options do not fit the recipe, or a graph breaks the contract.
@@ -239,16 +242,36 @@ def export_instance_graphs(
     return graphs
 
 
+def without_stages(
+    graphs: Mapping[str, onnx.ModelProto], recipe: InstanceRecipe, options: InstanceGraphOptions
+) -> dict[str, onnx.ModelProto]:
+    """Turn the stages among the outputs of exported graphs into inner values of the same names.
+
+    Args:
+        graphs: by name, exported with ``stages``; not changed.
+        recipe: of the model.
+        options: the other options they were exported with.
+
+    Raises:
+        DeployError: a graph breaks the contract.
+    """
+    made = {}
+    for name, promised in instance_expected(recipe, options).items():
+        made[name] = tidy(keep_outputs(graphs[name], list(promised.outputs)), __version__)
+        check_contract(made[name], promised)
+    return made
+
+
 def _example(
     dtype: str, shape: tuple[int | str, ...], options: InstanceGraphOptions
 ) -> torch.Tensor:
-    """Zeros of a promised shape, without memory behind them; an open size is 2 or more."""
+    """Make zeros of a promised shape, without memory behind them; an open size is 2 or more."""
     sizes = [max(2, options.detections) if size == ROIS else int(size) for size in shape]
     return torch.zeros(1, dtype=getattr(torch, dtype)).expand(sizes)
 
 
 def _open_sizes(promised: Expected, options: InstanceGraphOptions) -> list[object]:
-    """The open sizes of the mask graph's inputs, in torch.export's terms."""
+    """Describe the open sizes of the mask graph's inputs in torch.export's terms."""
     rois = torch.export.Dim(ROIS, min=1, max=max(2, options.detections))
     inputs = [
         {axis: rois for axis, size in enumerate(shape) if size == ROIS}
@@ -259,7 +282,7 @@ def _open_sizes(promised: Expected, options: InstanceGraphOptions) -> list[objec
 
 
 def _names(wrapper: nn.Module, model: InstanceModel) -> dict[str, str]:
-    """Paths in the wrapper -> paths in the reference, the graph's own forms included."""
+    """Map paths in the wrapper to paths in the reference, the graph's own forms included."""
     names = module_names(wrapper, model)
     for path, module in wrapper.named_modules(remove_duplicate=False):
         if type(module) in _OWN_FORMS:

@@ -1,4 +1,4 @@
-"""DOCSTRING."""
+"""The semantic model to ONNX: what the graph takes and gives, and the export itself."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pointrend_deploy.model.semantic.model import SemanticModel
 
 
 def export_graph(model: SemanticModel, options: GraphOptions) -> onnx.ModelProto:
-    """The deployable graph of a model.
+    """Export the deployable graph of a model.
 
     Nothing is computed at the graph's size: tracing runs on shapes alone. The same model and
     options give the same bytes.
 
     Args:
         model: the reference, in eval mode, float32.
-        options: grid, batch, outputs and the like.
+        options: network grid, batch, outputs and more.
 
     Raises:
         DeployError: the options do not fit the recipe, or the graph breaks the contract.
@@ -41,7 +41,7 @@ def export_graph(model: SemanticModel, options: GraphOptions) -> onnx.ModelProto
 
 
 def example_inputs(options: GraphOptions) -> tuple[torch.Tensor, ...]:
-    """Inputs of the right shapes and types, without memory behind them where that can be."""
+    """Make inputs of the right shapes and types, without memory behind them where possible."""
     height, width = options.padded_hw
     if options.preprocess == "in-graph":
         image = torch.zeros(options.batch, height, width, 3, dtype=torch.uint8)
@@ -52,7 +52,7 @@ def example_inputs(options: GraphOptions) -> tuple[torch.Tensor, ...]:
 def output_shapes(
     model: SemanticModel, options: GraphOptions
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of every output, in order, found on shapes alone."""
+    """Compute dtype and shape of every output, by name, in order, without running the model."""
     mode = torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True)
     with mode, torch.no_grad():
         outputs = DeployGraph(model, options).eval()(
@@ -65,7 +65,7 @@ def output_shapes(
 
 
 def expected(model: SemanticModel, options: GraphOptions) -> Expected:
-    """What the contract checks an export of this model against."""
+    """Say what the contract promises for an export of this model: inputs, outputs, opset, ops."""
     height, width = options.padded_hw
     inputs: dict[str, tuple[str, tuple[int, ...]]] = {
         "image": ("float32", (options.batch, 3, height, width))

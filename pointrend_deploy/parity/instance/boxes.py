@@ -1,4 +1,4 @@
-"""Proposals and detections of a graph against the reference's, picture by picture, as sets."""
+"""Proposals and detections of a graph compared with the reference's as sets, picture by picture."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Detections:
 
 @dataclass
 class Outcome:
-    """One picture's boxes against the reference's.
+    """The comparison of one picture's boxes with the reference's.
 
     Attributes:
-        reference: boxes the reference has.
+        reference: number of boxes the reference has.
         pairs: (M, 2) int64: row of the candidate, row of the reference.
-        strays: boxes only one side has, the larger of both ways.
+        strays: number of boxes only one side has, the larger of the two sides' numbers.
         apart: largest difference of a coordinate, in pixels.
         scores_apart: largest difference of a score.
-        problems: what is wrong; none where every stray is a near tie.
+        problems: what is wrong, a sentence each; none where every stray is a near tie.
     """
 
     reference: int
@@ -50,13 +50,13 @@ class Outcome:
 def proposals_outcome(
     reference: Array, candidate: Array, count: int, pool: Callable[[], Pool]
 ) -> Outcome:
-    """Proposals of one picture.
+    """Compare the proposals of one picture.
 
     Args:
         reference: (P, 4).
-        candidate: (most, 4), of which ``count`` rows are meant.
+        candidate: (most, 4), of which the first ``count`` rows are used.
         count: number of proposals.
-        pool: gives what the reference chose from; asked for only where the sets differ.
+        pool: gives the candidates the reference chose from; called only where the sets differ.
     """
     outcome = Outcome(len(reference))
     if problem := _malformed(candidate, count):
@@ -64,7 +64,7 @@ def proposals_outcome(
         return outcome
     found = candidate[:count]
     at = locate(found, reference)
-    _settle(outcome, found, reference, at)
+    _set_pairs(outcome, found, reference, at)
     if outcome.strays:
         candidates = pool()
         everywhere = np.ones((len(found), len(candidates.boxes)), np.bool_)
@@ -78,11 +78,11 @@ def proposals_outcome(
 def detections_outcome(
     reference: Detections, candidate: Detections, count: int, pool: Callable[[], Pool]
 ) -> Outcome:
-    """Detections of one picture.
+    """Compare the detections of one picture.
 
     Args:
-        reference: its detections.
-        candidate: (D, 4), (D,), (D,), of which ``count`` rows are meant and the others are zero.
+        reference: the reference's detections.
+        candidate: (D, 4), (D,), (D,), of which ``count`` rows are used and the others are zero.
         count: number of detections.
         pool: as in :func:`proposals_outcome`.
     """
@@ -92,7 +92,7 @@ def detections_outcome(
         return outcome
     found = Detections(candidate.boxes[:count], candidate.scores[:count], candidate.classes[:count])
     at = locate(found.boxes, reference.boxes, _alike(found, reference.scores, reference.classes))
-    _settle(outcome, found.boxes, reference.boxes, at)
+    _set_pairs(outcome, found.boxes, reference.boxes, at)
     rows, partners = outcome.pairs.T
     _widen(outcome, found, reference, rows, partners)
     if outcome.strays:
@@ -106,17 +106,17 @@ def detections_outcome(
 def box_rows(
     name: Literal["proposals", "detections"], outcomes: Sequence[Outcome], most: int
 ) -> tuple[StageRow, list[Gate]]:
-    """One stage row over all pictures, and its gates.
+    """Make one stage row over all pictures, and its gates.
 
     Args:
         name: of the stage.
-        outcomes: one a picture.
-        most: rows a picture has room for.
+        outcomes: one for each picture.
+        most: number of rows a picture has room for.
     """
     total = sum(outcome.reference for outcome in outcomes)
     strays = sum(outcome.strays for outcome in outcomes)
     apart = max((outcome.apart for outcome in outcomes), default=0.0)
-    told = [
+    problems = [
         (f"picture {index}: " if len(outcomes) > 1 else "") + problem
         for index, outcome in enumerate(outcomes)
         for problem in outcome.problems
@@ -125,12 +125,12 @@ def box_rows(
         name=name,
         kind=name,
         shape=(len(outcomes), most, 4),
-        passed=not told,
+        passed=not problems,
         compared=total,
         max_abs=apart,
         limit=gates.BOXES.limit,
         agreement=1.0 - strays / total if total else 1.0 - float(strays > 0),
-        problem="; ".join(told[:3]),
+        problem="; ".join(problems[:3]),
     )
     held = [_gate("largest difference of a box, pixels", name, apart, gates.BOXES)]
     if name == "proposals":
@@ -175,7 +175,7 @@ def _alike(found: Detections, scores: Array, classes: Array) -> npt.NDArray[np.b
     return np.asarray(near & (found.classes[:, None] == classes[None]))
 
 
-def _settle(outcome: Outcome, found: Array, reference: Array, at: Int64) -> None:
+def _set_pairs(outcome: Outcome, found: Array, reference: Array, at: Int64) -> None:
     rows = np.flatnonzero(at >= 0)
     outcome.pairs = np.stack((rows, at[rows]), axis=1).astype(np.int64)
     outcome.strays = max(len(found), len(reference)) - len(rows)
@@ -186,7 +186,7 @@ def _settle(outcome: Outcome, found: Array, reference: Array, at: Int64) -> None
 def _widen(
     outcome: Outcome, found: Detections, reference: Detections, rows: Int64, partners: Int64
 ) -> None:
-    """Let the largest differences cover these pairs too."""
+    """Let the largest differences cover these further pairs."""
     if not len(rows):
         return
     boxes = np.abs(found.boxes[rows] - reference.boxes[partners]).max()
@@ -203,7 +203,7 @@ def _judge(
     allowed: npt.NDArray[np.bool_],
     what: str,
 ) -> list[int]:
-    """Hold the whole set against the rule of suppression; returns rows that are not in the pool."""
+    """Check the whole set against the rule of suppression; return rows that are not in the pool."""
     held = np.where(at >= 0, pool.kept[at.clip(0)] if len(pool.kept) else -1, -1)
     surely, _ = suppressed(pool, held[held >= 0], outcome.apart)
     for barred in (surely, np.zeros_like(surely)):  # of two equal boxes, the one that may be kept
@@ -214,7 +214,7 @@ def _judge(
     strangers = [int(row) for row in np.flatnonzero(held < 0)]
     if strangers and what == "proposal":
         outcome.problems.append(
-            f"{len(strangers)} of {len(found)} are no boxes the reference chose from"
+            f"{len(strangers)} of {len(found)} are boxes the reference did not choose from"
         )
     wrongly_in, wrongly_out = unlawful(pool, held[held >= 0], outcome.apart)
     if len(wrongly_in):
@@ -234,7 +234,7 @@ def _describe(
     at: Int64,
     strangers: list[int],
 ) -> None:
-    """Say of detections that are in no pool which of the reference's they may have meant."""
+    """Describe detections that are in no pool by the nearest one of the reference's."""
     if not strangers:
         return
     free = np.setdiff1d(np.arange(len(reference.boxes)), at)
@@ -254,8 +254,12 @@ def _describe(
             continue
         other = free[partner[place]]
         if reference.classes[other] != found.classes[row]:
-            outcome.problems.append(f"{label} is of class {reference.classes[other]} there")
+            outcome.problems.append(
+                f"{label} is of class {reference.classes[other]} in the reference"
+            )
             continue
         box = float(np.abs(found.boxes[row] - reference.boxes[other]).max())
         score = float(abs(found.scores[row] - reference.scores[other]))
-        outcome.problems.append(f"{label} is {box:.3g} px and {score:.3g} in score from it")
+        outcome.problems.append(
+            f"{label} differs from the reference's by {box:.3g} px and {score:.3g} in score"
+        )

@@ -1,18 +1,16 @@
-"""The exported instance graphs beside the reference, on the same input, stage by stage."""
+"""The exported instance graphs compared with the reference on the same input, stage by stage."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 
-from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.graph.instance.specs import (
     DETECTOR,
     MASKS,
@@ -21,15 +19,14 @@ from pointrend_deploy.graph.instance.specs import (
     detector_stages,
     mask_stages,
 )
-from pointrend_deploy.graph.slices import cut_at
+from pointrend_deploy.graph.slices import cut
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.network_input import canvas_input
+from pointrend_deploy.parity.exported import VerificationBatch, export_run, run_with_stages
 from pointrend_deploy.parity.instance.masks import RoIs
 from pointrend_deploy.parity.instance.reference import TorchPicture
 from pointrend_deploy.parity.instance.verify import verify_instances
-from pointrend_deploy.parity.onnx_stages import run_with_stages
-from pointrend_deploy.parity.record.runs import Run, now
-from pointrend_deploy.pictures.canvas import Fitted, batch_of
+from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.recipe.instance import InstanceRecipe
 
@@ -37,45 +34,44 @@ Array = npt.NDArray[Any]
 Graphs = Mapping[str, onnx.ModelProto]
 
 FEW_DETECTIONS = 8
-"""With fewer in all, the mask part is held on boxes of the reference's proposals besides."""
+"""With fewer detections in all, the mask part is compared also on boxes of proposals."""
 GIVEN = 16
-"""So many of them a picture, at most."""
+"""Largest number of proposals of a picture whose boxes are used for that."""
 
 
 def verify_instance_graphs(
     graphs: Graphs,
     model: InstanceModel,
-    manifest: Manifest,
     options: InstanceGraphOptions,
-    pictures: list[Fitted],
+    batch: VerificationBatch,
     progress: Progress,
 ) -> Run:
-    """Run the graphs in ONNX Runtime, the reference in PyTorch, and hold them side by side.
+    """Run graphs in ONNX Runtime and the reference in PyTorch, and compare their stages.
 
     Args:
         graphs: under ``model``, or ``detector`` and ``masks``, each with its inner stages among its
             outputs; not changed.
         model: the reference, whose recipe keeps as many detections as the graph.
-        manifest: of the bundle to be.
         options: the graphs were made with.
-        pictures: one batch on the canvas.
-        progress: told of each step.
+        batch: the pictures.
+        progress: shows each step.
 
     Returns:
         The run for parity.json, in which everything passed.
 
     Raises:
-        ParityError: naming the first stage that differs.
+        ParityError: the two differ; it names the first stage that does.
     """
     started = time.monotonic()
-    inputs = batch_of(pictures, manifest)
+    inputs = batch.inputs()
     with progress.step("PyTorch reference"):
-        x = canvas_input(manifest, inputs)
-        seen = [
-            TorchPicture(model, x[row : row + 1], picture.fitted_hw)
-            for row, picture in enumerate(pictures)
-        ]
-        references = seen + seen[-1:] * (manifest.canvas.batch - len(seen))
+        x = canvas_input(batch.manifest, inputs)
+        references = batch.filled(
+            [
+                TorchPicture(model, x[row : row + 1], picture.fitted_hw)
+                for row, picture in enumerate(batch.pictures)
+            ]
+        )
     with progress.step("ONNX Runtime"):
         ran = _Ran(graphs, model.recipe, options)
         outputs = ran.detector(inputs)
@@ -86,28 +82,12 @@ def verify_instance_graphs(
     with progress.step("comparing the stages"):
         unread = unread_levels(model.recipe)
         result = verify_instances(references, outputs, rois, options.masks, given, unread)
-    result.raise_if_failed()
-    return Run(
-        kind="export",
-        passed=result.passed,
-        candidate="onnx",
-        reference="torch",
-        created=now(),
-        canvas_hw=manifest.canvas.padded_hw,
-        first_divergent=result.first_divergent,
-        pictures=len(pictures),
-        seconds=round(time.monotonic() - started, 3),
-        stages=result.stages,
-        points=result.points,
-        gates=result.gates,
-        detections=result.detections,
-        notes=result.notes,
-        versions={"torch": str(torch.__version__), "onnxruntime": version("onnxruntime")},
-    )
+    run = export_run(result, batch, started)
+    return msgspec.structs.replace(run, detections=result.detections, notes=result.notes)
 
 
 def unread_levels(recipe: InstanceRecipe) -> set[str]:
-    """Levels of the pyramid that no head reads, so that a graph lacks them."""
+    """Name the pyramid levels that no head reads; a graph lacks them."""
     points = recipe.point_head
     return (
         set(recipe.pyramid)
@@ -123,10 +103,8 @@ class _Ran:
         self, graphs: Graphs, recipe: InstanceRecipe, options: InstanceGraphOptions
     ) -> None:
         self._graphs, self._recipe, self._options = graphs, recipe, options
-        self._detector = {
-            name: kind for name, (kind, _) in detector_stages(recipe, options).items()
-        }
-        self._masks = {name: kind for name, (kind, _) in mask_stages(recipe, ("R",)).items()}
+        self._detector = list(detector_stages(recipe, options))
+        self._masks = list(mask_stages(recipe, ("R",)))
         self._levels = [
             value.name
             for value in (graphs[MASKS].graph.input if MASKS in graphs else ())
@@ -134,14 +112,13 @@ class _Ran:
         ]
 
     def detector(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """All that is given for a batch, the batch axis first."""
+        """Run the graph that takes the pictures; all its values have the batch axis first."""
         if self._options.layout == "split":
             return run_with_stages(self._graphs[DETECTOR], inputs, self._detector)
-        stages = {**self._detector, **self._masks}
-        return run_with_stages(self._graphs[MODEL], inputs, stages)
+        return run_with_stages(self._graphs[MODEL], inputs, [*self._detector, *self._masks])
 
     def own(self, outputs: Mapping[str, Array]) -> RoIs:
-        """The masks of what was detected."""
+        """Give the masks of the graph's own detections; a split layout computes them here."""
         most = outputs["boxes"].shape[1]
         counts = [min(max(int(count), 0), most) for count in outputs["num_detections"]]
         if self._options.layout == "split":
@@ -151,7 +128,7 @@ class _Ran:
         return _rois(outputs, counts, [name for name in self._masks if name in outputs])
 
     def given(self, outputs: Mapping[str, Array], references: Sequence[TorchPicture]) -> RoIs:
-        """Masks of boxes the reference proposes, of every class in turn."""
+        """Compute the graph's masks of boxes the reference proposes, with every class in turn."""
         most = outputs["boxes"].shape[1]
         boxes, classes = [], []
         for reference in references:
@@ -169,7 +146,9 @@ class _Ran:
             inputs["boxes"][row, :count] = boxes[row]
             inputs["classes"][row, :count] = classes[row]
         inputs |= {name: outputs[name] for name in self._recipe.pyramid if name in outputs}
-        graph = cut_at(self._graphs[MODEL], inputs, ("masks", *self._masks))
+        outputs_of = [output.name for output in self._graphs[MODEL].graph.output]
+        wanted = [name for name in ("masks", *self._masks) if name in outputs_of]
+        graph = cut(self._graphs[MODEL], wanted, inputs)
         found = run_with_stages(graph, inputs, self._masks)
         return _rois({**inputs, **found}, counts, [name for name in self._masks if name in found])
 
@@ -198,7 +177,7 @@ class _Ran:
 
 
 def _rois(outputs: Mapping[str, Array], counts: list[int], names: Sequence[str]) -> RoIs:
-    """The used rows of a batch's outputs, one after the other."""
+    """Put the used rows of a batch's outputs one after the other."""
 
     def used(name: str) -> Array:
         return np.concatenate([outputs[name][row, :count] for row, count in enumerate(counts)])
@@ -213,7 +192,7 @@ def _rois(outputs: Mapping[str, Array], counts: list[int], names: Sequence[str])
 
 
 def _in_the_references_shape(stages: dict[str, Array]) -> dict[str, Array]:
-    """Mask logits (R, S, S) -> (R, 1, S, S); the other stages are the reference's already."""
+    """Reshape mask logits (R, S, S) -> (R, 1, S, S); other stages have the reference's shape."""
     if "mask_logits" in stages:
         stages["mask_logits"] = stages["mask_logits"][:, None]
     return stages

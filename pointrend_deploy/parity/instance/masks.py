@@ -1,15 +1,13 @@
-"""The mask part of a graph against the reference's, both on the graph's own boxes and classes.
+"""Masks of a graph compared with the reference's: stage by stage, as stored, and in the picture.
 
-Held on the same boxes, no detection that fell the other way can hide or cause a difference here.
-R is the number of RoIs of all pictures together.
-
-MERGED: The masks a graph gives: as stored, and in the picture.
+The stages are compared on the graph's own boxes and classes, so that no detection that differs can
+hide or cause a difference here. R is the number of RoIs of all pictures together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -17,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.parity import gates
-from pointrend_deploy.parity.record.runs import Gate, PointsRow, StageRow
-from pointrend_deploy.parity.subdivision import points, replay
-from pointrend_deploy.parity.subdivision.stages import compare_outside
+from pointrend_deploy.parity.record.runs import Gate, StageRow
+from pointrend_deploy.parity.subdivision import replay
+from pointrend_deploy.parity.subdivision.stages import SubdivisionStages
 from pointrend_deploy.parity.tensors import compare_tensor, missing
 from pointrend_deploy.run.instance.masks import Patch, paste_mask
 
@@ -27,19 +25,10 @@ Array = npt.NDArray[Any]
 MaskForm = Literal["prob", "prob-u8", "logits"]
 
 
-@dataclass
-class MaskStages:
-    """Rows of the mask part's stages, in order, its points and its gates."""
-
-    stages: list[StageRow] = field(default_factory=list)
-    points: list[PointsRow] = field(default_factory=list)
-    gates: list[Gate] = field(default_factory=list)
-
-
 def compare_mask_stages(
     reference: Mapping[str, Array], candidate: Mapping[str, Array]
-) -> MaskStages:
-    """Hold every stage of ``InstanceModel.mask_stages`` against a graph's of the same boxes.
+) -> SubdivisionStages:
+    """Compare every stage of ``InstanceModel.mask_stages`` with a graph's on the same boxes.
 
     Args:
         reference: ``coarse`` (R, C, s, s), ``step0.point_logits`` (R, 1, P), ``step<t>.indices``
@@ -47,163 +36,31 @@ def compare_mask_stages(
             the standard mask head ``mask_logits`` alone. R is at least 1.
         candidate: the same names and shapes; a stage it lacks fails.
     """
-    found = MaskStages()
-    maps = uncertainty_maps(reference)
-    scale = max(1.0, gates.rms(reference["coarse"])) if "coarse" in reference else 1.0
-    strays: list[Array] = []
+    maps: Iterator[Array] = iter(())
+    if "step0.point_logits" in reference:  # the whole first grid (R, 1, side**2), row by row
+        first = reference["step0.point_logits"]
+        side = round(first.shape[2] ** 0.5)
+        maps = replay.uncertainty_maps(reference, first.reshape(len(first), 1, side, side), first=1)
+    steps = SubdivisionStages(reference, candidate, maps, disjoint_known=True)
     for name, expected in reference.items():
-        ours = candidate.get(name)
-        if name.endswith("logits"):
-            scale = max(scale, gates.rms(expected))
-        unsure = next(maps) if name.endswith(".indices") else None
-        if ours is None:
-            found.stages.append(missing(name, expected))
-            if unsure is not None:
-                strays.append(np.ones(unsure.shape, np.bool_))
-        elif unsure is not None:
-            _points(found, name, expected, ours, unsure, scale, strays)
-        elif name.endswith(".point_logits") and name != "step0.point_logits":
-            _point_logits(found, name, reference, candidate)
-        elif name == "mask_logits":
-            _mask_logits(found, expected, ours, scale, strays)
+        if name == "mask_logits":
+            row = steps.final_logits(name)
+            steps.add(missing(name, expected) if row is None else row)
         else:
-            tolerance = gates.tensor_tolerance(name)
-            _held(found, compare_tensor(name, expected, ours, gates.scaled(tolerance, expected)))
-    return found
-
-
-def uncertainty_maps(stages: Mapping[str, Array]) -> Iterator[Array]:
-    """The uncertainty each step after the first grid chose by: minus the absolute logit.
-
-    Args:
-        stages: ``step0.point_logits`` (R, 1, side**2) row by row, then ``step<t>.indices`` (R, K)
-            and ``step<t>.point_logits`` (R, 1, K).
-
-    Yields:
-        (R, 2 side, 2 side) float32, then (R, 4 side, 4 side), ...
-    """
-    if "step0.point_logits" not in stages:
-        return
-    first = np.asarray(stages["step0.point_logits"], np.float32)
-    side = round(first.shape[2] ** 0.5)
-    grid = first.reshape(len(first), 1, side, side)
-    step = 1
-    while f"step{step}.indices" in stages:
-        grid = replay.double(grid)
-        yield -np.abs(grid[:, 0])
-        r, c, h, w = grid.shape
-        where = stages[f"step{step}.indices"][:, None]
-        flat = grid.reshape(r, c, h * w)
-        np.put_along_axis(flat, where, stages[f"step{step}.point_logits"], axis=2)
-        step += 1
-
-
-def _held(found: MaskStages, row: StageRow) -> None:
-    tolerance = gates.tensor_tolerance(row.name)
-    limit = tolerance.limit if row.limit is None else row.limit
-    found.stages.append(row)
-    found.gates.append(
-        gates.gate("largest difference", row.name, row.max_abs, "<=", limit, tolerance.reason)
-    )
-
-
-def _points(
-    found: MaskStages,
-    name: str,
-    expected: Array,
-    ours: Array,
-    unsure: Array,
-    scale: float,
-    strays: list[Array],
-) -> None:
-    step = int(name.removeprefix("step").removesuffix(".indices"))
-    excused = _reached(strays, unsure)
-    row = points.compare_points(step, expected, ours, unsure, scale, excused)
-    known = row.worst_gap is not None
-    strays.append(
-        points.stray_map(expected, ours, (unsure.shape[1], unsure.shape[2]))
-        if known
-        else np.ones(unsure.shape, np.bool_)  # nothing is known, so all may differ
-    )
-    found.points.append(row)
-    found.stages.append(
-        StageRow(
-            name=name,
-            kind="points",
-            shape=expected.shape,
-            passed=row.passed,
-            compared=expected.size,
-            agreement=1.0 - row.strays / max(1, expected.size) if known else None,
-            problem=row.problem,
-        )
-    )
-    limit = gates.strays_limit(row.k)
-    share = row.stray_fraction if known else 1.0
-    reason = gates.STRAYS.reason
-    found.gates.append(gates.gate("stray points", name, share, "<=", limit, reason))
-    found.gates.append(
-        gates.gate(
-            "farthest stray from the K-th uncertainty",
-            name,
-            row.worst_gap,
-            "<=",
-            row.gap_limit,
-            gates.NEAR_TIE.reason,
-        )
-    )
-
-
-def _reached(strays: list[Array], unsure: Array) -> Array | None:
-    """Cells of this step's grid that a stray of an earlier step has changed."""
-    if not strays:
-        return None
-    here = np.zeros(unsure.shape, np.bool_)
-    grids = [(each.shape[1], each.shape[2]) for each in (*strays, here)]
-    return replay.reach([*strays, here], grids)
-
-
-def _point_logits(
-    found: MaskStages, name: str, reference: Mapping[str, Array], candidate: Mapping[str, Array]
-) -> None:
-    at = name.replace(".point_logits", ".indices")
-    expected, ours = reference[name], candidate[name]
-    if at not in candidate:
-        found.stages.append(missing(name, expected))
-        return
-    limit = gates.scaled(gates.POINT_LOGITS, expected)
-    if ours.shape != expected.shape or candidate[at].shape != reference[at].shape:
-        _held(found, compare_tensor(name, expected, ours, limit))
-        return
-    left, right = points.common_logits(reference[at], expected, candidate[at], ours)
-    row = compare_tensor(name, left, right, limit)
-    if not left.size:
-        row = msgspec.structs.replace(
-            row, passed=False, max_abs=None, problem="no point was chosen by both sides"
-        )
-    _held(found, msgspec.structs.replace(row, shape=expected.shape))
-
-
-def _mask_logits(
-    found: MaskStages, expected: Array, ours: Array, scale: float, strays: list[Array]
-) -> None:
-    limit = gates.LOGITS.limit * scale
-    reached = None
-    if strays:
-        reached = replay.reach(strays, [(each.shape[1], each.shape[2]) for each in strays])
-    row = compare_outside(expected, ours, limit, reached)
-    _held(found, msgspec.structs.replace(row, name="mask_logits"))
+            steps.compare(name)
+    return steps
 
 
 @dataclass(frozen=True)
 class RoIs:
-    """Boxes whose masks a graph computed, of all pictures, and the stages it went through.
+    """Boxes of all pictures, the masks a graph computed for them, and its stages.
 
     Attributes:
-        pictures: (R,) integers, the picture each one is of, ascending.
+        pictures: (R,) integers, the number of each box's picture, ascending.
         boxes: (R, 4) in pixels of the canvas.
         classes: (R,) integers.
-        stages: by the reference's names, in its shapes: (R, ...).
-        masks: (R, S, S), the output.
+        stages: by the reference's names, in the reference's shapes (R, ...).
+        masks: (R, S, S), the graph's output.
     """
 
     pictures: Array
@@ -219,13 +76,13 @@ def masks_rows(
     overlaps: Sequence[tuple[int, int]],
     problem: str = "",
 ) -> tuple[StageRow, list[Gate]]:
-    """The row of the stage ``masks`` and its gates.
+    """Make the row of the stage ``masks`` and its gates.
 
     Args:
         exercised: sets of RoIs, none empty.
         form: of the masks.
-        overlaps: pixels of intersection and of union in the picture, a matched detection each.
-        problem: what is known to be wrong besides.
+        overlaps: for each matched detection, pixels of intersection and of union in the picture.
+        problem: what is known to be wrong already; empty where nothing is.
     """
     problems = [problem] if problem else []
     row = StageRow(name="masks", kind="masks", shape=(), passed=True)
@@ -250,10 +107,10 @@ def masks_rows(
 
 
 def compare_stored(exercised: Sequence[RoIs], form: MaskForm) -> tuple[StageRow, Gate]:
-    """Hold a graph's ``masks`` against what their form says of its own ``mask_logits``.
+    """Compare a graph's ``masks`` with its own ``mask_logits`` brought into their form.
 
     Args:
-        exercised: sets of RoIs, at least one; their stages hold ``mask_logits`` (R, 1, S, S).
+        exercised: sets of RoIs, at least one; ``mask_logits`` (R, 1, S, S) is among their stages.
         form: ``prob``, ``prob-u8`` (round(255 p); either neighbour where p lies between two), or
             ``logits``.
     """
@@ -261,7 +118,7 @@ def compare_stored(exercised: Sequence[RoIs], form: MaskForm) -> tuple[StageRow,
     masks = np.concatenate([each.masks for each in exercised])
     problem, row = "", None
     if any("mask_logits" not in each.stages for each in exercised):
-        problem = "no mask logits to hold them against"
+        problem = "no mask logits to compare them with"
     elif masks.dtype != dtype:
         problem = f"type {masks.dtype} where {dtype} is expected"
     else:
@@ -278,16 +135,16 @@ def compare_stored(exercised: Sequence[RoIs], form: MaskForm) -> tuple[StageRow,
 
 
 def probabilities(logits: Array) -> npt.NDArray[np.float32]:
-    """Sigmoid, in float64 inside: float32 of the logits' shape."""
+    """Compute the sigmoid of logits of any shape: in float64, returned as float32, 0 to 1."""
     with np.errstate(over="ignore"):
         return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))), np.float32)
 
 
 def pasted_gates(overlaps: Sequence[tuple[int, int]]) -> list[Gate]:
-    """Gates on the mean and the least IoU of masks in the picture; none where there are no masks.
+    """Make the gates on the mean and the least IoU of masks; none where there are no masks.
 
     Args:
-        overlaps: pixels of intersection and of union a mask; empty unions are left out.
+        overlaps: for each mask, pixels of intersection and of union; empty unions are left out.
     """
     held = [(both, union) for both, union in overlaps if union]
     if not held:
@@ -306,15 +163,17 @@ def overlaps_of(
     pairs: Sequence[npt.NDArray[np.int64]],
     theirs: Sequence[tuple[tuple[int, int], Array, Array]],
 ) -> list[tuple[int, int]]:
-    """Pixels of intersection and union of matched detections' masks in the fitted picture.
+    """Count the pixels that matched detections' masks share, in the fitted picture.
 
     Args:
         rois: the graph's detections of all pictures, those of each in order.
-        pairs: by picture (M, 2): row of the graph, row of the reference.
-        theirs: by picture its fitted size, the reference's boxes (R, 4) and mask logits (R, S, S).
+        pairs: for each picture (M, 2): row of the graph, row of the reference.
+        theirs: for each picture its fitted size, the reference's boxes (R, 4) and mask logits
+            (R, S, S).
 
     Returns:
-        One pair a matched detection whose box is nowhere empty.
+        Pixels of intersection and of union for each matched detection; those with an empty box on
+        either side are left out.
     """
     found = []
     logits = rois.stages.get("mask_logits")
@@ -333,7 +192,7 @@ def overlaps_of(
 
 
 def overlap(a: Patch, b: Patch) -> tuple[int, int]:
-    """Pixels of intersection and of union of two masks in one picture."""
+    """Count the pixels of intersection and of union of two masks in one picture."""
     top, left = max(a[0], b[0]), max(a[1], b[1])
     bottom = min(a[0] + a[2].shape[0], b[0] + b[2].shape[0])
     right = min(a[1] + a[2].shape[1], b[1] + b[2].shape[1])
@@ -345,7 +204,7 @@ def overlap(a: Patch, b: Patch) -> tuple[int, int]:
 
 
 def rest_is_zero(outputs: Mapping[str, Array]) -> str:
-    """What is wrong with the rows of ``masks`` (N, D, S, S) past the count; empty where nothing."""
+    """Say what is wrong with rows of ``masks`` (N, D, S, S) past the count; empty if nothing."""
     masks = outputs.get("masks")
     if masks is None:
         return ""

@@ -1,8 +1,8 @@
-"""Detections that differ because the proposals before them did, by near ties.
+"""Detections that differ because the proposals before them differ by near ties.
 
 Among a thousand proposals rounding decides a suppression now and then: one run keeps a proposal,
-the other its neighbour. A bundle does not say which proposals it chose, so where its detections
-differ from the reference's they are held against all that either choice allows.
+the other its neighbour. A bundle does not say which proposals it chose. So where its detections
+differ from the reference's, they are compared with everything that either choice allows.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Bool = npt.NDArray[np.bool_]
 def with_other_proposals(
     reference: PictureReference, found: Detections, count: int, shift: float
 ) -> Outcome:
-    """A picture's detections held against the reference's, whichever nearly tied proposals it has.
+    """Compare a picture's detections with the reference's for any choice of tied proposals.
 
     Args:
         reference: the picture's reference.
-        found: the candidate's detections, of which ``count`` rows are meant.
+        found: the candidate's detections, of which the first ``count`` rows are used.
         count: number of detections.
         shift: pixels by which the two runs' boxes differ.
 
@@ -54,15 +54,15 @@ def with_other_proposals(
 
 
 def open_choices(pool: Pool, shift: float) -> tuple[Bool, Bool]:
-    """Members of a pool that every run keeps, and those that some run may keep.
+    """Mark the members of a pool that every run keeps, and those that some run may keep.
 
     Args:
-        pool: what the reference's suppression chose from.
+        pool: the candidates the reference's suppression chose from.
         shift: pixels by which two runs' boxes differ.
 
     Returns:
-        (M,) bool each; the first is part of the second. A near tie may bring about others, so the
-        two are worked out together until neither changes.
+        (M,) bool each; the first is part of the second. A near tie may cause others, so the two
+        are computed together until neither changes.
     """
     kept = np.zeros(len(pool.boxes), np.bool_)
     kept[pool.kept] = True

@@ -1,7 +1,7 @@
-"""The PyTorch reference of an instance model, asked stage by stage for one picture.
+"""The PyTorch reference of an instance model, computed stage by stage for one picture.
 
-Beside its answers it gives what its two suppressions chose from, so that a box a graph keeps in
-place of another can be told from a wrong one.
+Besides its answers it gives the candidates that its two suppressions chose from. They show whether
+a box that a graph keeps in place of another one is a near tie or wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 
 class TorchPicture:
-    """The reference's answers for one picture; see ``parity.instance_verify.PictureReference``.
+    """The reference's answers for one picture; see ``parity.instance.verify.PictureReference``.
 
     Args:
         model: the reference, whose recipe says how many detections are kept.
@@ -44,7 +44,7 @@ class TorchPicture:
 
     @torch.inference_mode()
     def proposal_pool(self) -> Pool:
-        """Every level's best anchors, decoded and clipped, and those nearly among them."""
+        """Give every level's best anchors, decoded and clipped, and those nearly among them."""
         rpn = self._model.proposal_generator
         spec = rpn.spec
         boxes, scores, groups, taken, doubtful = [], [], [], [], []
@@ -77,7 +77,7 @@ class TorchPicture:
 
     @torch.inference_mode()
     def detections(self, proposals: Array) -> tuple[Detections, Callable[[], Pool]]:
-        """Detections on (P, 4) proposals, and what they were chosen from."""
+        """Detect on (P, 4) proposals; also give the candidates the detections are chosen from."""
         spec = self._model.recipe.box_head
         boxes = torch.from_numpy(np.ascontiguousarray(proposals))
         logits, deltas = self._model.box_predictions(self._levels, boxes)
@@ -110,7 +110,7 @@ class TorchPicture:
 
     @torch.inference_mode()
     def mask_stages(self, boxes: Array, classes: Array) -> dict[str, Array]:
-        """The mask part's stages on (R, 4) boxes of (R,) classes."""
+        """Compute the mask part's stages on (R, 4) boxes of (R,) classes."""
         stages = self._model.mask_stages(
             self._levels,
             torch.from_numpy(np.ascontiguousarray(boxes)),
@@ -125,7 +125,15 @@ def _pool(
     limit: int,
     score_tolerance: float,
 ) -> Pool:
-    """A pool of those that are finite, with what suppression keeps of those admitted."""
+    """Make a pool of the finite candidates, with those that suppression keeps.
+
+    Args:
+        candidates: boxes (M, 4), scores, groups, doubtful, admitted and finite (M,), the last three
+            bool; suppression chooses among the admitted.
+        threshold: IoU above which a box suppresses another.
+        limit: largest number of boxes kept.
+        score_tolerance: of the pool.
+    """
     finite = candidates[-1]
     box, score, group, doubtful, admitted = (part[finite] for part in candidates[:-1])
     rows = admitted.nonzero()[:, 0]

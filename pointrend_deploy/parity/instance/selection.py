@@ -1,11 +1,11 @@
-"""Whether a set of boxes is one that greedy suppression may leave, up to rounding.
+"""The check that greedy suppression may leave a set of boxes, up to rounding.
 
-The answer of greedy non-maximum suppression is the one set in which each candidate is kept exactly
-where no kept, higher-scoring box of its group overlaps it too much, cut off after so many. Two runs
+Greedy non-maximum suppression keeps a candidate exactly where no kept, higher-scoring box of its
+group overlaps it too much, and stops at a largest number. Only one set obeys this rule. Two runs
 whose scores and boxes differ by rounding may keep different boxes where two scores, or an overlap
-and the threshold, are nearly equal, and each such exchange may bring about others. So the boxes
-only one run kept are not judged one by one: its whole set is held against that rule, with room for
-near ties.
+and the threshold, are nearly equal, and each such exchange may cause others. So the boxes that
+only one run kept are not judged one by one: its whole set is checked against the rule, with room
+for near ties.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Array = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 PAIRS_AT_ONCE = 1 << 20
-"""Pairs of boxes held against one another in one go, which bounds memory."""
+"""Number of pairs of boxes compared at a time, which bounds memory."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What the reference's suppression chose from, and its rules.
+    """The candidates the reference's suppression chose from, and its rules.
 
     Attributes:
         boxes: (M, 4) float32, in pixels.
@@ -39,7 +39,7 @@ class Pool:
         iou_threshold: of the suppression.
         limit: most boxes kept.
         score_tolerance: scores this near one another may stand in either order.
-        kept: (K,) int64, what the reference kept of them, in its order.
+        kept: (K,) int64, indices of the candidates the reference kept, in its order.
     """
 
     boxes: Array
@@ -58,12 +58,12 @@ def locate(
     allowed: Bool | None = None,
     tolerance: float = gates.BOXES.limit,
 ) -> Int64:
-    """For each box the one of a pool that it is, each used once: the nearest first.
+    """Find each box in a pool; a member of the pool is used once, the nearest pairs first.
 
     Args:
         boxes: (A, 4).
         pool_boxes: (M, 4).
-        allowed: (A, M) bool, pairs that may be (of one class, say); all when absent.
+        allowed: (A, M) bool, pairs that are allowed, those of one class for example; None for all.
         tolerance: largest difference of a coordinate, in pixels.
 
     Returns:
@@ -84,16 +84,16 @@ def locate(
 
 
 def unlawful(pool: Pool, held: Int64, shift: float) -> tuple[Int64, Int64]:
-    """Members of a pool that a set should not hold, and those it should.
+    """Find the members of a pool that a set should not have, and those it lacks.
 
     Args:
         pool: the candidates.
-        held: indices into it, in any order, each once.
+        held: the set: indices into the pool, in any order, each once.
         shift: pixels by which the two runs' boxes differ; it moves the IoU of small boxes most.
 
     Returns:
-        Indices of members held although a held one surely suppresses them (or of all, where they
-        are too many), and of members left out though nothing speaks against them.
+        Indices of members of the set that another one surely suppresses (of all members, where
+        they are too many), and of members outside the set that nothing keeps out.
     """
     inside = np.zeros(len(pool.boxes), np.bool_)
     inside[held] = True
@@ -107,7 +107,7 @@ def unlawful(pool: Pool, held: Int64, shift: float) -> tuple[Int64, Int64]:
 
 
 def suppressed(pool: Pool, held: Int64, shift: float) -> tuple[Bool, Bool]:
-    """Which members of a pool a held one suppresses: beyond doubt, and possibly: (M,) bool each."""
+    """Mark the members of a pool that a set suppresses: surely, and possibly; (M,) bool each."""
     surely, possibly = (np.zeros(len(pool.boxes), np.bool_) for _ in range(2))
     for group in np.unique(pool.groups[held]):
         members = np.flatnonzero(pool.groups == group)
@@ -127,7 +127,7 @@ def suppressed(pool: Pool, held: Int64, shift: float) -> tuple[Bool, Bool]:
 
 
 def _room(a: Array, b: Array, shift: float) -> Array:
-    """How far the IoU of two boxes may move when their sides do by ``shift``: (A, B).
+    """Bound how far the IoU of two boxes moves when their sides move by ``shift``: (A, B).
 
     A side that moves by d changes an overlap by d / length; there are four of each.
     """

@@ -1,8 +1,8 @@
-"""An instance graph's answers held against the PyTorch reference on the same input, in order.
+"""An instance graph's answers compared with the PyTorch reference on the same input, in order.
 
-Features; proposals and detections as sets; then the mask part, which the reference repeats on the
-graph's own boxes and classes, so that what differs there is the mask part's own; last the masks in
-the picture, the reference's from its own boxes.
+First come the features, then proposals and detections as sets. The reference then repeats the mask
+part on the graph's own boxes and classes, so that a difference there comes from the mask part
+alone. Last come the masks in the picture, where the reference uses its own boxes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.parity import gates
 from pointrend_deploy.parity.comparison import VerificationResult
 from pointrend_deploy.parity.instance.boxes import (
     Detections,
@@ -34,9 +33,14 @@ from pointrend_deploy.parity.instance.masks import (
 from pointrend_deploy.parity.instance.selection import Pool
 from pointrend_deploy.parity.record.detections import DetectionsRow
 from pointrend_deploy.parity.record.runs import Gate, PointsRow, StageRow
-from pointrend_deploy.parity.tensors import compare_tensor, missing
+from pointrend_deploy.parity.subdivision.stages import compare_stage, difference_gate
+from pointrend_deploy.parity.tensors import missing
 
 Array = npt.NDArray[Any]
+
+
+REQUIRED = ("proposals", "proposal_count", "num_detections", "boxes", "scores", "classes")
+"""Outputs without which no boxes can be compared."""
 
 
 class PictureReference(Protocol):
@@ -55,18 +59,23 @@ class PictureReference(Protocol):
         """Height and width of the picture on the canvas."""
 
     def proposal_pool(self) -> Pool:
-        """What the proposals were chosen from."""
+        """Give the candidates that the proposals were chosen from."""
 
     def detections(self, proposals: Array) -> tuple[Detections, Callable[[], Pool]]:
-        """Detections on these proposals, and what they were chosen from."""
+        """Detect on (P, 4) proposals; also give the candidates the detections are chosen from."""
 
     def mask_stages(self, boxes: Array, classes: Array) -> dict[str, Array]:
-        """The mask part's stages on (R, 4) boxes, R >= 1, of (R,) classes."""
+        """Compute the mask part's stages on (R, 4) boxes, R >= 1, of (R,) classes."""
 
 
 @dataclass(frozen=True)
 class InstanceVerification(VerificationResult):
-    """A verification of an instance graph: its rows, the detections both sides have, and notes."""
+    """The result for an instance graph.
+
+    Attributes:
+        detections: figures on the detections of both sides.
+        notes: what a reader should know besides, a sentence each.
+    """
 
     detections: DetectionsRow
     notes: tuple[str, ...]
@@ -80,24 +89,24 @@ def verify_instances(
     given: RoIs | None = None,
     not_computed: Collection[str] = (),
 ) -> InstanceVerification:
-    """Hold a graph against the reference.
+    """Compare a graph's outputs and stages with the reference's.
 
     Args:
-        references: one a picture of the batch.
+        references: one for each picture of the batch.
         outputs: ``num_detections`` (N,), ``boxes`` (N, D, 4), ``scores`` and ``classes`` (N, D),
             ``proposals`` (N, P, 4), ``proposal_count`` (N,), the pyramid levels (N, C, h, w) and,
             where the graph gives them as a batch, ``masks`` (N, D, S, S).
         rois: the graph's masks of its own detections.
         form: of its masks.
-        given: its masks of boxes it was given besides.
-        not_computed: pyramid levels nothing reads, which the graph may lack.
+        given: the graph's masks of further boxes, which were given to its mask part.
+        not_computed: pyramid levels that no head reads; the graph may lack them.
 
     Returns:
-        A result, truthy when all agrees. A stage the graph lacks fails; where no mask was there to
-        be compared a note says so.
+        A result that passes when everything agrees. A stage the graph lacks fails. Where there was
+        no mask to compare, a note says so.
     """
     stages = _features(references, outputs, not_computed)
-    held = [_difference(row) for row in stages]
+    held = [difference_gate(row) for row in stages]
     boxes = _Boxes(references, outputs)
     stages += boxes.rows
     held += boxes.gates
@@ -113,7 +122,7 @@ def verify_instances(
         stages += parts.stages
         held += parts.gates
         chosen = parts.points
-        if parts.stages[-1]:  # wrong logits are told above; in the picture they prove nothing
+        if parts.stages[-1]:  # wrong logits have a row above; in the picture they prove nothing
             overlaps = overlaps_of(rois, boxes.pairs(), boxes.masks_of_reference())
     if boxes.sound:
         row, more = masks_rows(exercised, form, overlaps, rest_is_zero(outputs))
@@ -135,7 +144,7 @@ def verify_instances(
 
 
 class _Boxes:
-    """Proposals and detections of all pictures, and what follows from them."""
+    """Proposals and detections of all pictures, compared; rows, gates and notes on them."""
 
     def __init__(
         self, references: Sequence[PictureReference], outputs: Mapping[str, Array]
@@ -150,16 +159,16 @@ class _Boxes:
         if lacking:
             self.rows = [missing(name, np.zeros(0)) for name in lacking]
             return
-        used = self._hold_proposals(outputs)
-        self._hold_detections(outputs, used)
+        used = self._compare_proposals(outputs)
+        self._compare_detections(outputs, used)
 
     @property
     def sound(self) -> bool:
         """Whether the detections agree, so that their masks can be compared."""
         return bool(self._found) and not any(outcome.problems for outcome in self._found)
 
-    def _hold_proposals(self, outputs: Mapping[str, Array]) -> list[Array]:
-        """Add the row of the proposals; returns those the detections are to be made from."""
+    def _compare_proposals(self, outputs: Mapping[str, Array]) -> list[Array]:
+        """Add the row of the proposals; return (P, 4) a picture for the reference to detect on."""
         boxes, counts = outputs["proposals"], outputs["proposal_count"]
         outcomes, used = [], []
         for index, reference in enumerate(self._references):
@@ -173,13 +182,13 @@ class _Boxes:
         strays = sum(outcome.strays for outcome in outcomes)
         if strays and not any(outcome.problems for outcome in outcomes):
             self.notes.append(
-                f"{strays} proposals are others by near ties; the detections were compared on the "
-                "graph's own proposals there"
+                f"{strays} proposals differ by near ties; in those pictures the detections were "
+                "compared on the graph's own proposals"
             )
         self._add("proposals", outcomes, boxes.shape[1])
         return used
 
-    def _hold_detections(self, outputs: Mapping[str, Array], used: Sequence[Array]) -> None:
+    def _compare_detections(self, outputs: Mapping[str, Array], used: Sequence[Array]) -> None:
         for index, reference in enumerate(self._references):
             theirs, pool = reference.detections(used[index])
             ours = Detections(*(outputs[name][index] for name in ("boxes", "scores", "classes")))
@@ -189,7 +198,7 @@ class _Boxes:
         self._counts = [int(count) for count in outputs["num_detections"]]
         strays = sum(outcome.strays for outcome in self._found)
         if strays and self.sound:
-            self.notes.append(f"{strays} detections are others by near ties")
+            self.notes.append(f"{strays} detections differ by near ties")
         self._add("detections", self._found, outputs["boxes"].shape[1])
 
     def _add(self, name: Any, outcomes: Sequence[Outcome], most: int) -> None:
@@ -198,11 +207,11 @@ class _Boxes:
         self.gates += more
 
     def pairs(self) -> list[npt.NDArray[np.int64]]:
-        """By picture (M, 2): row of the graph, row of the reference."""
+        """Give the matched detections: (M, 2) a picture, row of the graph, row of the reference."""
         return [outcome.pairs for outcome in self._found]
 
     def masks_of_reference(self) -> list[tuple[tuple[int, int], Array, Array]]:
-        """By picture its size, and the reference's boxes (R, 4) and mask logits (R, S, S)."""
+        """Give for each picture its size, the reference's boxes (R, 4) and logits (R, S, S)."""
         found = []
         for reference, theirs in zip(self._references, self._theirs, strict=True):
             logits = np.zeros((0, 1, 1), np.float32)
@@ -213,7 +222,7 @@ class _Boxes:
         return found
 
     def summary(self, overlaps: Sequence[tuple[int, int]]) -> DetectionsRow:
-        """What is told of the detections in a few figures."""
+        """Sum up the detections and the ``overlaps`` of their masks in a few figures."""
         matched = [len(outcome.pairs) for outcome in self._found]
         if not self._found:
             return DetectionsRow(matched=0, passed=False)
@@ -235,9 +244,6 @@ class _Boxes:
         )
 
 
-REQUIRED = ("proposals", "proposal_count", "num_detections", "boxes", "scores", "classes")
-
-
 def _features(
     references: Sequence[PictureReference],
     outputs: Mapping[str, Array],
@@ -247,19 +253,9 @@ def _features(
     for name in references[0].features:
         expected = np.concatenate([reference.features[name] for reference in references])
         found = outputs.get(name)
-        if found is None:
-            if name not in not_computed:
-                rows.append(missing(name, expected))
-            continue
-        limit = gates.scaled(gates.tensor_tolerance(name), expected)
-        rows.append(compare_tensor(name, expected, found, limit))
+        if found is not None or name not in not_computed:
+            rows.append(compare_stage(name, expected, found))
     return rows
-
-
-def _difference(row: StageRow) -> Gate:
-    tolerance = gates.tensor_tolerance(row.name)
-    limit = tolerance.limit if row.limit is None else row.limit
-    return gates.gate("largest difference", row.name, row.max_abs, "<=", limit, tolerance.reason)
 
 
 def _of_reference(references: Sequence[PictureReference], rois: RoIs) -> dict[str, Array]:
@@ -274,6 +270,6 @@ def _of_reference(references: Sequence[PictureReference], rois: RoIs) -> dict[st
 
 
 def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """Stages of several sets of RoIs as those of one; a stage one of them lacks is left out."""
+    """Join the stages of several sets of RoIs; a stage that one of them lacks is left out."""
     names = [name for name in parts[0] if all(name in part for part in parts)]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}

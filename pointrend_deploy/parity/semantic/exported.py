@@ -1,9 +1,8 @@
-"""The exported semantic graph beside the reference, on the same input, stage by stage."""
+"""The exported semantic graph compared with the reference on the same input, stage by stage."""
 
 from __future__ import annotations
 
 import time
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.model.network_input import canvas_input
 from pointrend_deploy.model.semantic.model import SemanticModel
-from pointrend_deploy.parity.onnx_stages import run_with_stages
-from pointrend_deploy.parity.record.runs import Run, now
+from pointrend_deploy.parity.exported import VerificationBatch, export_run, run_with_stages
+from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.semantic.verify import verify_stages
-from pointrend_deploy.pictures.canvas import Fitted, batch_of
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.recipe.semantic import Recipe
 
@@ -25,10 +22,14 @@ Array = NDArray[Any]
 
 
 def unread_stages(recipe: Recipe, padded_hw: tuple[int, int]) -> set[str]:
-    """Stages that no later one reads, so that a graph that gives only labels lacks them.
+    """Name the stages that no later stage reads; a graph that gives only labels lacks them.
 
-    They are the pyramid levels of no head (p6 of a semantic model), and the steps before one that
-    recomputes every cell.
+    These are the pyramid levels that no head reads (p6 of a semantic model), and the steps before
+    a step that recomputes every cell.
+
+    Args:
+        recipe: of the model.
+        padded_hw: height and width of the network input in pixels.
     """
     levels = ["p" + name[3:] for name in recipe.fpn.in_features]
     if recipe.fpn.top_level:
@@ -46,66 +47,44 @@ def unread_stages(recipe: Recipe, padded_hw: tuple[int, int]) -> set[str]:
 
 
 def verify_graph(
-    graph: onnx.ModelProto,
-    model: SemanticModel,
-    manifest: Manifest,
-    pictures: list[Fitted],
-    progress: Progress,
+    graph: onnx.ModelProto, model: SemanticModel, batch: VerificationBatch, progress: Progress
 ) -> Run:
-    """Run the graph in ONNX Runtime, the reference in PyTorch, and hold their stages side by side.
+    """Run a graph in ONNX Runtime and the reference in PyTorch, and compare their stages.
 
-    The graph that runs is the one exported, with its inner stages marked as outputs besides.
+    The graph that runs is the exported one, with its inner stages as outputs besides.
 
     Args:
         graph: the exported graph; not changed.
         model: the reference.
-        manifest: of the bundle to be.
-        pictures: one batch on the canvas.
-        progress: told of each step.
+        batch: the pictures.
+        progress: shows each step.
 
     Returns:
         The run for parity.json, in which everything passed.
 
     Raises:
-        ParityError: naming the first stage that differs.
+        ParityError: the two differ; it names the first stage that does.
     """
-    started = time.monotonic()
-    inputs = batch_of(pictures, manifest)
+    started, manifest = time.monotonic(), batch.manifest
+    inputs = batch.inputs()
     with progress.step("PyTorch reference"), torch.inference_mode():
         stages = model.canvas_stages(canvas_input(manifest, inputs))
         reference = {name: value.numpy() for name, value in stages.items()}
         reference["labels"] = reference["logits"].argmax(axis=1).astype(np.uint8)
         del stages
     with progress.step("ONNX Runtime"):
-        kinds = {name: stage.dtype for name, stage in reference.items()}
-        candidate = _with_whole_grids(run_with_stages(graph, inputs, kinds), reference)
+        candidate = _with_whole_grids(run_with_stages(graph, inputs, reference), reference)
     with progress.step("comparing the stages"):
-        areas = [picture.fitted_hw for picture in pictures]
-        areas += areas[-1:] * (manifest.canvas.batch - len(areas))
+        areas = batch.filled([picture.fitted_hw for picture in batch.pictures])
         unread = unread_stages(model.recipe, manifest.canvas.padded_hw)
         result = verify_stages(reference, candidate, model.recipe, areas, not_computed=unread)
-    result.raise_if_failed()
-    return Run(
-        kind="export",
-        passed=result.passed,
-        candidate="onnx",
-        reference="torch",
-        created=now(),
-        canvas_hw=manifest.canvas.padded_hw,
-        first_divergent=result.first_divergent,
-        pictures=len(pictures),
-        seconds=round(time.monotonic() - started, 3),
-        stages=result.stages,
-        points=result.points,
-        gates=result.gates,
-        versions={"torch": str(torch.__version__), "onnxruntime": version("onnxruntime")},
-    )
+    return export_run(result, batch, started)
 
 
 def _with_whole_grids(candidate: dict[str, Array], reference: dict[str, Array]) -> dict[str, Array]:
-    """Add the indices of steps that recompute every cell, in the order their point logits have.
+    """Add the indices of steps that recompute every cell, in the order of their point logits.
 
-    Such a step selects nothing, so a graph that gives only labels holds no indices of it.
+    Such a step selects nothing, so a graph that gives only labels has no indices for it.
     """
     stages = dict(candidate)
     for name, values in candidate.items():

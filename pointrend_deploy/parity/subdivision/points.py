@@ -1,8 +1,8 @@
-"""The point sets two runs chose: which points differ, and whether they had to.
+"""The sets of points two runs chose: which points differ, and whether rounding explains it.
 
-The order of the chosen points is free, and near the K-th uncertainty rounding decides, so lists of
-indices are never compared: sets are, and the points that only one side chose (strays) must be few
-and lie near the K-th uncertainty.
+The order of the chosen points is free, and near the K-th uncertainty rounding decides. So lists of
+indices are never compared, only sets: the points that only one side chose (strays) must be few and
+lie near the K-th uncertainty.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def compare_points(
         uncertainty: (N, H, W), the reference's uncertainty the points were chosen by.
         scale: factor on the distances that count as a near tie, at least 1 (see ``gates``).
         excused: (N, H, W) bool, cells that strays of earlier steps have changed. The two sides'
-            logits differ there by as much as point and upsampled logits do, so a stray there
-            counts as one but need not lie near the K-th uncertainty.
+            logits differ there by as much as point and upsampled logits do, so a stray there is
+            counted but need not lie near the K-th uncertainty.
 
     Returns:
-        A row, truthy when the sets agree within the written tolerances.
+        A row that passes when the sets agree within the written tolerances.
     """
     grid_hw = None if uncertainty is None else (uncertainty.shape[1], uncertainty.shape[2])
     gap_limit = NEAR_TIE.limit * scale
@@ -101,7 +101,7 @@ def compare_points(
 
 
 def stray_map(reference: Array, candidate: Array, grid_hw: tuple[int, int]) -> Array:
-    """(N, H, W) bool: cells that only one of two (N, K) index arrays holds."""
+    """Mark the cells that are in only one of two (N, K) index arrays: (N, H, W) bool."""
     n = reference.shape[0]
     left = np.zeros((n, grid_hw[0] * grid_hw[1]), dtype=np.bool_)
     right = np.zeros_like(left)
@@ -116,7 +116,7 @@ def common_logits(
     candidate_indices: Array,
     candidate_logits: Array,
 ) -> tuple[Array, Array]:
-    """Logits of both sides at the points both chose, in one order.
+    """Take the logits of both sides at the points both chose, in one order.
 
     Args:
         reference_indices: (N, K) integers.
@@ -125,7 +125,7 @@ def common_logits(
         candidate_logits: as the reference's.
 
     Returns:
-        Two arrays (C, M), M common points over all images.
+        Two arrays (C, M), M the number of common points over all images.
     """
     left, right = [], []
     for image in range(reference_indices.shape[0]):

@@ -186,15 +186,10 @@ class InMemoryRunner(BundleRunner):
 
 
 def _with_outputs(graph: ModelProto, names: Collection[str]) -> bytes:
-    """A graph's bytes with more outputs."""
-    import onnx
+    """Serialise a graph with further values as outputs; the graph itself stays as it is."""
+    from pointrend_deploy.graph.slices import with_outputs  # needs onnx, as graphs in memory do
 
-    count = len(graph.graph.output)
-    has = {value.name for value in graph.graph.output}
-    known = [v for v in graph.graph.value_info if v.name in set(names) - has]
-    graph.graph.output.extend(onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in known)
-    raw: bytes = graph.SerializeToString()
-    del graph.graph.output[count:]
+    raw, _ = with_outputs(graph, names)
     return raw
 
 

@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""`export`: a checkpoint traced into a bundle and verified; one implementation for each task."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +15,13 @@ from pointrend_deploy.bundle.folder import WEIGHTS
 from pointrend_deploy.bundle.manifest import (
     SCHEMA,
     Canvas,
-    InstanceExport,
     Manifest,
     Preprocess,
     TensorSpec,
     WeightsRecord,
 )
 from pointrend_deploy.recipe.read import AnyRecipe
-from pointrend_deploy.verbs.export.options import ExportOptions, padded_size
+from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.version import __version__
 
 if TYPE_CHECKING:
@@ -31,34 +29,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
-class GraphFacts:
-    """What a manifest says of a bundle's graphs; ``file`` is the one that takes the picture."""
-
-    file: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    opset: int
-    instance: InstanceExport | None
-
-
-def facts_of(graph: ModelProto, file: str, instance: InstanceExport | None = None) -> GraphFacts:
-    """The facts of the graph that takes the picture."""
-    return GraphFacts(
-        file=file,
-        inputs=tensor_specs(graph.graph.input),
-        outputs=tensor_specs(graph.graph.output),
-        opset=next(
-            entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")
-        ),
-        instance=instance,
-    )
-
-
 def manifest_of(
-    recipe: AnyRecipe, options: ExportOptions, facts: GraphFacts, weights: WeightsRecord
+    recipe: AnyRecipe,
+    options: ExportOptions,
+    graphs: Mapping[str, ModelProto],
+    weights: WeightsRecord,
 ) -> Manifest:
-    """The manifest, as yet without the bundle's files."""
+    """Make the manifest, as yet without the bundle's files and what only one kind of model has.
+
+    Args:
+        recipe: of the model.
+        options: of the export.
+        graphs: by file name; the first one takes the picture.
+        weights: what :func:`write_weights` gives.
+    """
+    file, model = next(iter(graphs.items()))
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return Manifest(
         schema=SCHEMA,
         name=recipe.name,
@@ -66,7 +52,7 @@ def manifest_of(
         recipe=recipe,
         canvas=Canvas(
             size_hw=options.size_hw,
-            padded_hw=padded_size(options.size_hw, recipe.input.size_divisibility),
+            padded_hw=options.padded_hw(recipe),
             batch=options.batch,
         ),
         preprocess=Preprocess(
@@ -75,30 +61,29 @@ def manifest_of(
             pixel_mean=recipe.input.pixel_mean,
             pixel_std=recipe.input.pixel_std,
         ),
-        inputs=facts.inputs,
-        outputs=facts.outputs,
+        inputs=tensor_specs(model.graph.input),
+        outputs=tensor_specs(model.graph.output),
         ops=options.ops,
-        opset=facts.opset,
-        graphs={"fp32": facts.file},
+        opset=opset,
+        graphs={"fp32": file},
         weights=weights,
         versions=installed_versions(),
         files={},
-        instance=facts.instance,
     )
 
 
 def write_weights(
     model: nn.Module, name: str, folder: Path, include: bool, source_sha256: str, source: Path
 ) -> WeightsRecord:
-    """Write a model's weights into the bundle, or only record them.
+    """Write a model's weights into the bundle, or only make the record of them.
 
     Args:
         model: its parameters have detectron2's names.
         name: of the recipe.
         folder: of the bundle.
         include: whether to write them.
-        source_sha256: of the checkpoint they came from.
-        source: that checkpoint.
+        source_sha256: SHA-256 of the checkpoint they came from.
+        source: path of that checkpoint.
     """
     from safetensors.torch import save
 
@@ -120,7 +105,7 @@ def write_weights(
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of what an export is made with, by name."""
+    """Find the versions of Python and the packages an export is made with, by name."""
     found = {"pointrend-deploy": __version__, "python": platform.python_version()}
     for name in ("torch", "onnx", "onnxruntime", "onnxscript", "onnx-graphsurgeon", "numpy"):
         try:
@@ -131,7 +116,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def tensor_specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
-    """Name, numpy dtype and shape of a graph's inputs or outputs; an open size is -1."""
+    """Describe a graph's inputs or outputs: name, numpy dtype, shape; an open size is -1."""
     return tuple(
         TensorSpec(
             name=value.name,

@@ -1,11 +1,11 @@
-"""What an export is asked for, and what is refused before any work is done."""
+"""The choices of an export, and what is refused before any work is done."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pointrend_deploy.bundle.folder import (
     DETECTOR,
@@ -20,33 +20,33 @@ from pointrend_deploy.bundle.folder import (
 )
 from pointrend_deploy.bundle.manifest import MANIFEST
 from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.graph.instance.specs import Layout, MaskOutput
+from pointrend_deploy.graph.options import Output
 from pointrend_deploy.pictures.files import list_pictures, read_picture
-from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.read import AnyRecipe
 
-Output = Literal["labels", "logits", "stages"]
-Masks = Literal["prob", "prob-u8", "logits"]
-Layout = Literal["single", "split"]
-OUTPUTS = get_args(Output)
 LARGEST_SIDE = 16384
 MADE_AGAIN = {MANIFEST, MODEL, DETECTOR, MASKS, WEIGHTS, PARITY, GALLERY, REPORT, MARKDOWN}
+"""Files and folders of a bundle that an export, or a comparison after it, writes anew."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the user chose. None stands for what is usual, and must stay where it has no meaning.
+    """The user's choices. None stands for the usual choice.
+
+    ``outputs`` is only for semantic models, ``detections``, ``masks`` and ``layout`` only for
+    instance models; they stay None for models of another kind.
 
     Attributes:
-        size_hw: pictures are fitted inside this height and width.
+        size_hw: height and width in pixels that pictures are fitted inside.
         batch: pictures in one call.
         ops: ``plugin`` keeps the custom nodes with their bodies, ``native`` inlines the bodies.
-        outputs: of a semantic model: ``labels``, then ``logits`` and ``stages`` where wanted.
-        preprocess: whether the graph takes normalised float32 or uint8 pixels.
-        include_weights: whether the bundle holds weights.safetensors.
-        detections: of an instance model: most detections a picture; the recipe's own when None.
-        masks: of an instance model: ``prob`` float32 (usual), ``prob-u8`` uint8, ``logits``.
-        layout: of an instance model: ``single`` graph (usual), or ``split`` into a detector and a
-            mask graph.
+        outputs: ``labels`` (usual), then ``logits`` and ``stages`` where wanted.
+        preprocess: ``outside``, the graph takes normalised float32 pixels; ``in-graph``, uint8.
+        include_weights: whether weights.safetensors is part of the bundle.
+        detections: largest number of detections in a picture; the recipe's own is usual.
+        masks: ``prob`` float32 (usual), ``prob-u8`` uint8, ``logits`` float32.
+        layout: ``single`` graph (usual), or ``split`` into a detector and a mask graph.
     """
 
     size_hw: tuple[int, int]
@@ -56,11 +56,11 @@ class ExportOptions:
     preprocess: Literal["outside", "in-graph"] = "outside"
     include_weights: bool = True
     detections: int | None = None
-    masks: Masks | None = None
+    masks: MaskOutput | None = None
     layout: Layout | None = None
 
-    def check(self, recipe: AnyRecipe) -> None:
-        """Raise UsageError where a choice makes no sense, or none for this recipe."""
+    def check(self) -> None:
+        """Raise UsageError where a choice makes no sense for any recipe."""
         if not all(1 <= side <= LARGEST_SIDE for side in self.size_hw):
             raise UsageError(
                 f"--size {self.size_hw[0]}x{self.size_hw[1]} is out of range",
@@ -68,61 +68,24 @@ class ExportOptions:
             )
         if self.batch < 1:
             raise UsageError(f"--batch {self.batch} is out of range", "use 1 or more")
-        if isinstance(recipe, InstanceRecipe):
-            self._check_instance(recipe)
-        else:
-            self._check_semantic(recipe.name)
 
-    def _check_semantic(self, name: str) -> None:
-        for option in ("detections", "masks", "layout"):
-            if getattr(self, option) is not None:
-                raise UsageError(
-                    f"--{option} is of instance models, and {name} is a semantic recipe",
-                    f"leave --{option} out",
-                )
-        outputs = ("labels",) if self.outputs is None else self.outputs
-        unknown = [output for output in outputs if output not in OUTPUTS]
-        if unknown or "labels" not in outputs or len(set(outputs)) < len(outputs):
-            raise UsageError(
-                f"--outputs {','.join(outputs)} cannot be exported",
-                "use labels, optionally followed by logits and stages: labels,logits",
-            )
-
-    def _check_instance(self, recipe: InstanceRecipe) -> None:
-        if self.outputs is not None:
-            raise UsageError(
-                f"--outputs is of semantic models, and {recipe.name} is an instance recipe",
-                "leave --outputs out; --masks says what the masks are",
-            )
-        for option, known in (("masks", get_args(Masks)), ("layout", get_args(Layout))):
-            value = getattr(self, option)
-            if value is not None and value not in known:
-                raise UsageError(
-                    f"--{option} {value} cannot be exported", f"use {', '.join(known)}"
-                )
-        smallest = min(min(sizes) for sizes in recipe.rpn.anchor_sizes)
-        if min(self.size_hw) < smallest:
-            raise UsageError(
-                f"--size {self.size_hw[0]}x{self.size_hw[1]} is smaller than one anchor: the "
-                f"smallest of {recipe.name} has sides of {smallest:g} pixels",
-                f"pictures are fitted inside --size: use {smallest:g}x{smallest:g} or more",
-            )
-        most = recipe.rpn.post_nms_topk
-        if self.detections is not None and not 1 <= self.detections <= most:
-            raise UsageError(
-                f"--detections {self.detections} is out of range",
-                f"{recipe.name} makes detections from at most {most} proposals: use 1 to {most}",
-            )
-
-
-def padded_size(size_hw: tuple[int, int], divisor: int) -> tuple[int, int]:
-    """Height and width rounded up to multiples of ``divisor``."""
-    height, width = size_hw
-    return height + -height % divisor, width + -width % divisor
+    def padded_hw(self, recipe: AnyRecipe) -> tuple[int, int]:
+        """Round height and width up to multiples of the recipe's ``size_divisibility``."""
+        height, width = self.size_hw
+        divisor = recipe.input.size_divisibility
+        return height + -height % divisor, width + -width % divisor
 
 
 def refuse_to_overwrite(out: Path, force: bool) -> None:
-    """Refuse to replace what is no bundle, or, without ``force``, more than an export makes."""
+    """Refuse to replace a folder that is no bundle, or one with files that no export writes.
+
+    Args:
+        out: folder of the bundle to be.
+        force: replace also a bundle with further files.
+
+    Raises:
+        DeployError: naming the first such files.
+    """
     if not out.exists():
         return
     held = {entry.name for entry in out.iterdir()} if out.is_dir() else {out.name}
@@ -137,7 +100,16 @@ def refuse_to_overwrite(out: Path, force: bool) -> None:
 
 
 def refuse_to_fail_late(out: Path, batch: int, verify_on: str | Path | None) -> None:
-    """Find out now what would otherwise end the export after minutes of tracing."""
+    """Check now what would otherwise end the export after minutes of tracing.
+
+    Args:
+        out: folder of the bundle to be.
+        batch: pictures that are verified.
+        verify_on: a picture or a folder of pictures; None for generated ones.
+
+    Raises:
+        DeployError: ``out`` cannot be written, or a picture cannot be read.
+    """
     parent = out.resolve().parent
     while not parent.exists():
         parent = parent.parent

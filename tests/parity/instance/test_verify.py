@@ -154,9 +154,9 @@ def no_detections(given: Answers) -> None:
 
 
 WRONG_DETECTIONS: dict[Callable[[Answers], None], str] = {
-    shifted_box: r"detection 3 of class \d is 0.06 px and",
-    swapped_class: r"detection 5 of class \d is of class \d there",
-    wrong_score: r"detection 0 of class \d is .* px and 0.002 in score",
+    shifted_box: r"detection 3 of class \d differs from the reference's by 0.06 px and",
+    swapped_class: r"detection 5 of class \d is of class \d in the reference",
+    wrong_score: r"detection 0 of class \d differs .* by .* px and 0.002 in score",
     missing_detection: "1 detections are missing",
     extra_detection: r"detection \d+ of class 0 is none of the reference's",
     suppressed_detection: r"detection [78] of class \d is none|should have been suppressed",
@@ -210,11 +210,11 @@ def proposal_twice(given: Answers) -> None:
 
 
 WRONG_PROPOSALS: dict[Callable[[Answers], None], str] = {
-    shifted_proposal: "1 of 40 are no boxes the reference chose from",
-    garbage_proposal: "1 of 40 are no boxes the reference chose from",
+    shifted_proposal: "1 of 40 are boxes the reference did not choose from",
+    garbage_proposal: "1 of 40 are boxes the reference did not choose from",
     nan_proposal: "1 of 40 boxes are NaN or infinite",
     fewer_proposals: "proposals are missing",
-    proposal_twice: "1 of 40 are no boxes the reference chose from",
+    proposal_twice: "1 of 40 are boxes the reference did not choose from",
 }
 
 
@@ -406,7 +406,7 @@ def test_a_swapped_detection_is_explained_by_its_near_tie() -> None:
     rois = RoIs(given.rois.pictures, boxes, classes, stages, masks)
     good = verify_instances([Told(true, near)], given.outputs, rois, "prob")
     assert good, [(row.name, row.problem) for row in good.stages if not row]
-    assert "1 detections are others by near ties" in good.notes
+    assert "1 detections differ by near ties" in good.notes
     found = good.detections
     assert (found.only_bundle, found.only_reference, found.explained) == (1, 1, 2)
     # with the scores as they are the other box is no tie: it has another score, and is suppressed
@@ -444,7 +444,7 @@ def test_a_swapped_proposal_is_explained_by_its_near_tie() -> None:
     near = dataclasses.replace(pool, score_tolerance=2 * apart + 1e-6)
     good = verify_instances([Told(true, None, near)], given.outputs, given.rois, "prob")
     assert good, [(row.name, row.problem) for row in good.stages if not row]
-    assert "1 proposals are others by near ties" in good.notes[0]
+    assert "1 proposals differ by near ties" in good.notes[0]
     if apart > 0:
         far = dataclasses.replace(pool, score_tolerance=0.5 * apart)
         bad = verify_instances([Told(true, None, far)], given.outputs, given.rois, "prob")

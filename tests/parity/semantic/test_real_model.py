@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,16 @@ def test_channels_in_the_wrong_order_are_caught(model: Any, picture: Any, recipe
     )
 
 
+def replace_sampler(monkeypatch: pytest.MonkeyPatch, sampler: Callable[..., Any]) -> None:
+    """Let ``grid_sample`` call ``sampler(grid_sample, features, grid, options)`` instead."""
+    sample = torch.nn.functional.grid_sample
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "grid_sample",
+        lambda features, grid, **options: sampler(sample, features, grid, options),
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "stage"),
     [
@@ -86,11 +97,9 @@ def test_another_sampler_is_caught(
     stage: str,
 ) -> None:
     expected = stages(model, picture, torch.float32)
-    sample = torch.nn.functional.grid_sample
-    monkeypatch.setattr(
-        torch.nn.functional,
-        "grid_sample",
-        lambda features, grid, **options: sample(features, grid, **{**options, **change}),
+    replace_sampler(
+        monkeypatch,
+        lambda sample, features, grid, options: sample(features, grid, **{**options, **change}),
     )
     result = verify_stages(expected, stages(model, picture, torch.float32), recipe)
     assert result.first_divergent == stage
@@ -100,11 +109,9 @@ def test_half_precision_coordinates_are_caught(
     model: Any, picture: Any, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = stages(model, picture, torch.float32)
-    sample = torch.nn.functional.grid_sample
-    monkeypatch.setattr(
-        torch.nn.functional,
-        "grid_sample",
-        lambda features, grid, **options: sample(features, grid.half().float(), **options),
+    replace_sampler(
+        monkeypatch,
+        lambda sample, features, grid, options: sample(features, grid.half().float(), **options),
     )
     result = verify_stages(expected, stages(model, picture, torch.float32), recipe)
     assert not result

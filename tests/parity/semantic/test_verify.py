@@ -173,16 +173,16 @@ def test_every_point_chosen_agrees_in_any_order() -> None:
 
 def test_a_swap_in_one_step_may_swap_points_in_the_next() -> None:
     """The swapped cell's logits differ by O(1) on the finer grid, and so do its uncertainties."""
-    from pointrend_deploy.parity.semantic import verify
+    from pointrend_deploy.parity.subdivision.stages import cells_reached
 
     first = np.zeros((1, 8, 8), np.bool_)
     first[0, 2, 3] = True
-    reached = verify.cells_reached([first], np.zeros((1, 16, 16), np.float32))
+    reached = cells_reached([first], np.zeros((1, 16, 16), np.float32))
     assert reached is not None
     rows, columns = np.nonzero(reached[0])
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 6, 5, 8)
-    assert verify.cells_reached([], np.zeros((1, 16, 16), np.float32)) is None
-    assert verify.cells_reached([first], None) is None
+    assert cells_reached([], np.zeros((1, 16, 16), np.float32)) is None
+    assert cells_reached([first], None) is None
 
 
 @pytest.mark.parametrize("step", [0, 1])
@@ -209,6 +209,19 @@ def test_a_step_whose_points_are_all_wrong_is_named(step: int, fault: str) -> No
     }[fault]
     result = verify_stages(reference, candidate, recipe)
     assert result.first_divergent == f"step{step}.indices"
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_a_step_without_indices_is_named(step: int) -> None:
+    """Nothing is known of its strays, so those of later steps are only counted."""
+    reference = tiny.run(steps=3)
+    candidate = {name: value.copy() for name, value in reference.items()}
+    del candidate[f"step{step}.indices"]
+    result = verify_stages(reference, candidate, tiny.recipe())
+    assert result.first_divergent == f"step{step}.indices"
+    assert [row.name for row in result.stages if not row] == [
+        f"step{step}.{what}" for what in ("indices", "point_logits")
+    ]
 
 
 def test_two_near_ties_pass_on_any_grid_and_three_do_not() -> None:

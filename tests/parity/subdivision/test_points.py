@@ -127,7 +127,7 @@ def test_reach_holds_every_pixel_a_point_can_change_and_no_more_than_its_width(
 ) -> None:
     steps = [np.zeros((1, 6 * 2**t, 7 * 2**t), np.bool_) for t in range(3)]
     steps[0][0, row, column] = True
-    reached = replay.reach(steps, [(6, 7), (12, 14), (24, 28)])
+    reached = replay.reach(steps)
     grid = np.zeros((1, 1, 6, 7), np.float32)
     grid[0, 0, row, column] = 1.0
     changed = replay.double(replay.double(grid))[0, 0] != 0
@@ -138,7 +138,7 @@ def test_reach_holds_every_pixel_a_point_can_change_and_no_more_than_its_width(
 def test_a_stray_of_the_last_step_reaches_itself() -> None:
     steps = [np.zeros((1, 4, 4), np.bool_), np.zeros((1, 8, 8), np.bool_)]
     steps[1][0, 5, 6] = True
-    reached = replay.reach(steps, [(4, 4), (8, 8)])
+    reached = replay.reach(steps)
     assert reached.sum() == 1
     assert reached[0, 5, 6]
     assert [replay.reach_width(i) for i in range(4)] == [1, 4, 10, 22]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from pointrend_deploy import load_model, open_runner
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError, ParityError
-from pointrend_deploy.graph import trace
+from pointrend_deploy.graph.semantic import export as semantic_graph
 from pointrend_deploy.pictures.generated import verification_picture
 from pointrend_deploy.recipe.semantic import Recipe
 from pointrend_deploy.verbs.export.export import export_bundle
@@ -92,7 +92,7 @@ def test_native_has_no_custom_nodes_and_plugin_has(exported: Exporter) -> None:
 def test_a_graph_that_differs_is_refused_by_its_first_stage(
     recipe: Recipe, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = trace.export_graph
+    original = semantic_graph.export_graph
 
     def planted(*args: object) -> onnx.ModelProto:
         graph = original(*args)  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ def test_a_graph_that_differs_is_refused_by_its_first_stage(
         bias.CopyFrom(onnx.numpy_helper.from_array(wrong, bias.name))
         return graph
 
-    monkeypatch.setattr(trace, "export_graph", planted)
+    monkeypatch.setattr(semantic_graph, "export_graph", planted)
     with pytest.raises(ParityError) as caught:
         export_bundle(recipe, weights, tmp_path / "bundle", OPTIONS)
     assert "first at `coarse`" in caught.value.message
@@ -293,7 +293,7 @@ def test_what_would_fail_late_fails_early(
     def never(*args: object) -> None:
         raise AssertionError("traced")
 
-    monkeypatch.setattr(trace, "export_graph", never)
+    monkeypatch.setattr(semantic_graph, "export_graph", never)
     (tmp_path / "cut.png").write_bytes(b"\x89PNG")
     for verify_on in (tmp_path / "none", tmp_path / "cut.png"):
         with pytest.raises(DeployError):

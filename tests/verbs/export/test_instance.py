@@ -18,7 +18,7 @@ from pointrend_deploy import open_runner
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.cli import Interrupted
 from pointrend_deploy.errors import DeployError, ParityError, UsageError
-from pointrend_deploy.graph.instance import export as instance_trace
+from pointrend_deploy.graph.instance import export as instance_graphs
 from pointrend_deploy.parity.instance.matching import match
 from pointrend_deploy.pictures.generated import verification_picture
 from pointrend_deploy.recipe.instance import InstanceRecipe
@@ -74,7 +74,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def traced() -> Iterator[dict[object, Graphs]]:
     """Tracing takes a while, so each graph is traced once, whatever a test then does to it."""
-    original, made = instance_trace.export_instance_graphs, {}
+    original, made = instance_graphs.export_instance_graphs, {}
 
     def once(model: torch.nn.Module, chosen: msgspec.Struct) -> Graphs:
         key = msgspec.json.encode((chosen, model.recipe.mask_head))  # type: ignore[union-attr]
@@ -93,7 +93,7 @@ def traced() -> Iterator[dict[object, Graphs]]:
         return graphs
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(instance_trace, "export_instance_graphs", once)
+        patch.setattr(instance_graphs, "export_instance_graphs", once)
         yield made
 
 
@@ -228,7 +228,7 @@ def test_a_graph_that_differs_is_refused_by_its_first_stage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each planted in the weights of the graph; the same in the mask part with no detection."""
-    unharmed = instance_trace.export_instance_graphs
+    unharmed = instance_graphs.export_instance_graphs
 
     def planted(graph: str, name: str) -> Tracer:
         def export(*args: object) -> Graphs:
@@ -254,7 +254,7 @@ def test_a_graph_that_differs_is_refused_by_its_first_stage(
         ):
             if recipe is BLIND and stage == "detections":
                 continue  # what is not detected cannot be told apart
-            monkeypatch.setattr(instance_trace, "export_instance_graphs", planted(layout, name))
+            monkeypatch.setattr(instance_graphs, "export_instance_graphs", planted(layout, name))
             with pytest.raises(ParityError) as caught:
                 export_bundle(recipe, weights, tmp_path / "bundle", options(layout=layout))
             assert f"first at `{stage}`" in caught.value.message
@@ -317,7 +317,7 @@ WRONG_CHOICES: dict[str, tuple[dict[str, object], str]] = {
     "over the proposals": ({"detections": 41}, "at most 40 proposals: use 1 to 40"),
     "over those at this size": ({"size_hw": (16, 16), "detections": 124}, "keeps 123 at 32x32"),
     "smaller than an anchor": ({"size_hw": (15, 200)}, "sides of 16 pixels"),
-    "outputs": ({"outputs": ("labels",)}, "--outputs is of semantic models"),
+    "outputs": ({"outputs": ("labels",)}, "--outputs is an option of semantic models"),
     "masks": ({"masks": "rle"}, "--masks rle cannot be exported"),
     "layout": ({"layout": "double"}, "--layout double cannot be exported"),
     "batch": ({"batch": 0}, "--batch 0"),
@@ -329,7 +329,7 @@ def never_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: object) -> None:
         raise AssertionError("traced")
 
-    monkeypatch.setattr(instance_trace, "export_instance_graphs", never)
+    monkeypatch.setattr(instance_graphs, "export_instance_graphs", never)
 
 
 @pytest.mark.parametrize("choice", WRONG_CHOICES)
@@ -352,7 +352,9 @@ def test_choices_that_make_no_sense(
 def test_choices_of_instance_models_with_a_semantic_recipe(
     option: dict[str, object], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="of instance models, and small is a semantic recipe"):
+    with pytest.raises(
+        UsageError, match="of instance models, and small is a recipe of task semantic"
+    ):
         export_bundle(small_recipe(), "none.pth", tmp_path / "b", options(**option))
 
 

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 
 from pointrend_deploy import load_recipe, open_runner
 from pointrend_deploy.model.network_input import canvas_input
+from pointrend_deploy.parity.exported import run_with_stages
 from pointrend_deploy.parity.instance.boxes import Detections, detections_outcome, proposals_outcome
 from pointrend_deploy.parity.instance.masks import overlap
 from pointrend_deploy.parity.instance.matching import match
 from pointrend_deploy.parity.instance.reference import TorchPicture
-from pointrend_deploy.parity.onnx_stages import run_with_stages
 from pointrend_deploy.pictures.canvas import batch_of, from_rgb
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner
@@ -136,7 +136,7 @@ def test_a_random_model_differs_by_near_ties_alone(tmp_path: Path) -> None:
         picture = runner.prepare(np.ascontiguousarray(from_rgb(rgb, manifest)))
         batch = batch_of([picture], manifest)
         reference = TorchPicture(runner.model, canvas_input(manifest, batch), picture.fitted_hw)
-        stages = {"proposals": np.float32, "proposal_count": np.int64}
+        stages = ("proposals", "proposal_count")
         outputs = {k: v[0] for k, v in run_with_stages(graph, batch, stages).items()}
         proposals = outputs["proposals"][: outputs["proposal_count"]]
         first = proposals_outcome(

@@ -1,0 +1,45 @@
+"""The kinds of models that can be exported, and their options."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+
+from pointrend_deploy.errors import UsageError
+from pointrend_deploy.recipe.read import AnyRecipe
+from pointrend_deploy.verbs.export.options import ExportOptions
+from pointrend_deploy.verbs.export.task import TASKS, export_task
+from tests.conftest import small_recipe
+from tests.fixtures import tiny_instance
+
+RECIPES: dict[str, AnyRecipe] = {
+    "semantic": small_recipe(),
+    "instance": tiny_instance.POINTREND,
+}
+CHOICES = {"outputs": ("labels",), "detections": 3, "masks": "logits", "layout": "split"}
+
+
+def test_every_kind_of_recipe_can_be_exported() -> None:
+    assert len(TASKS) == len(get_args(AnyRecipe))
+    assert {recipe.task for recipe in RECIPES.values()} == set(TASKS)
+
+
+def test_options_that_are_usually_none_are_the_own_ones_of_some_kind() -> None:
+    usually_none = {field.name for field in fields(ExportOptions) if field.default is None}
+    assert usually_none == set(CHOICES)
+    assert usually_none == {name for task in TASKS.values() for name in task.own_options}
+
+
+@pytest.mark.parametrize("option", CHOICES)
+@pytest.mark.parametrize("kind", RECIPES)
+def test_an_option_is_refused_where_the_kind_does_not_have_it(kind: str, option: str) -> None:
+    chosen = ExportOptions(size_hw=(96, 128), **{option: CHOICES[option]})  # type: ignore[arg-type]
+    if option in TASKS[kind].own_options:
+        assert isinstance(export_task(RECIPES[kind], chosen), TASKS[kind])
+        return
+    with pytest.raises(UsageError, match=rf"^--{option} is an option of ") as caught:
+        export_task(RECIPES[kind], chosen)
+    assert f"leave --{option} out" in caught.value.hint
+    assert all(f"--{own}" in caught.value.hint for own in TASKS[kind].own_options)
