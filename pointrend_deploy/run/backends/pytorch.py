@@ -16,7 +16,6 @@ import numpy.typing as npt
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
 from pointrend_deploy.bundle.manifest import TensorSpec
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.network_input import canvas_input
 from pointrend_deploy.run.instance.instances import OUTPUTS
 from pointrend_deploy.run.runner import BundleRunner
 
@@ -52,6 +51,8 @@ class TorchRunner(BundleRunner):
             batch: the manifest's inputs by name, as ``infer`` takes them.
         """
         import torch
+
+        from pointrend_deploy.model.network_input import canvas_input
 
         with torch.inference_mode():
             stages = self.model.canvas_stages(canvas_input(self.bundle.manifest, batch))
@@ -145,6 +146,8 @@ class TorchInstanceRunner(BundleRunner):
             one to the other.
         """
         import torch
+
+        from pointrend_deploy.model.network_input import canvas_input
 
         with torch.inference_mode():
             x = canvas_input(self.bundle.manifest, batch)
