@@ -38,6 +38,10 @@ class Bundle:
         self.path = path
         self.manifest = manifest
 
+    def __repr__(self) -> str:
+        """Name the folder, its model, size, precisions and channel order in one line."""
+        return f"<Bundle {self.path}: {self.manifest.in_short()}>"
+
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
         """Open and check a bundle.

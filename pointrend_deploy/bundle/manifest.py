@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
 
+from pointrend_deploy.bundle.forms import Layout, MaskForm, Ops, Precision, PreprocessPlace
 from pointrend_deploy.bundle.records import EngineRecord, QuantizedRecord
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import InstanceRecipe
@@ -46,7 +48,7 @@ class Preprocess(_Part, frozen=True):
     the placing of the picture at the canvas's upper left corner.
     """
 
-    location: Literal["outside", "in-graph"]
+    location: PreprocessPlace
     channel_order: ChannelOrder
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
@@ -63,6 +65,21 @@ class TensorSpec(_Part, frozen=True):
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GraphEnds:
+    """What one graph of a bundle takes and gives.
+
+    Attributes:
+        inputs: in the graph's order.
+        outputs: in the graph's order.
+        most: largest value of a first dimension that is -1 (dynamic); 1 where none is.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    most: int = 1
 
 
 class WeightsRecord(_Part, frozen=True):
@@ -98,9 +115,9 @@ class InstanceExport(_Part, frozen=True):
     """
 
     detections: int
-    masks: Literal["prob", "prob-u8", "logits"]
+    masks: MaskForm
     mask_side: int
-    layout: Literal["single", "split"] = "single"
+    layout: Layout = "single"
     mask_graphs: dict[str, str] = {}
     mask_inputs: tuple[TensorSpec, ...] = ()
     mask_outputs: tuple[TensorSpec, ...] = ()
@@ -124,7 +141,7 @@ class Manifest(_Part, frozen=True):
     preprocess: Preprocess
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    ops: Literal["plugin", "native"]
+    ops: Ops
     opset: int
     graphs: dict[str, str]
     weights: WeightsRecord
@@ -149,7 +166,7 @@ class Manifest(_Part, frozen=True):
             raise DeployError(f"{self.name} is a semantic bundle; this needs an instance one")
         return self.recipe, self.instance
 
-    def graphs_of(self, precision: Literal["fp32", "fp16", "int8"]) -> tuple[str, ...]:
+    def graphs_of(self, precision: Precision) -> tuple[str, ...]:
         """Files of the graphs of one precision, in the order they run.
 
         Raises:
@@ -169,6 +186,19 @@ class Manifest(_Part, frozen=True):
     def still_has_graphs_of(self, engines: EngineRecord) -> bool:
         """Whether all of these engines were built from graphs as the bundle has them now."""
         return all(self.files.get(e.source) == e.source_sha256 for e in engines.engines)
+
+    def in_short(self, *precisions: Precision) -> str:
+        """Say in one line what the bundle is: ``demo, semantic, 512x1024, fp32, BGR pictures``.
+
+        Args:
+            precisions: those to name; the bundle's graphs' where none is given.
+        """
+        height, width = self.canvas.size_hw
+        facts = [self.name, self.recipe.task, f"{height}x{width}"]
+        if self.canvas.batch > 1:
+            facts.append(f"batch {self.canvas.batch}")
+        facts.append("+".join(precisions or self.graphs))
+        return ", ".join([*facts, f"{self.preprocess.channel_order} pictures"])
 
     @property
     def output_names(self) -> tuple[str, ...]:

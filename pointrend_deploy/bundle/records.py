@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from pointrend_deploy.bundle.forms import Ops, Precision
+
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the manifest."""
@@ -83,8 +85,8 @@ class EngineRecord(_Part, frozen=True):
     platform: str
     capability: int
     gpu: str | None
-    precision: Literal["fp32", "fp16", "int8"]
-    ops: Literal["plugin", "native"]
+    precision: Precision
+    ops: Ops
     workspace_mib: int
     plugin_sha256: str | None
     plugin_tensorrt: str | None

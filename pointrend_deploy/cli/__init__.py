@@ -108,18 +108,10 @@ def run(
     ] = None,
 ) -> None:
     """Write label maps or COCO detections, and overlays, for pictures of any size."""
-    from pointrend_deploy.verbs.run import run_bundle, summary
+    from pointrend_deploy.verbs.run import RunOptions, run_bundle, summary
 
-    result = run_bundle(
-        bundle,
-        images,
-        out,
-        runner=runner,
-        weights=weights,
-        draw_above=draw_above,
-        engine=engine,
-        precision=precision,
-    )
+    options = RunOptions(runner, weights, engine, precision, draw_above)
+    result = run_bundle(bundle, images, out, options)
     print(summary(result, out))
     if result.skipped:
         raise typer.Exit(1)

@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import WEIGHTED
-from pointrend_deploy.onnx_session import first_line, open_session
+from pointrend_deploy.onnx_session import call, open_session
 
 Array = npt.NDArray[Any]
 _BLOCK = re.compile(r"(backbone\.(?:[a-z_]+\.)*?(?:stem|blocks\.\d+|res\d+\.\d+))(?:\.|$)")
@@ -31,6 +30,7 @@ _HEADS = re.compile(
     r"roi_heads\.box_predictor\.(?:cls_score|bbox_pred))(?:\.|$)"
 )
 _COARSE = "roi_heads.mask_head.coarse_head.prediction"
+_REPORT = "please report this with the recipe and the command line"
 
 
 @dataclass(frozen=True)
@@ -152,13 +152,9 @@ class TappedGraph:
             DeployError: ONNX Runtime fails.
         """
         read = {name: inputs[name] for name in self.inputs}
-        try:
-            results = dict(zip(self._values, self._session.run(self._values, read), strict=True))
-        except Exception as error:  # its errors share no base class below this one
-            raise DeployError(
-                f"ONNX Runtime failed while computing inner stages: {first_line(error)}",
-                "if memory ran out, use a bundle with a smaller --size or --batch",
-            ) from error
+        failure = "ONNX Runtime failed while computing inner stages"
+        values = call(self._session, self._values, read, failure)
+        results = dict(zip(self._values, values, strict=True))
         stages = {tap.stage: [results[v] for v in tap.values] for tap in self._taps}
         return stages, [results[name] for name in self._also]
 
@@ -242,33 +238,12 @@ def run_with_stages(
     names = [output.name for output in widened.graph.output]
     raw = widened.SerializeToString()
     del widened
-    try:
-        session = _session(raw)
-        del raw
-        outputs = session.run(names, dict(inputs))
-    except Exception as error:  # its errors share no base class below this one
-        raise _does_not_run(error) from error
-    return dict(zip(names, outputs, strict=True))
+    session = open_session(raw, hint=_REPORT)
+    del raw
+    failure = f"ONNX Runtime {version('onnxruntime')} does not run the exported graph"
+    return dict(zip(names, call(session, names, inputs, failure, _REPORT), strict=True))
 
 
 def check_loads(graph: onnx.ModelProto) -> None:
     """Raise DeployError where ONNX Runtime does not load a graph."""
-    try:
-        _session(graph.SerializeToString())
-    except Exception as error:
-        raise _does_not_run(error) from error
-
-
-def _session(raw: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-
-
-def _does_not_run(error: Exception) -> DeployError:
-    return DeployError(
-        f"ONNX Runtime {version('onnxruntime')} does not run the exported graph: {error}",
-        "please report this with the recipe and the command line",
-    )
+    open_session(graph.SerializeToString(), hint=_REPORT)

@@ -86,6 +86,11 @@ def _pictures_below(folder: Path, recursive: bool) -> list[Path]:
     return sorted(found)
 
 
+def printable(name: str) -> str:
+    r"""Spell a file name so that JSON can hold it: bytes that are not UTF-8 become ``\udc..``."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def read_picture(path: str | Path) -> Picture:
     """Read one picture as RGB, upright.
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.pictures.batches import read_fitted
 from pointrend_deploy.pictures.canvas import Fitted, fit, from_rgb
-from pointrend_deploy.pictures.files import list_pictures, read_picture
+from pointrend_deploy.pictures.files import list_pictures
 
 
 def verification_picture(height: int, width: int, seed: int) -> NDArray[np.uint8]:
@@ -56,15 +57,18 @@ def verification_picture(height: int, width: int, seed: int) -> NDArray[np.uint8
 
 
 def verification_batch(manifest: Manifest, verify_on: str | Path | None) -> list[Fitted]:
-    """One batch of pictures on the canvas: the user's first ones, or generated ones.
+    """Prepare one batch of pictures on the canvas: the user's first ones, or generated ones.
+
+    Args:
+        manifest: of the bundle; its canvas gives the size and the number of pictures.
+        verify_on: a picture or a folder of pictures; None for generated ones.
 
     Raises:
         DeployError: there is no picture at ``verify_on``, or one cannot be read.
     """
     count = manifest.canvas.batch
-    if verify_on is None:
-        height, width = manifest.canvas.size_hw
-        pictures = [verification_picture(height, width, seed) for seed in range(count)]
-    else:
-        pictures = [read_picture(path).rgb for path in list_pictures(verify_on)[:count]]
+    if verify_on is not None:
+        return [read_fitted(path, manifest) for path in list_pictures(verify_on)[:count]]
+    height, width = manifest.canvas.size_hw
+    pictures = [verification_picture(height, width, seed) for seed in range(count)]
     return [fit(from_rgb(picture, manifest), manifest) for picture in pictures]

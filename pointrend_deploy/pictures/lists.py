@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import sha256_of
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.pictures.files import SUFFIXES, list_pictures
+from pointrend_deploy.pictures.files import SUFFIXES, list_pictures, printable
 
 FEW: Final = 8
 """Fewer pictures than this are said to be few: each of them is then more than a tenth of every
@@ -92,11 +92,6 @@ def _listed(listing: Path, number: int, line: str) -> ListedPicture:
             "the file was changed or damaged; if the change is meant, list it again: sha256sum",
         )
     return ListedPicture(path, printable(Path(name).as_posix()), actual)
-
-
-def printable(name: str) -> str:
-    r"""A file name that JSON can hold: bytes that are no UTF-8 become ``\udc..`` spelt out."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def is_blank(rgb: npt.NDArray[np.uint8]) -> bool:

@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
-from pointrend_deploy.bundle.manifest import TensorSpec
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.records import EngineRecord
 from pointrend_deploy.engine.flavour import Module, installed, prepare_import
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library
 from pointrend_deploy.engine.targets import first_gpu
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.backends.trt_engine import Array, Cuda, LoadedEngine, cuda_runtime
-from pointrend_deploy.run.instance.instances import with_masks
-from pointrend_deploy.run.runner import BundleRunner, Precision
+from pointrend_deploy.run.backends.trt_engine import Cuda, LoadedEngine, cuda_runtime
+from pointrend_deploy.run.runner import Array, BundleRunner
 
 
 class TrtRunner(BundleRunner):
@@ -72,25 +71,16 @@ class TrtRunner(BundleRunner):
             trt.get_plugin_registry().load_library(str(library.path))
         self._logger = _logger(trt)
         runtime = trt.Runtime(self._logger)
-        manifest, export = bundle.manifest, bundle.manifest.instance
-        ends: list[tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], int]] = [
-            (manifest.inputs, manifest.outputs, 1)
-        ]
-        if export is not None and export.layout == "split":
-            ends.append((export.mask_inputs, export.mask_outputs, export.detections))
         self._engines: list[LoadedEngine] = []
         try:
-            for path, end in zip(paths, ends, strict=True):
-                self._engines.append(LoadedEngine(trt, runtime, path, *end, Cuda(cuda)))
+            for path, ends in zip(paths, self.task.graphs(), strict=True):
+                self._engines.append(LoadedEngine(trt, runtime, path, ends, Cuda(cuda)))
         except DeployError:
             self.close()
             raise
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        outputs = self._engines[0](batch)
-        if len(self._engines) == 1:
-            return outputs
-        return with_masks(self.bundle.manifest, outputs, lambda r: self._engines[1](r)["masks"])
+        return self.task.infer(self._engines, batch)
 
     def close(self) -> None:
         """Give the GPU's memory back; the runner cannot be used any more."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.bundle.manifest import TensorSpec
+from pointrend_deploy.bundle.manifest import GraphEnds
 from pointrend_deploy.errors import DeployError
 
 
@@ -22,14 +22,12 @@ class LoadedEngine:
     Args:
         trt: the module.
         runtime: its Runtime; kept alive as long as the engine.
-        path: of an engine that run.engine_check let through.
-        inputs: expected, in any order; -1 stands for a dynamic first dimension.
-        outputs: the same.
-        most: largest value of that dimension.
+        path: of an engine that :func:`pointrend_deploy.run.backends.trt.check_engine` accepted.
+        ends: the expected inputs and outputs, in any order; a first dimension of -1 is dynamic.
         cuda: the stream and the memory; closed with the engine.
 
     Raises:
-        DeployError: TensorRT does not take the file, or its inputs and outputs are others.
+        DeployError: TensorRT does not accept the file, or its inputs and outputs are different.
     """
 
     def __init__(
@@ -37,27 +35,25 @@ class LoadedEngine:
         trt: Any,
         runtime: Any,
         path: Path,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-        most: int,
+        ends: GraphEnds,
         cuda: Cuda,
     ) -> None:
         self._runtime = runtime
         self._engine = runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise DeployError(f"{path} cannot be deserialised", "build it again on this machine")
-        self._inputs, self._outputs, self._cuda, self._path = inputs, outputs, cuda, path
+        self._inputs, self._outputs, self._cuda, self._path = ends.inputs, ends.outputs, cuda, path
         self._check(trt)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise DeployError(f"no room on the GPU to run {path}", "close other programs")
         self._addresses: dict[str, int] = {}
-        for spec in (*inputs, *outputs):
-            shape = tuple(most if size == -1 else size for size in spec.shape)
+        for spec in (*ends.inputs, *ends.outputs):
+            shape = tuple(ends.most if size == -1 else size for size in spec.shape)
             size = int(np.prod(shape)) * np.dtype(spec.dtype).itemsize
             self._addresses[spec.name] = cuda.allocate(size)
             self._say(self._context.set_tensor_address(spec.name, self._addresses[spec.name]))
-        self._dynamic = any(-1 in spec.shape for spec in inputs)
+        self._dynamic = any(-1 in spec.shape for spec in ends.inputs)
         self._graph: Any = None
         self._tried = self._dynamic
 

@@ -1,17 +1,19 @@
-"""From an instance bundle's outputs to the things found in a picture, at the picture's own size.
+"""From an instance bundle's outputs to the instances in a picture, at the picture's own size.
 
-MERGED: The two graphs of a split layout: detections of a whole batch, then masks picture by picture.
+The two graphs of a split layout are run here as well: the detector on a whole batch, then the mask
+graph for each picture, so that both layouts give the same outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pointrend_deploy.bundle.forms import MaskForm
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.instance.masks import RLE, PackedPatches, Patch, encode, paste_mask
@@ -19,7 +21,6 @@ from pointrend_deploy.run.instance.masks import RLE, PackedPatches, Patch, encod
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 HW = tuple[int, int]
-MaskForm = Literal["prob", "prob-u8", "logits"]
 OUTPUTS = ("num_detections", "boxes", "scores", "classes", "masks")
 """What every instance bundle gives, whatever its layout, each with the batch axis first."""
 ROUNDING = 1e-6

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.errors import DeployError, ParityError
 from pointrend_deploy.onnx_session import first_line
 from pointrend_deploy.parity.instance.masks import overlap
@@ -22,7 +23,6 @@ from pointrend_deploy.pictures.generated import verification_picture
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.run.backends.onnxrt import InMemoryRunner
 from pointrend_deploy.run.instance.instances import Instances
-from pointrend_deploy.run.runner import Precision
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -214,8 +214,8 @@ def _pictures(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
 
 def _answers(runner: InMemoryRunner, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Any]:
     """Labels (H, W), or instances, of each picture."""
-    key = "instances" if runner.bundle.manifest.recipe.task == "instance" else "labels"
-    return [prediction[key] for prediction in runner.predict_all(pictures)]  # type: ignore[literal-required]
+    key = runner.task.keys[0]
+    return [prediction[key] for prediction in runner.predict_all(pictures)]
 
 
 def _detections(theirs: Sequence[Instances], ours: Sequence[Instances]) -> Measured:

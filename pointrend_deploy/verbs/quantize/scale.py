@@ -16,7 +16,8 @@ from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.instance.matching import detection_points
 from pointrend_deploy.parity.scores.labels import classes_shown, label_points
-from pointrend_deploy.pictures.canvas import Fitted, batch_of, fit, from_rgb
+from pointrend_deploy.pictures.batches import fitted_batches
+from pointrend_deploy.pictures.canvas import Fitted, batch_of
 from pointrend_deploy.pictures.files import read_picture
 from pointrend_deploy.pictures.lists import listed
 from pointrend_deploy.quantize.ranges import decode
@@ -173,11 +174,7 @@ class Scale:
         """Labels (H, W) uint8, or instances, of each picture on the canvas, one by one."""
         manifest = self._bundle.manifest
         answer = _instances if self._instance else _labels
-        for start in range(0, len(self.paths), manifest.canvas.batch):
-            fitted = [
-                fit(from_rgb(read_picture(path).rgb, manifest), manifest)
-                for path in self.paths[start : start + manifest.canvas.batch]
-            ]
+        for fitted in fitted_batches(self.paths, manifest):
             outputs = runner.infer(batch_of(fitted, manifest))
             for row, picture in enumerate(fitted):
                 yield answer(
