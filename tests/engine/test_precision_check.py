@@ -164,7 +164,7 @@ def test_many_nodes_are_counted_not_listed() -> None:
     weighted = {f"n{i}": "int8" for i in range(9)}
     row = {**SOUND["half"], "nodes": " ".join(weighted)}
     table = table_of(read_layers(f"Layers:\n{line(**row)}"), weighted)
-    with pytest.raises(DeployError, match=r"9 of 9 .* in float16: n0, n1, n2 and 6 more$"):
+    with pytest.raises(DeployError, match=r"(?m)9 of 9 .* in float16: n0, n1, n2 and 6 more$"):
         check_precision(table, weighted)
 
 
