@@ -14,7 +14,6 @@ from pointrend_deploy.pictures.batches import in_batches
 from pointrend_deploy.pictures.canvas import batch_of, from_rgb
 from pointrend_deploy.pictures.files import list_pictures, printable, read_picture, sub_folders
 from pointrend_deploy.run.results import (
-    LABELS,
     OVERLAYS,
     RESULTS,
     SCHEMA,
@@ -116,7 +115,7 @@ def run_pictures(
 
 
 def keep_pictures_safe(root: Path, out: Path, task: RunTask) -> None:
-    """Refuse a folder for results in which files that no run wrote would be replaced.
+    """Refuse a folder for results where files that no run wrote would be replaced.
 
     Args:
         root: the folder of the pictures.
@@ -141,14 +140,15 @@ def keep_pictures_safe(root: Path, out: Path, task: RunTask) -> None:
         if (out / name).exists() and not known:
             raise DeployError(
                 f"{out / name} is there already and was not written by a run of such a bundle; "
-                "what it holds might be lost",
+                "its contents might be lost",
                 "choose another --out, or move it away",
             )
 
 
 def _is_result(path: Path, out: Path) -> bool:
-    here = path.resolve()
-    return any(here.is_relative_to((out / name).resolve()) for name in (LABELS, OVERLAYS))
+    """Whether a path is, or is inside, what a run of any task writes under ``out``."""
+    here, owned = path.resolve(), {name for task in TASKS.values() for name in task.owned}
+    return any(here.is_relative_to((out / name).resolve()) for name in owned)
 
 
 @dataclass
