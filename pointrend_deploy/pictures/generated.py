@@ -1,6 +1,6 @@
-"""Pictures to verify an export on when the user gives none: made, and always the same.
+"""Generated pictures, always the same, on which an export is verified when the user gives none.
 
-A network is judged where its logits vary, so the pictures hold edges of all directions, flat and
+Errors show where a network's logits vary, so the pictures have edges of all directions, flat and
 textured areas and fine lines; noise alone would leave every stage near its mean.
 """
 
@@ -18,11 +18,11 @@ from pointrend_deploy.pictures.files import list_pictures
 
 
 def verification_picture(height: int, width: int, seed: int) -> NDArray[np.uint8]:
-    """A generated scene.
+    """Generate a scene.
 
     Args:
-        height: at least 1.
-        width: at least 1.
+        height: in pixels, at least 1.
+        width: in pixels, at least 1.
         seed: another seed gives another scene.
 
     Returns:

@@ -1,6 +1,7 @@
-"""A deserialised engine: buffers allocated once, its own stream, a CUDA graph where one can be.
+"""A deserialised engine and the CUDA calls it needs, through cuda-python.
 
-MERGED: The CUDA calls of a runner, through cuda-python, each with its error as words.
+Buffers are allocated once, each engine has its own stream, and its work is recorded as a CUDA graph
+where that is possible.
 """
 
 from __future__ import annotations
@@ -14,6 +15,106 @@ import numpy.typing as npt
 
 from pointrend_deploy.bundle.manifest import GraphEnds
 from pointrend_deploy.errors import DeployError
+
+Array = npt.NDArray[Any]
+
+
+def cuda_runtime() -> Any:
+    """Import cuda-python's module of runtime calls, from its newer or its older layout.
+
+    Raises:
+        DeployError: it is not installed.
+    """
+    for name in ("cuda.bindings.runtime", "cuda.cudart"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise DeployError(
+        "cuda-python is not installed", "pip install cuda-python (12.6 or later, as your CUDA)"
+    )
+
+
+class Cuda:
+    """A CUDA stream and the memory used on it; ``close`` frees both.
+
+    Args:
+        runtime: cuda-python's module of runtime calls.
+
+    Raises:
+        DeployError: from every method, where CUDA reports an error.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+        self._memory: list[Any] = []
+        self._graphs: list[tuple[Any, Any]] = []
+        self.stream = self._call("cudaStreamCreate")
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        error, *values = getattr(self._runtime, name)(*arguments)
+        if error != self._runtime.cudaError_t.cudaSuccess:
+            text = self._runtime.cudaGetErrorString(error)[1]
+            words = text.decode() if isinstance(text, bytes) else str(text)
+            raise DeployError(
+                f"{name}: {words}",
+                "if memory ran out, close other programs or use a smaller --size",
+            )
+        return values[0] if values else None
+
+    def allocate(self, size: int) -> int:
+        """Allocate device memory of ``size`` bytes, at least one; return its address."""
+        pointer = self._call("cudaMalloc", max(size, 1))
+        self._memory.append(pointer)
+        return int(pointer)
+
+    def upload(self, address: int, array: Array) -> None:
+        """Copy a C-contiguous array to the device, in the stream's order."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self.stream)
+
+    def download(self, array: Array, address: int) -> None:
+        """Copy from the device into a C-contiguous array that must live until ``wait``."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self.stream)
+
+    def wait(self) -> None:
+        """Wait until all work on the stream is done."""
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def begin_capture(self) -> None:
+        """Record, instead of run, what this thread puts on the stream from now on."""
+        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", self.stream, mode)
+
+    def end_capture(self) -> Any:
+        """End the recording and return the recorded work, for :meth:`launch`."""
+        graph = self._call("cudaStreamEndCapture", self.stream)
+        executable = self._call("cudaGraphInstantiate", graph, 0)
+        self._graphs.append((graph, executable))
+        return executable
+
+    def drop_capture(self) -> None:
+        """End a recording that failed, and clear CUDA's error."""
+        self._runtime.cudaStreamEndCapture(self.stream)
+        self._runtime.cudaGetLastError()
+
+    def launch(self, executable: Any) -> None:
+        """Run recorded work."""
+        self._call("cudaGraphLaunch", executable, self.stream)
+
+    def close(self) -> None:
+        """Free everything when the stream is idle. A second call does nothing."""
+        if self.stream is None:
+            return
+        self.wait()
+        for graph, executable in self._graphs:
+            self._call("cudaGraphExecDestroy", executable)
+            self._call("cudaGraphDestroy", graph)
+        for pointer in self._memory:
+            self._call("cudaFree", pointer)
+        self._call("cudaStreamDestroy", self.stream)
+        self._graphs, self._memory, self.stream = [], [], None
 
 
 class LoadedEngine:
@@ -86,11 +187,13 @@ class LoadedEngine:
         return tuple(self._engine.get_tensor_shape(name))
 
     def __call__(self, batch: dict[str, Array]) -> dict[str, Array]:
-        """One call: the inputs by name, in their shapes and types, in; all outputs by name out."""
+        """Run the engine once: inputs by name, in their shapes and dtypes; all outputs by name."""
         first = 0
-        held = {spec.name: contiguous(batch[spec.name]) for spec in self._inputs}  # until the wait
+        kept = {
+            spec.name: contiguous(batch[spec.name]) for spec in self._inputs
+        }  # alive until the wait
         for spec in self._inputs:
-            array = held[spec.name]
+            array = kept[spec.name]
             if -1 in spec.shape:
                 first = array.shape[0]
                 self._say(self._context.set_input_shape(spec.name, array.shape))
@@ -115,7 +218,7 @@ class LoadedEngine:
             self._graph = self._captured()
 
     def _captured(self) -> Any:
-        """The engine's work as a CUDA graph; None where it cannot be recorded."""
+        """Record the engine's work as a CUDA graph; None where that is not possible."""
         self._cuda.begin_capture()
         try:
             self._execute()
@@ -132,112 +235,11 @@ class LoadedEngine:
             raise DeployError(f"TensorRT failed while running {self._path}", "its log says why")
 
     def close(self) -> None:
-        """Give memory and stream back, then the engine: context, engine, runtime in that order."""
+        """Free memory and stream, then the context, the engine and the runtime in that order."""
         self._cuda.close()
         self._context = self._engine = self._runtime = None
 
 
-Array = npt.NDArray[Any]
-
-
-def cuda_runtime() -> Any:
-    """The module of cuda-python's runtime calls, of its newer or its older layout.
-
-    Raises:
-        DeployError: it is not installed.
-    """
-    for name in ("cuda.bindings.runtime", "cuda.cudart"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise DeployError(
-        "cuda-python is not installed", "pip install cuda-python (12.6 or later, as your CUDA)"
-    )
-
-
-class Cuda:
-    """A stream and the memory used on it; ``close`` gives both back.
-
-    Args:
-        runtime: cuda-python's module of runtime calls.
-
-    Raises:
-        DeployError: from every method, where CUDA says no.
-    """
-
-    def __init__(self, runtime: Any) -> None:
-        self._runtime = runtime
-        self._memory: list[Any] = []
-        self._graphs: list[tuple[Any, Any]] = []
-        self.stream = self._call("cudaStreamCreate")
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        error, *values = getattr(self._runtime, name)(*arguments)
-        if error != self._runtime.cudaError_t.cudaSuccess:
-            text = self._runtime.cudaGetErrorString(error)[1]
-            words = text.decode() if isinstance(text, bytes) else str(text)
-            raise DeployError(
-                f"{name}: {words}",
-                "if memory ran out, close other programs or use a smaller --size",
-            )
-        return values[0] if values else None
-
-    def allocate(self, size: int) -> int:
-        """Device memory of that many bytes, at least one; its address."""
-        pointer = self._call("cudaMalloc", max(size, 1))
-        self._memory.append(pointer)
-        return int(pointer)
-
-    def upload(self, address: int, array: Array) -> None:
-        """Copy a C-contiguous array to the device, in the stream's order."""
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self.stream)
-
-    def download(self, array: Array, address: int) -> None:
-        """Copy from the device into a C-contiguous array that must live until ``wait``."""
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self.stream)
-
-    def wait(self) -> None:
-        """Until all that was put on the stream is done."""
-        self._call("cudaStreamSynchronize", self.stream)
-
-    def begin_capture(self) -> None:
-        """What this thread puts on the stream from now on is recorded, not run."""
-        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._call("cudaStreamBeginCapture", self.stream, mode)
-
-    def end_capture(self) -> Any:
-        """The recorded work, to be launched."""
-        graph = self._call("cudaStreamEndCapture", self.stream)
-        executable = self._call("cudaGraphInstantiate", graph, 0)
-        self._graphs.append((graph, executable))
-        return executable
-
-    def drop_capture(self) -> None:
-        """End a recording that failed; CUDA then knows of no error any more."""
-        self._runtime.cudaStreamEndCapture(self.stream)
-        self._runtime.cudaGetLastError()
-
-    def launch(self, executable: Any) -> None:
-        """Run recorded work."""
-        self._call("cudaGraphLaunch", executable, self.stream)
-
-    def close(self) -> None:
-        """Give everything back, once the stream is idle. A second call does nothing."""
-        if self.stream is None:
-            return
-        self.wait()
-        for graph, executable in self._graphs:
-            self._call("cudaGraphExecDestroy", executable)
-            self._call("cudaGraphDestroy", graph)
-        for pointer in self._memory:
-            self._call("cudaFree", pointer)
-        self._call("cudaStreamDestroy", self.stream)
-        self._graphs, self._memory, self.stream = [], [], None
-
-
 def contiguous(array: Array) -> Array:
-    """The array itself where its memory is in C order, a copy otherwise."""
+    """Return the array itself where its memory is in C order, a copy otherwise."""
     return np.ascontiguousarray(array)
