@@ -19,8 +19,8 @@ FEW: Final = 8
 """A note says that fewer pictures than this are few: each is then more than a tenth of every
 histogram, and one picture alone may decide a range. They are used all the same."""
 BLANK_DEVIATION: Final = 2.0
-"""Standard deviation of a channel, in 0..255; a picture is blank where all are below it. Sensor noise
-and JPEG's rounding of a plain colour stay below it."""
+"""Standard deviation of a channel, in 0..255; a picture is blank where all are below it. Sensor
+noise and JPEG's rounding of a plain colour stay below it."""
 _HASHED: Final = re.compile(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)")
 _ESCAPES: Final = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 
@@ -105,7 +105,7 @@ def is_blank(rgb: npt.NDArray[np.uint8]) -> bool:
 
 
 def pixels_sha256(rgb: npt.NDArray[np.uint8]) -> str:
-    """Compute the SHA-256 of a picture's size and pixels; the format of its file does not matter."""
+    """Compute the SHA-256 of a picture's size and pixels, whatever its file's format."""
     digest = hashlib.sha256(repr(rgb.shape).encode())
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.hexdigest()
@@ -134,7 +134,7 @@ def listed(images: Path) -> tuple[ListedPicture, ...]:
 
 
 def _sha256(path: Path) -> str:
-    """Compute a file's SHA-256; empty where it cannot be read, which reading the picture reports."""
+    """Compute a file's SHA-256; empty where it cannot be read (reading the picture says why)."""
     try:
         return sha256_of(path)
     except DeployError:

@@ -189,9 +189,8 @@ class LoadedEngine:
     def __call__(self, batch: dict[str, Array]) -> dict[str, Array]:
         """Run the engine once: inputs by name, in their shapes and dtypes; all outputs by name."""
         first = 0
-        kept = {
-            spec.name: contiguous(batch[spec.name]) for spec in self._inputs
-        }  # alive until the wait
+        # all copies stay alive until the wait, because CUDA reads them until then
+        kept = {spec.name: contiguous(batch[spec.name]) for spec in self._inputs}
         for spec in self._inputs:
             array = kept[spec.name]
             if -1 in spec.shape:
