@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +21,6 @@ UInt8 = npt.NDArray[np.uint8]
 AnyPrediction = Mapping[str, Any]
 """A prediction of one picture: ``Prediction`` or ``InstancePrediction``, by the bundle's task; see
 ``task.py`` in ``semantic`` and ``instance``."""
-
-
-class Runner(Protocol):
-    """An object that runs a bundle."""
-
-    name: str
-    bundle: Bundle
-
-    def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        """Call the graph: exactly its inputs in, all its outputs out, by name."""
-
-    def predict(self, image: UInt8) -> AnyPrediction:
-        """Predict labels or instances (and logits and stages, where exported) of one picture."""
 
 
 class BundleRunner(ABC):

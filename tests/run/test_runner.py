@@ -16,7 +16,7 @@ from pointrend_deploy.pictures.canvas import batch_of, from_rgb
 from pointrend_deploy.run import open as open_module
 from pointrend_deploy.run.backends.onnxrt import OnnxRunner
 from pointrend_deploy.run.open import open_runner
-from pointrend_deploy.run.runner import Runner
+from pointrend_deploy.run.runner import BundleRunner
 from tests.fixtures.tiny_bundle import (
     MEAN,
     STD,
@@ -44,7 +44,7 @@ def bgr() -> Any:
 
 
 def test_labels_of_a_picture_that_fits(tmp_path: Path, bgr: Any) -> None:
-    runner: Runner = open_runner(write_tiny_bundle(tmp_path), "onnx")
+    runner: BundleRunner = open_runner(write_tiny_bundle(tmp_path), "onnx")
     assert runner.name == "onnx" and runner.bundle.manifest.name == "tiny"
     prediction = runner.predict(bgr)
     assert set(prediction) == {"labels", "labels_from"}
