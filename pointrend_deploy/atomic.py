@@ -79,7 +79,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
         if path.is_dir():
-            with suppress(OSError):  # housekeeping: the folder is in place whatever becomes of it
+            with suppress(OSError):  # only leftovers: the folder itself is in place
                 clear_left_over(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

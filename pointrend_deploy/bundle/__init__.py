@@ -1,1 +1,1 @@
-"""A bundle: the folder that holds a deployed model, and the manifest that describes it."""
+"""A bundle: the folder of a deployed model, and the manifest that describes it."""

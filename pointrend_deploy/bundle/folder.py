@@ -125,7 +125,7 @@ class Bundle:
             )
             self._write(manifest)
             for name in (*data, MANIFEST):
-                with suppress(OSError):  # housekeeping: all is written whatever becomes of it
+                with suppress(OSError):  # only leftovers: the bundle itself is written
                     atomic.clear_left_over(self.path / name)
         return Bundle(self.path, manifest)
 

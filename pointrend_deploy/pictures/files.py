@@ -46,7 +46,7 @@ def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
         recursive: whether to list the pictures in sub-folders as well.
 
     Raises:
-        DeployError: the path is missing, or a folder holds no picture.
+        DeployError: the path is missing, or there is no picture in the folder.
     """
     path = Path(path)
     try:

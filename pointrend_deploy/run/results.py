@@ -19,7 +19,7 @@ SCHEMA = 1
 
 
 class ResultRow(Protocol):
-    """What ``results.json`` says of one picture; each task adds its own fields."""
+    """The row of ``results.json`` for one picture; each task adds its own fields."""
 
     @property
     def file(self) -> str:
@@ -84,7 +84,7 @@ class _Written(msgspec.Struct, frozen=True):
 
 
 def written_by(out: Path) -> str | None:
-    """The task of the run whose ``results.json`` a folder holds; None where it holds none."""
+    """Find the task of the run that wrote a folder's ``results.json``; None where no run did."""
     try:
         return msgspec.json.decode((out / RESULTS).read_bytes(), type=_Written).task
     except (OSError, ValueError, RecursionError):

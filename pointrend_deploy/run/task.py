@@ -36,7 +36,7 @@ class RunTask(Protocol):
 
     Attributes:
         name: the recipe's ``task``.
-        keys: what every prediction has, whatever the bundle exports.
+        keys: of every prediction, whatever the bundle exports; the first is the answer itself.
         owned: files and folders that a run writes in the folder for the results, beside
             ``results.json``.
     """
