@@ -1,6 +1,7 @@
 """PointRend, from a PyTorch checkpoint to a verified deployable bundle.
 
-The public verbs are imported when first used, so that ``import pointrend_deploy`` needs no torch.
+The public functions are imported when they are first used, so that ``import pointrend_deploy``
+needs no torch.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ _HOMES = {
     "load_recipe": ("pointrend_deploy.recipe.read", "load_any_recipe"),
     "open_runner": ("pointrend_deploy.run.open", "open_runner"),
 }
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

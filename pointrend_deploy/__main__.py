@@ -1,4 +1,4 @@
-"""``python -m pointrend_deploy`` is ``pointrend-deploy``."""
+"""Make ``python -m pointrend_deploy`` the same as ``pointrend-deploy``."""
 
 from pointrend_deploy.cli import main
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, then moved into place."""
+"""Write files and folders whole or not at all: under a temporary name, then moved into place."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from pointrend_deploy.errors import DeployError
 
 
 def partial_name(path: Path) -> Path:
-    """A fresh hidden name beside ``path``, on the same file system so that a move is atomic.
+    """Make a new hidden name beside ``path``, on the same file system so that a move is atomic.
 
-    It tells the process that made it, so that what a killed one left can be cleared away.
+    The name contains the number of this process, so that files left by a killed process can be
+    found and removed.
     """
     return path.with_name(f".{path.name}.partial-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 @cache
 def _machine() -> str:
-    """Names the set of process numbers this process is one of, across machines and containers."""
+    """Identify the machine or container whose process numbers this process shares, in 8 digits."""
     said = platform.node()
     with suppress(OSError):
         said += Path("/proc/sys/kernel/random/boot_id").read_text()
@@ -36,7 +37,7 @@ def _machine() -> str:
 
 
 def clear_left_over(path: Path) -> None:
-    """Remove what processes of this machine that are no more left behind for ``path``."""
+    """Remove temporary files for ``path`` that ended processes of this machine left behind."""
     start = f".{path.name}.partial-{_machine()}-"
     for other in path.parent.iterdir():
         number = other.name.removeprefix(start).split("-")[0]
@@ -45,6 +46,7 @@ def clear_left_over(path: Path) -> None:
 
 
 def _alive(process: int) -> bool:
+    """Whether a process of this number exists; True where that cannot be found out."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -56,11 +58,13 @@ def _alive(process: int) -> bool:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path, for a file or a folder, that replaces ``path`` at the end.
+    """Give a temporary path, for a file or a folder, and move it to ``path`` at the end.
 
-    A folder takes the place of an existing folder only once it is whole; the old one is kept until
-    then, and what a killed process left of that folder goes too. On any error the temporary is
-    removed and what stood at ``path`` stays as it was.
+    An existing folder is kept until the new one is complete; leftovers of killed processes are
+    removed as well. On any error the temporary is removed and ``path`` stays as it was.
+
+    Args:
+        path: to be replaced; its folder is made where it is missing.
 
     Raises:
         DeployError: an ``OSError`` inside the block or in the move (full disk, no permission).
@@ -75,7 +79,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
         if path.is_dir():
-            with suppress(OSError):  # housekeeping: the folder is in place whatever becomes of it
+            with suppress(OSError):  # only leftovers: the folder itself is in place
                 clear_left_over(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -90,7 +94,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for one writer at a time; another one waits."""
+    """Lock a folder for one writer; another one waits until the block ends."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -100,14 +104,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def replace_together(files: Mapping[Path, bytes], between: Callable[[], None]) -> None:
-    """Replace several files of one file system once all of them are safely on disk.
+    """Replace several files of one file system after all of them are safely on disk.
 
     Args:
         files: contents by path.
-        between: called when every temporary is written and none is in place yet.
+        between: called when every temporary file is written and none is in place yet.
 
     Raises:
-        DeployError: the disk refuses a temporary; then nothing has changed.
+        DeployError: a temporary file cannot be written; then nothing has changed.
     """
     with ExitStack() as stack:
         for path, data in files.items():
@@ -116,13 +120,13 @@ def replace_together(files: Mapping[Path, bytes], between: Callable[[], None]) -
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raises DeployError where the disk refuses."""
+    """Write a file whole or not at all. Raises DeployError where that fails."""
     with replacing(path) as temporary:
         _write_to_disk(temporary, data)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all. Raises DeployError where the disk refuses."""
+    """Write a text as UTF-8, whole or not at all. Raises DeployError where that fails."""
     write_bytes(path, text.encode())
 
 
@@ -134,7 +138,7 @@ def _write_to_disk(path: Path, data: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder if it is there; what cannot be removed is left."""
+    """Remove a file or folder if it exists and can be removed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 
 class DeployError(Exception):
-    """Something the user can mend.
+    """An error that the user can mend.
 
     The command line prints ``error: <message>`` and, below it, ``hint: <hint>``, and ends with
-    ``exit_code``; no traceback is shown.
+    ``exit_code``, without a traceback. In Python, ``str(error)`` gives the message and, on a
+    second line, the hint; code that words an error anew takes ``message`` and ``hint`` apart.
 
     Args:
         message: what is wrong, naming the file, key or value at fault.
-        hint: what to do about it; empty where nothing better than the message can be said.
+        hint: what to do about it; empty where the message alone says it.
     """
 
     exit_code = 1
@@ -21,14 +22,17 @@ class DeployError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
 
 class UsageError(DeployError):
-    """What was asked for makes no sense, whatever the files hold (exit code 2)."""
+    """The arguments make no sense, whatever is in the files (exit code 2)."""
 
     exit_code = 2
 
 
 class ParityError(DeployError):
-    """A parity gate failed: two things that should agree do not (exit code 3)."""
+    """A parity gate failed: two results that should agree do not (exit code 3)."""
 
     exit_code = 3

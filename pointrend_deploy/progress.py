@@ -1,4 +1,4 @@
-"""Progress on stderr: steps whose length is known, and steps that only take time."""
+"""Progress on stderr: steps of a known number of parts, and steps of unknown length."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """What a verb calls to say how far it is."""
+    """The calls by which a verb reports how far it is."""
 
     def step(
         self, text: str, total: int | None = None
     ) -> AbstractContextManager[Callable[[], None]]:
-        """A step of ``total`` parts (None: unknown); call what it gives once a part is done."""
+        """Begin a step of ``total`` parts (None: unknown); call the result after each part."""
         ...
 
 
 class Silent:
-    """Says nothing."""
+    """Progress that prints nothing."""
 
     @contextmanager
     def step(self, text: str, total: int | None = None) -> Iterator[Callable[[], None]]:
@@ -27,9 +27,9 @@ class Silent:
 
 
 class Bars:
-    """One line a step on stderr: a bar where the length is known, a spinner elsewhere.
+    """One line on stderr for each step: a bar where the length is known, a spinner otherwise.
 
-    Where stderr is not a terminal each step is one plain line once it is done.
+    Where stderr is not a terminal, each step is one plain line when it ends.
     """
 
     def __init__(self) -> None:
@@ -67,12 +67,12 @@ class Bars:
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work that tells how many of how many are done, once the first telling comes."""
+    """Give a function to call with the parts done and the total; its first call shows a bar."""
     bars, seen = Bars(), 0
     open_step: Callable[[], None] | None = None
     with ExitStack() as stack:
 
-        def tell(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             nonlocal open_step, seen
             if open_step is None:
                 open_step = stack.enter_context(bars.step(text, total))
@@ -80,4 +80,4 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
                 open_step()
             seen = max(seen, done)
 
-        yield tell
+        yield report

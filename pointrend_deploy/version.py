@@ -1,3 +1,3 @@
-"""The package's version, where no other module of it is imported to read it."""
+"""The version of the package; this module imports nothing, so that every other one can read it."""
 
 __version__ = "0.1.0"

@@ -21,7 +21,7 @@ from pointrend_deploy.report.gallery.tiles import GalleryItem
 from pointrend_deploy.verbs.compare import CompareResult, compare_bundle, record
 from pointrend_deploy.verbs.export.export import export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
-from pointrend_deploy.verbs.run import run_bundle
+from pointrend_deploy.verbs.run import RunOptions, run_bundle
 from scripts import demo_precision
 from scripts.demo_page import joined, render, save_strip
 from scripts.unpack_demo import unpack
@@ -89,8 +89,8 @@ def show(model: Model, out: Path) -> CompareResult:
         progress=Bars(),
     )
     say("running ONNX Runtime on scenes and photographs")
-    run_bundle(bundle, scenes, out / model.folder / "scenes", runner="onnx")
-    run_bundle(bundle, DEMO / "pictures", out / model.folder / "pictures", runner="onnx")
+    run_bundle(bundle, scenes, out / model.folder / "scenes", RunOptions("onnx"))
+    run_bundle(bundle, DEMO / "pictures", out / model.folder / "pictures", RunOptions("onnx"))
     said = [exported.summary()]
     if model.quantized:
         say("calibrating, and making the FP16 and INT8 graphs")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.parity.record.precisions import PrecisionColumn, PrecisionTable
 from pointrend_deploy.pictures.canvas import from_rgb
@@ -24,7 +25,6 @@ from pointrend_deploy.report.gallery.tiles import GalleryItem, Tile, dotted, mak
 from pointrend_deploy.run.instance.instances import Instances
 from pointrend_deploy.run.instance.overlay import DRAW_ABOVE, instance_overlay, thing_colours
 from pointrend_deploy.run.open import open_runner
-from pointrend_deploy.run.runner import Precision
 from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.quantize import quantize_bundle

@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""A bundle: the folder of a deployed model, and the manifest that describes it."""

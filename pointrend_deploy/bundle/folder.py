@@ -1,8 +1,8 @@
-"""A bundle: one folder with everything a deployed model is, and the manifest that vouches for it.
+"""A bundle: one folder with all files of a deployed model, and a manifest of their SHA-256.
 
-``manifest.json`` holds the recipe as resolved, the pre-processing, the graph's inputs and outputs,
-versions, and the SHA-256 of every other file; it carries a digest of itself. Opening a bundle
-checks every listed file that is there, so a byte changed anywhere is an error and not an answer.
+``manifest.json`` has the resolved recipe, the pre-processing, the graph's inputs and outputs,
+versions, the SHA-256 of every other file, and a digest of itself. Opening a bundle checks every
+listed file that exists, so that a changed byte is an error instead of a wrong prediction.
 """
 
 from __future__ import annotations
@@ -32,22 +32,27 @@ RANGES = "ranges.json"
 
 
 class Bundle:
-    """An opened bundle whose files were checked against its manifest."""
+    """An opened bundle; its files were checked against its manifest."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+
+    def __repr__(self) -> str:
+        """Name the folder, its model, size, precisions and channel order in one line."""
+        return f"<Bundle {self.path}: {self.manifest.in_short()}>"
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
         """Open and check a bundle.
 
         Args:
-            path: the folder. Listed files that are absent are an error only when asked for, so the
-                weights may be left behind on a device.
+            path: the folder. A listed file that is missing is an error only when it is needed, so
+                that a device can do without the weights.
 
         Raises:
-            DeployError: no bundle there, an unreadable or altered manifest, a changed file.
+            DeployError: the folder is no bundle, the manifest cannot be read or was altered, or a
+                file was changed.
         """
         path = Path(path)
         manifest = read_manifest(path)
@@ -58,7 +63,7 @@ class Bundle:
         return bundle
 
     def file(self, name: str) -> Path:
-        """Path of a listed file, once its SHA-256 agrees with the manifest.
+        """Check the SHA-256 of a listed file and return its path.
 
         Raises:
             DeployError: not listed, missing, or changed.
@@ -86,21 +91,20 @@ class Bundle:
     ) -> Bundle:
         """Write files into the bundle and list them.
 
-        The bundle is sound at every moment: all new contents are on disk before the manifest
-        vouches for them beside the old ones, only then do they take their places, and last the
-        manifest forgets the old ones. One writer at a time. What killed ones left of these files
-        goes.
+        The bundle is valid at every moment. First all new contents go to disk under temporary
+        names; then the manifest lists their SHA-256 beside the old ones; then the files are moved
+        into place; last the manifest drops the old SHA-256. There is one writer at a time, and
+        leftovers of killed writers are removed.
 
         Args:
             files: contents by file name.
-            change: of the manifest as it then is on disk, besides ``files``; what it gives takes
-                effect with them.
+            change: makes the new manifest from the one on disk; None to change only its files.
 
         Returns:
             The bundle with its new manifest.
 
         Raises:
-            DeployError: the disk refuses; the bundle is as it was.
+            DeployError: the disk refuses; the bundle stays as it was.
         """
         data = {
             name: text.encode() if isinstance(text, str) else text for name, text in files.items()
@@ -121,26 +125,26 @@ class Bundle:
             )
             self._write(manifest)
             for name in (*data, MANIFEST):
-                with suppress(OSError):  # housekeeping: all is written whatever becomes of it
+                with suppress(OSError):  # only leftovers: the bundle itself is written
                     atomic.clear_left_over(self.path / name)
         return Bundle(self.path, manifest)
 
     def add_engine(self, name: str, record: EngineRecord, folder: Path) -> Bundle:
-        """Move a folder of an engine and its papers to ``engines/<name>`` and list it.
+        """Move a folder with an engine and its records to ``engines/<name>`` and list it.
 
-        What stood there is replaced. Before the folder takes its place the manifest vouches for
-        its files beside the old ones, so the bundle is sound at every moment.
+        A folder that is there is replaced. Before the move the manifest lists the new files beside
+        the old ones, so that the bundle is valid at every moment.
 
         Args:
             name: of the folder, such as rtx-sm86-fp32-plugin.
-            record: what the manifest says of it.
-            folder: files only, on the bundle's own file system; moved away.
+            record: the manifest's entry for it.
+            folder: has files only, on the bundle's file system; it is moved away.
 
         Returns:
             The bundle with its new manifest.
 
         Raises:
-            DeployError: the disk refuses; the bundle is as it was.
+            DeployError: the disk refuses; the bundle stays as it was.
         """
         prefix = f"{ENGINES}/{name}/"
         new = {prefix + path.name: sha256_of(path) for path in sorted(folder.iterdir())}
@@ -161,7 +165,7 @@ class Bundle:
         return Bundle(self.path, manifest)
 
     def _accepted(self, names: Iterable[str]) -> dict[str, str]:
-        """SHA-256 of those files that are there as the manifest knows them, now or before."""
+        """Find the SHA-256 of the files that exist and match the manifest, now or before."""
         found = {}
         for name in names:
             if (self.path / name).is_file():
@@ -175,7 +179,7 @@ class Bundle:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder's manifest is one of ours, sound or not."""
+    """Whether a folder has the manifest of a bundle, valid or not."""
     try:
         table = msgspec.json.decode((path / MANIFEST).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -184,7 +188,7 @@ def is_bundle(path: Path) -> bool:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces. Raises DeployError where it cannot be read."""
+    """Compute the hexadecimal SHA-256 of a file. Raises DeployError where it cannot be read."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

@@ -1,13 +1,15 @@
-"""The manifest of a bundle: what the graph is, takes and gives, and a digest of itself."""
+"""The manifest of a bundle: the model, the graphs' inputs and outputs, and a digest of itself."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
 
+from pointrend_deploy.bundle.forms import Layout, MaskForm, Ops, Precision, PreprocessPlace
 from pointrend_deploy.bundle.records import EngineRecord, QuantizedRecord
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import InstanceRecipe
@@ -28,8 +30,9 @@ class Canvas(_Part, frozen=True):
     """The fixed area the graph sees.
 
     Attributes:
-        size_hw: a picture is fitted inside this height and width, aspect kept.
-        padded_hw: the same, padded bottom and right to the recipe's multiple: the graph's size.
+        size_hw: height and width inside which a picture is fitted; its aspect ratio is kept.
+        padded_hw: the same, padded at the bottom and right to the recipe's multiple; the size of
+            the graph's input.
         batch: pictures in one call, N.
     """
 
@@ -41,12 +44,12 @@ class Canvas(_Part, frozen=True):
 class Preprocess(_Part, frozen=True):
     """From RGB pixels to the graph's input.
 
-    ``outside``: resize, order the channels, subtract the mean, divide by the deviation, then pad
-    with ``pad_value``. ``in-graph``: the graph does all but the resizing, the channel order and
-    the placing of the picture at the canvas's upper left corner.
+    With ``outside`` the caller resizes, orders the channels, subtracts the mean, divides by the
+    deviation, then pads with ``pad_value``. With ``in-graph`` the caller resizes, orders the
+    channels and places the picture at the canvas's upper left corner; the graph does the rest.
     """
 
-    location: Literal["outside", "in-graph"]
+    location: PreprocessPlace
     channel_order: ChannelOrder
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
@@ -55,9 +58,10 @@ class Preprocess(_Part, frozen=True):
 
 
 class TensorSpec(_Part, frozen=True):
-    """A named tensor of the graph: numpy dtype name and static shape.
+    """An input or output of a graph: its name, its numpy dtype's name and its shape.
 
-    In ``masks.onnx`` of a split layout the size -1 stands for the number of RoIs, R.
+    Shapes are static, except that in ``masks.onnx`` of a split layout -1 stands for the number of
+    RoIs, R.
     """
 
     name: str
@@ -65,14 +69,29 @@ class TensorSpec(_Part, frozen=True):
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class GraphEnds:
+    """What one graph of a bundle takes and gives.
+
+    Attributes:
+        inputs: in the graph's order.
+        outputs: in the graph's order.
+        most: largest value of a first dimension that is -1 (dynamic); 1 where none is.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    most: int = 1
+
+
 class WeightsRecord(_Part, frozen=True):
-    """Which weights the graph was made from.
+    """The weights that the graph was made from.
 
     Attributes:
         file: name of the safetensors file.
         sha256: of that file, also when it is not included.
-        included: whether the bundle holds it.
-        source_sha256: of the checkpoint the user gave.
+        included: whether the bundle has it.
+        source_sha256: of the checkpoint that the user gave.
         source_name: that checkpoint's file name, without its folder.
     """
 
@@ -84,10 +103,10 @@ class WeightsRecord(_Part, frozen=True):
 
 
 class InstanceExport(_Part, frozen=True):
-    """What an instance bundle gives.
+    """The outputs of an instance bundle.
 
     Attributes:
-        detections: rows of the outputs, D; those past ``num_detections`` are zero.
+        detections: rows of the outputs, D; rows past ``num_detections`` are zero.
         masks: ``prob`` float32 probabilities, ``prob-u8`` uint8 round(255 p), ``logits`` float32.
         mask_side: side S of a mask.
         layout: ``single``, or ``split`` into a detector and a mask graph.
@@ -98,22 +117,37 @@ class InstanceExport(_Part, frozen=True):
     """
 
     detections: int
-    masks: Literal["prob", "prob-u8", "logits"]
+    masks: MaskForm
     mask_side: int
-    layout: Literal["single", "split"] = "single"
+    layout: Layout = "single"
     mask_graphs: dict[str, str] = {}
     mask_inputs: tuple[TensorSpec, ...] = ()
     mask_outputs: tuple[TensorSpec, ...] = ()
 
 
 class Manifest(_Part, frozen=True):
-    """Contents of ``manifest.json``; see the module and the parts above.
+    """The contents of ``manifest.json``.
 
-    ``instance`` is there exactly where the recipe is one of an instance model.
-    ``files`` holds the SHA-256 of every other file; ``previous`` those of files that were being
-    replaced when a writer was stopped, and is empty otherwise. ``engines`` holds what was built,
-    by the name of its folder under ``engines/``; ``quantized`` how the graphs of ``fp16`` and
-    ``int8`` were made.
+    Attributes:
+        schema: version of the manifest's form.
+        name: of the model, from the recipe.
+        created_by: the program and its version.
+        recipe: as resolved when the bundle was exported.
+        canvas: the size of the graph's input.
+        preprocess: how a picture becomes that input.
+        inputs: of the first graph, in order.
+        outputs: of the first graph, in order.
+        ops: whether custom nodes or standard nodes alone were exported.
+        opset: of ONNX.
+        graphs: file of the graph by precision; of a split layout, the detector's.
+        weights: the weights that the graph was made from.
+        versions: of the packages that made the bundle.
+        files: SHA-256 of every other file, by name.
+        previous: SHA-256 of files that were being replaced when a writer was stopped; empty
+            otherwise.
+        instance: outputs of an instance bundle; None for a semantic one.
+        engines: what `build` made, by the name of the folder under ``engines/``.
+        quantized: how the graphs of ``fp16`` and ``int8`` were made, by precision.
     """
 
     schema: int
@@ -124,7 +158,7 @@ class Manifest(_Part, frozen=True):
     preprocess: Preprocess
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    ops: Literal["plugin", "native"]
+    ops: Ops
     opset: int
     graphs: dict[str, str]
     weights: WeightsRecord
@@ -149,8 +183,8 @@ class Manifest(_Part, frozen=True):
             raise DeployError(f"{self.name} is a semantic bundle; this needs an instance one")
         return self.recipe, self.instance
 
-    def graphs_of(self, precision: Literal["fp32", "fp16", "int8"]) -> tuple[str, ...]:
-        """Files of the graphs of one precision, in the order they run.
+    def graphs_of(self, precision: Precision) -> tuple[str, ...]:
+        """List the files of the graphs of one precision, in the order they run.
 
         Raises:
             DeployError: the bundle has none.
@@ -167,8 +201,21 @@ class Manifest(_Part, frozen=True):
         return tuple(table[precision] for table in tables)
 
     def still_has_graphs_of(self, engines: EngineRecord) -> bool:
-        """Whether all of these engines were built from graphs as the bundle has them now."""
+        """Whether these engines were built from the graphs that the bundle has now."""
         return all(self.files.get(e.source) == e.source_sha256 for e in engines.engines)
+
+    def in_short(self, *precisions: Precision) -> str:
+        """Say in one line what the bundle is: ``demo, semantic, 512x1024, fp32, BGR pictures``.
+
+        Args:
+            precisions: those to name; the bundle's graphs' where none is given.
+        """
+        height, width = self.canvas.size_hw
+        facts = [self.name, self.recipe.task, f"{height}x{width}"]
+        if self.canvas.batch > 1:
+            facts.append(f"batch {self.canvas.batch}")
+        facts.append("+".join(precisions or self.graphs))
+        return ", ".join([*facts, f"{self.preprocess.channel_order} pictures"])
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -176,12 +223,12 @@ class Manifest(_Part, frozen=True):
         return tuple(spec.name for spec in self.outputs)
 
     def output(self, name: str) -> TensorSpec | None:
-        """The output of that name, or None when it was not exported."""
+        """Find the output of a name; None where it was not exported."""
         return next((spec for spec in self.outputs if spec.name == name), None)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """JSON of a manifest, with the digest of its own contents under ``digest``."""
+    """Write a manifest as JSON, with a digest of its other contents under ``digest``."""
     table = msgspec.to_builtins(manifest)
     table["digest"] = _digest(table)
     return msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
@@ -192,10 +239,10 @@ def _digest(table: dict[str, Any]) -> str:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The checked manifest of a bundle's folder.
+    """Read and check the manifest of a bundle's folder.
 
     Raises:
-        DeployError: there is none, it was altered, or it is of another version.
+        DeployError: there is none, it was altered, or it has another schema.
     """
     where = path / MANIFEST
     if not where.is_file():

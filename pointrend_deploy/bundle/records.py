@@ -1,4 +1,4 @@
-"""What a manifest says of the graphs that `quantize` made and the engines that `build` made."""
+"""The manifest's records of graphs that `quantize` made and of engines that `build` made."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import Literal
 
 import msgspec
 
+from pointrend_deploy.bundle.forms import Ops, Precision
+
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the manifest."""
 
 
 class QuantizedRecord(_Part, frozen=True):
-    """What `quantize` made of the FP32 graphs in one precision.
+    """How `quantize` made the graphs of one precision from the FP32 graphs.
 
     Names are those of the graphs' nodes with weights, which are the modules' paths.
 
@@ -26,8 +28,8 @@ class QuantizedRecord(_Part, frozen=True):
         method: of the ranges: entropy, percentile, mse, max, or cache (a TensorRT calibration
             cache); None for fp16.
         ranges_sha256: of the file the ranges came from; None for fp16.
-        pictures: calibration pictures behind the ranges; None where not known.
-        sources: SHA-256 of each FP32 graph it was made from, by file name.
+        pictures: number of calibration pictures; None where it is not known.
+        sources: SHA-256 of each FP32 graph that was quantized, by file name.
     """
 
     fallback: Literal["fp16", "fp32"]
@@ -60,22 +62,22 @@ class EngineFile(_Part, frozen=True):
 
 
 class EngineRecord(_Part, frozen=True):
-    """A folder under ``engines/``: what was built, by what and for what.
+    """A folder under ``engines/``: what was built, by which builder, for which GPU.
 
     Attributes:
         builder: ``tensorrt`` or ``tensorrt_rtx``.
-        version: of the builder; an engine runs under that one only.
+        version: of the builder; an engine runs under the same version only.
         platform: system and processor of the machine that built it: "Linux aarch64".
-        capability: compute capability it was built for: 87 for 8.7.
-        gpu: name of the GPU that built it; None where it was built for one that was not there.
+        capability: compute capability that it was built for: 87 for 8.7.
+        gpu: name of the GPU that built it; None where it was built without that GPU.
         precision: of the graph.
         ops: whether custom nodes became plugins.
         workspace_mib: bound on a layer's scratch memory.
-        plugin_sha256: of the plugin library it was built with and runs with; None without plugins.
+        plugin_sha256: of the plugin library that it was built with and needs; None without plugins.
         plugin_tensorrt: version of the headers that library was compiled with.
         timing_cache: whether timings of an earlier build were used; None where the builder keeps
             none.
-        engines: one a graph, in the order they run.
+        engines: one for each graph, in the order they run.
     """
 
     builder: Literal["tensorrt", "tensorrt_rtx"]
@@ -83,8 +85,8 @@ class EngineRecord(_Part, frozen=True):
     platform: str
     capability: int
     gpu: str | None
-    precision: Literal["fp32", "fp16", "int8"]
-    ops: Literal["plugin", "native"]
+    precision: Precision
+    ops: Ops
     workspace_mib: int
     plugin_sha256: str | None
     plugin_tensorrt: str | None

@@ -89,18 +89,10 @@ def run(
     Semantic models write label maps, instance models COCO detections; both write overlays. Exit
     code 1 means that a picture could not be read; the others are done.
     """
-    from pointrend_deploy.verbs.run import run_bundle, summary
+    from pointrend_deploy.verbs.run import RunOptions, run_bundle, summary
 
-    result = run_bundle(
-        bundle,
-        images,
-        out,
-        runner=runner,
-        weights=weights,
-        draw_above=draw_above,
-        engine=engine,
-        precision=precision,
-    )
+    options = RunOptions(runner, weights, engine, precision, draw_above)
+    result = run_bundle(bundle, images, out, options)
     print(summary(result, out))
     if result.skipped:
         raise typer.Exit(1)

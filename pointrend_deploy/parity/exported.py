@@ -12,15 +12,15 @@ import numpy.typing as npt
 import onnx
 
 from pointrend_deploy.bundle.manifest import Manifest
-from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.slices import with_outputs
-from pointrend_deploy.onnx_session import open_session
+from pointrend_deploy.onnx_session import call, open_session
 from pointrend_deploy.parity.comparison import VerificationResult
 from pointrend_deploy.parity.record.runs import Run, now
 from pointrend_deploy.pictures.canvas import Fitted, batch_of
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
+_REPORT = "please report this with the recipe and the command line"
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,15 @@ def run_with_stages(
         DeployError: ONNX Runtime does not load or run it.
     """
     raw, names = with_outputs(graph, stages)
-    session = open_session(raw)
+    session = open_session(raw, hint=_REPORT)
     del raw
-    try:
-        outputs = session.run(names, dict(inputs))
-    except Exception as error:  # its errors share no base class below this one
-        raise DeployError(
-            f"ONNX Runtime {version('onnxruntime')} does not run the exported graph: {error}",
-            "please report this with the recipe and the command line",
-        ) from error
-    return dict(zip(names, outputs, strict=True))
+    failure = f"ONNX Runtime {version('onnxruntime')} does not run the exported graph"
+    return dict(zip(names, call(session, names, inputs, failure, _REPORT), strict=True))
 
 
 def check_loads(graph: onnx.ModelProto) -> None:
     """Raise DeployError where ONNX Runtime does not load a graph."""
-    open_session(graph.SerializeToString())
+    open_session(graph.SerializeToString(), hint=_REPORT)
 
 
 def export_run(result: VerificationResult, batch: VerificationBatch, started: float) -> Run:

@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import WEIGHTED
 from pointrend_deploy.graph.slices import cut
-from pointrend_deploy.onnx_session import first_line, open_session
+from pointrend_deploy.onnx_session import call, open_session
 
 Array = npt.NDArray[Any]
 _BLOCK = re.compile(r"(backbone\.(?:[a-z_]+\.)*?(?:stem|blocks\.\d+|res\d+\.\d+))(?:\.|$)")
@@ -30,6 +29,7 @@ _HEADS = re.compile(
     r"roi_heads\.box_predictor\.(?:cls_score|bbox_pred))(?:\.|$)"
 )
 _COARSE = "roi_heads.mask_head.coarse_head.prediction"
+_REPORT = "please report this with the recipe and the command line"
 
 
 @dataclass(frozen=True)
@@ -152,13 +152,9 @@ class TappedGraph:
             DeployError: ONNX Runtime fails.
         """
         read = {name: inputs[name] for name in self.inputs}
-        try:
-            results = dict(zip(self._values, self._session.run(self._values, read), strict=True))
-        except Exception as error:  # its errors share no base class below this one
-            raise DeployError(
-                f"ONNX Runtime failed while computing inner stages: {first_line(error)}",
-                "if memory ran out, use a bundle with a smaller --size or --batch",
-            ) from error
+        failure = "ONNX Runtime failed while computing inner stages"
+        values = call(self._session, self._values, read, failure)
+        results = dict(zip(self._values, values, strict=True))
         stages = {tap.stage: [results[v] for v in tap.values] for tap in self._taps}
         return stages, [results[name] for name in self._also]
 

@@ -1,9 +1,9 @@
-"""A picture becomes the network's input: fitted inside the canvas, normalised, then padded.
+"""From a picture to the network's input: fitted inside the canvas, normalised, then padded.
 
 The order matters: the padding is zero *after* normalisation, as in detectron2 (rcnn.py and
 semantic_seg.py normalise each image and leave the padding to ``ImageList``). Where the bundle was
-exported with pre-processing in the graph, the picture stays uint8 and the graph is told the fitted
-area (``extent``) so that it can zero the rest after its own normalisation.
+exported with pre-processing in the graph, the picture stays uint8, and the graph gets the fitted
+area (``extent``) to zero the rest after its own normalisation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Fitted:
             pre-processing in the graph, (Hp, Wp, 3) uint8 in the recipe's channel order, 0 outside
             the fitted area.
         fitted_hw: height and width of the picture on the canvas (its top left corner is 0, 0).
-        picture_hw: height and width of the picture as it came.
+        picture_hw: the picture's own height and width.
     """
 
     array: Float32 | UInt8
@@ -42,10 +42,10 @@ class Fitted:
 
 
 def check_image(image: object) -> UInt8:
-    """Return ``image`` if it is an H x W x 3 uint8 array with at least one pixel.
+    """Check that an image is an H x W x 3 uint8 array with at least one pixel, and return it.
 
     Raises:
-        DeployError: it is anything else; the message says what it is and how to convert it.
+        DeployError: it is anything else; the message says what it is, the hint how to convert it.
     """
     if not isinstance(image, np.ndarray):
         raise DeployError(
@@ -71,10 +71,10 @@ def check_image(image: object) -> UInt8:
 
 
 def fitted_hw(picture_hw: HW, size_hw: HW) -> HW:
-    """The largest size of ``picture_hw``'s aspect ratio inside ``size_hw``, at least 1 x 1.
+    """Compute the largest size inside ``size_hw`` with the aspect ratio of ``picture_hw``.
 
-    The side that binds takes the canvas's length exactly; the other is rounded half up, in
-    integers, and never exceeds the canvas.
+    One side takes the canvas's length exactly; the other is rounded half up, in integers, to at
+    least 1 and at most the canvas's length.
     """
     height, width = picture_hw
     size_h, size_w = size_hw
@@ -86,11 +86,13 @@ def fitted_hw(picture_hw: HW, size_hw: HW) -> HW:
 
 
 def resize_image(image: UInt8, hw: HW) -> UInt8:
-    """Pillow's bilinear resize (widened kernel when shrinking), as detectron2's ResizeTransform.
+    """Resize with Pillow's bilinear filter, as detectron2's ResizeTransform.
+
+    The kernel is widened when shrinking. A picture of the new size already is not resampled.
 
     Args:
         image: (H, W, 3) uint8.
-        hw: the new height and width. When they are the picture's own, nothing is resampled.
+        hw: the new height and width.
     """
     if image.shape[:2] == hw:
         return image
@@ -101,7 +103,7 @@ def resize_image(image: UInt8, hw: HW) -> UInt8:
 
 
 def normalise(image: UInt8, preprocess: Preprocess) -> Float32:
-    """(H, W, 3) uint8 in the recipe's channel order -> (3, H, W) float32, (x - mean) / std.
+    """Normalise (H, W, 3) uint8 in the recipe's order to (3, H, W) float32, (x - mean) / std.
 
     Every step is rounded to float32, as detectron2's tensors are.
     """
@@ -139,16 +141,23 @@ def fit(image: UInt8, manifest: Manifest) -> Fitted:
 
 
 def from_rgb(rgb: UInt8, manifest: Manifest) -> UInt8:
-    """An RGB picture in the recipe's channel order."""
+    """Put an RGB picture, (H, W, 3), in the recipe's channel order."""
     return rgb[:, :, ::-1] if manifest.preprocess.channel_order == "BGR" else rgb
 
 
 def batch_of(pictures: Sequence[Fitted], manifest: Manifest) -> dict[str, npt.NDArray[Any]]:
     """Stack 1..N fitted pictures into the graph's inputs; a short batch repeats its last picture.
 
+    Args:
+        pictures: from :func:`fit`, with the same manifest.
+        manifest: the bundle's.
+
     Returns:
         By the names in the manifest: the pictures and, for pre-processing in the graph, their
         extent (N, 2) int64, the fitted height and width of each.
+
+    Raises:
+        DeployError: there is no picture, or more than N.
     """
     count = manifest.canvas.batch
     if not 1 <= len(pictures) <= count:

@@ -1,4 +1,4 @@
-"""Where pictures come from: one file, or a folder of them."""
+"""Picture files: found in a folder, and read as RGB."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".mpo"),
 )
-"""Files of a folder that are taken as pictures, whatever the case of the letters."""
+"""Endings of a folder's files that are pictures, in capital or small letters."""
 
 MAX_PIXELS = 178_956_970
-"""Pictures above this are refused (512 MiB of RGB, where Pillow too suspects a bomb)."""
+"""Larger pictures are refused: 512 MiB of RGB, above which Pillow too suspects a bomb."""
 
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _PLAIN = ("1", "L", "La", "LA", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV")
@@ -28,21 +28,25 @@ _PLAIN = ("1", "L", "La", "LA", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as read: its file and its pixels, (H, W, 3) uint8 RGB."""
+    """A picture that was read: its file and its pixels, (H, W, 3) uint8 RGB."""
 
     path: Path
     rgb: npt.NDArray[np.uint8]
 
 
 def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
-    """The pictures a path stands for, sorted.
+    """List the pictures at a path, sorted.
 
-    A file stands for itself whatever its suffix. A folder stands for the files in it whose suffix
-    is in ``SUFFIXES``, hidden ones left out (macOS writes ``._name.jpg`` beside ``name.jpg``), and
-    those of its sub-folders only where ``recursive`` is set. Nothing is opened.
+    A file is listed whatever its suffix. Of a folder, the files are listed whose suffix is in
+    ``SUFFIXES``, without hidden ones (macOS writes ``._name.jpg`` beside ``name.jpg``). No file is
+    opened.
+
+    Args:
+        path: a picture or a folder.
+        recursive: whether to list the pictures in sub-folders as well.
 
     Raises:
-        DeployError: the path is missing, or a folder holds no picture.
+        DeployError: the path is missing, or there is no picture in the folder.
     """
     path = Path(path)
     try:
@@ -64,7 +68,7 @@ def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
 
 
 def sub_folders(path: str | Path) -> list[Path]:
-    """The folders directly in a folder, hidden ones left out, sorted; of a file, none."""
+    """List the folders directly in a folder, sorted, without hidden ones; none for a file."""
     path = Path(path)
     if not path.is_dir():
         return []
@@ -86,14 +90,19 @@ def _pictures_below(folder: Path, recursive: bool) -> list[Path]:
     return sorted(found)
 
 
+def printable(name: str) -> str:
+    r"""Spell a file name so that JSON can hold it: bytes that are not UTF-8 become ``\udc..``."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def read_picture(path: str | Path) -> Picture:
     """Read one picture as RGB, upright.
 
     EXIF orientation is applied. Grey is repeated over the channels; palettes are looked up; alpha
     is dropped (the colours under it stay); CMYK is converted, Adobe's inverted form included.
-    16-bit grey is scaled by 1/257 and rounded; of 16-bit colour the high byte is kept. Of an
-    animation or a document of many pages the first is read. Colour profiles are not applied, as
-    in training.
+    16-bit grey is scaled by 1/257 and rounded; of 16-bit colour the high byte is kept. Only the
+    first picture of an animation or a document of many pages is read. Colour profiles are not
+    applied, as in training.
 
     Raises:
         DeployError: the file is missing, empty, not a picture, truncated or corrupt, of a pixel

@@ -1,6 +1,6 @@
-"""Pictures to verify an export on when the user gives none: made, and always the same.
+"""Generated pictures, always the same, on which an export is verified when the user gives none.
 
-A network is judged where its logits vary, so the pictures hold edges of all directions, flat and
+Errors show where a network's logits vary, so the pictures have edges of all directions, flat and
 textured areas and fine lines; noise alone would leave every stage near its mean.
 """
 
@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.pictures.batches import read_fitted
 from pointrend_deploy.pictures.canvas import Fitted, fit, from_rgb
-from pointrend_deploy.pictures.files import list_pictures, read_picture
+from pointrend_deploy.pictures.files import list_pictures
 
 
 def verification_picture(height: int, width: int, seed: int) -> NDArray[np.uint8]:
-    """A generated scene.
+    """Generate a scene.
 
     Args:
-        height: at least 1.
-        width: at least 1.
+        height: in pixels, at least 1.
+        width: in pixels, at least 1.
         seed: another seed gives another scene.
 
     Returns:
@@ -56,15 +57,18 @@ def verification_picture(height: int, width: int, seed: int) -> NDArray[np.uint8
 
 
 def verification_batch(manifest: Manifest, verify_on: str | Path | None) -> list[Fitted]:
-    """One batch of pictures on the canvas: the user's first ones, or generated ones.
+    """Prepare one batch of pictures on the canvas: the user's first ones, or generated ones.
+
+    Args:
+        manifest: of the bundle; its canvas gives the size and the number of pictures.
+        verify_on: a picture or a folder of pictures; None for generated ones.
 
     Raises:
         DeployError: there is no picture at ``verify_on``, or one cannot be read.
     """
     count = manifest.canvas.batch
-    if verify_on is None:
-        height, width = manifest.canvas.size_hw
-        pictures = [verification_picture(height, width, seed) for seed in range(count)]
-    else:
-        pictures = [read_picture(path).rgb for path in list_pictures(verify_on)[:count]]
+    if verify_on is not None:
+        return [read_fitted(path, manifest) for path in list_pictures(verify_on)[:count]]
+    height, width = manifest.canvas.size_hw
+    pictures = [verification_picture(height, width, seed) for seed in range(count)]
     return [fit(from_rgb(picture, manifest), manifest) for picture in pictures]

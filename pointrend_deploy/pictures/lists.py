@@ -1,4 +1,4 @@
-"""The pictures of a calibration: lists with SHA-256, blank ones, ones that show the same."""
+"""The pictures of a calibration: lists with SHA-256, blank pictures, pictures that are the same."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import sha256_of
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.pictures.files import SUFFIXES, list_pictures
+from pointrend_deploy.pictures.files import SUFFIXES, list_pictures, printable
 
 FEW: Final = 8
-"""Fewer pictures than this are said to be few: each of them is then more than a tenth of every
-histogram, and what decides a range may be in one picture only. They are used all the same."""
+"""A note says that fewer pictures than this are few: each is then more than a tenth of every
+histogram, and one picture alone may decide a range. They are used all the same."""
 BLANK_DEVIATION: Final = 2.0
-"""Standard deviation of a channel, in 0..255, below which a picture shows nothing: sensor noise and
-JPEG's rounding of a plain colour stay below it."""
+"""Standard deviation of a channel, in 0..255; a picture is blank where all are below it. Sensor
+noise and JPEG's rounding of a plain colour stay below it."""
 _HASHED: Final = re.compile(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)")
 _ESCAPES: Final = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 
 
 @dataclass(frozen=True)
 class ListedPicture:
-    """A picture to calibrate on.
+    """A picture of a list or a folder.
 
     Attributes:
         path: of the file.
-        name: as the list has it, or within its folder.
+        name: as in the list, or the file's name in its folder.
         sha256: of the file; empty where a folder's file cannot be read.
     """
 
@@ -41,11 +41,11 @@ class ListedPicture:
 
 
 def read_list(path: Path) -> tuple[ListedPicture, ...]:
-    """The pictures of a list, each file's SHA-256 checked.
+    """Read a list of pictures and check the SHA-256 of each file.
 
-    Lines are those of ``sha256sum``, ``<SHA-256>  <path>``, or a path alone, whose SHA-256 is then
-    found here; paths are relative to the list. Empty lines and lines that begin with ``#`` are
-    left out.
+    A line is ``<SHA-256>  <path>``, as ``sha256sum`` writes it, or a path alone, whose SHA-256 is
+    computed here. Paths are relative to the list. Empty lines and lines that begin with ``#`` are
+    ignored.
 
     Raises:
         DeployError: the list cannot be read or is empty, or a line's picture is missing, cannot be
@@ -94,34 +94,29 @@ def _listed(listing: Path, number: int, line: str) -> ListedPicture:
     return ListedPicture(path, printable(Path(name).as_posix()), actual)
 
 
-def printable(name: str) -> str:
-    r"""A file name that JSON can hold: bytes that are no UTF-8 become ``\udc..`` spelt out."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def is_blank(rgb: npt.NDArray[np.uint8]) -> bool:
-    """Whether a picture (H, W, 3) shows nothing: all channels (nearly) constant.
+    """Whether a picture (H, W, 3) is blank: all channels constant, or nearly so.
 
-    Such pictures are observed all the same: a plain wall or a black frame may be what a camera
-    gives. They fill the histograms' lowest bins, which draws ``percentile`` and ``entropy`` down,
-    so they are said and whoever made the list decides.
+    Blank pictures are observed all the same, as a camera may give a plain wall or a black frame.
+    They fill the histograms' lowest bins, which lowers the ranges of ``percentile`` and
+    ``entropy``; a note names them, so that whoever made the list can decide.
     """
     return bool((rgb.reshape(-1, 3).std(axis=0) < BLANK_DEVIATION).all())
 
 
 def pixels_sha256(rgb: npt.NDArray[np.uint8]) -> str:
-    """SHA-256 of a picture's size and pixels, whatever file they came in."""
+    """Compute the SHA-256 of a picture's size and pixels, whatever its file's format."""
     digest = hashlib.sha256(repr(rgb.shape).encode())
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.hexdigest()
 
 
 def listed(images: Path) -> tuple[ListedPicture, ...]:
-    """The pictures of a folder, sorted by name, or of a list; each with its SHA-256.
+    """List the pictures of a folder, sorted by name, or of a list, each with its SHA-256.
 
     Raises:
-        DeployError: no such folder or list, no picture in it, or a line of the list that does not
-            hold; see :func:`pointrend_deploy.pictures.lists.read_list`.
+        DeployError: there is no such folder or list, no picture in it, or a line of the list is
+            wrong; see :func:`read_list`.
     """
     images = Path(images)
     if images.is_file():
@@ -139,7 +134,7 @@ def listed(images: Path) -> tuple[ListedPicture, ...]:
 
 
 def _sha256(path: Path) -> str:
-    """Empty where the file cannot be read; reading the picture then says why."""
+    """Compute a file's SHA-256; empty where it cannot be read (reading the picture says why)."""
     try:
         return sha256_of(path)
     except DeployError:

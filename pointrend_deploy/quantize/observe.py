@@ -11,7 +11,7 @@ import onnx
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.slices import nodes_behind, values_read
-from pointrend_deploy.onnx_session import first_line, open_session
+from pointrend_deploy.onnx_session import call, open_session
 
 BUDGET: Final = 1 << 30
 """Most bytes of values that one call returns; a value larger than that is read alone."""
@@ -81,13 +81,7 @@ class Observer:
         for name in self._fed:
             yield name, inputs[name]
         for group, session, takes in zip(self._groups, self._sessions, self._takes, strict=True):
-            try:
-                arrays = session.run(group, {name: inputs[name] for name in takes})
-            except Exception as error:  # its errors share no base class below this one
-                raise DeployError(
-                    f"ONNX Runtime failed while running the bundle: {first_line(error)}",
-                    "if memory ran out, use a bundle with a smaller --size or --batch",
-                ) from error
+            arrays: list[Any] = call(session, group, {name: inputs[name] for name in takes})
             for place, name in enumerate(group):
                 array, arrays[place] = arrays[place], None  # memory is freed once it is read
                 if kept is not None and name in self._keep:

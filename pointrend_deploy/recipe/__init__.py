@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""Recipes: typed, frozen descriptions of models, read from TOML and checked."""

@@ -10,30 +10,25 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import msgspec
-
 from pointrend_deploy.recipe.parts import (
     Colour,
     EfficientNetLiteSpec,
     FPNSpec,
     InputSpec,
+    Part,
     PointHeadSpec,
     ResNetSpec,
 )
 
 
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of a recipe: frozen, and no key it does not know."""
-
-
-class InstanceClassesSpec(_Part, frozen=True):
-    """The classes of things, in the order of the logits' channels; background is not one of them.
+class InstanceClassesSpec(Part, frozen=True):
+    """The classes of instances, in the order of the logits' channels, without background.
 
     Attributes:
-        names: one a class.
-        colours: RGB, 0..255, one a class or none.
-        category_ids: the ids the data set's annotations use (COCO's have gaps), one a class; when
-            absent, class c has id c + 1.
+        names: of the classes.
+        colours: RGB, 0..255, one for each class, or none at all.
+        category_ids: the ids that the data set's annotations use (COCO's have gaps), one for each
+            class; when absent, class c has id c + 1.
     """
 
     names: tuple[str, ...]
@@ -41,16 +36,17 @@ class InstanceClassesSpec(_Part, frozen=True):
     category_ids: tuple[int, ...] = ()
 
 
-class RPNSpec(_Part, frozen=True):
+class RPNSpec(Part, frozen=True):
     """Region proposals (detectron2 StandardRPNHead, DefaultAnchorGenerator).
 
     Attributes:
         in_features: pyramid levels, finest first.
-        anchor_sizes: square roots of anchor areas in pixels of the network input, a row a level.
+        anchor_sizes: square roots of anchor areas in pixels of the network input, a row for each
+            level.
         aspect_ratios: height / width of the anchors, the same at every level.
-        anchor_offset: of the first anchor's centre from the corner, in cells, in [0, 1).
-        pre_nms_topk: proposals kept a level before NMS.
-        post_nms_topk: proposals kept in all after NMS.
+        anchor_offset: distance of the first anchor's centre from the corner, in cells, in [0, 1).
+        pre_nms_topk: proposals kept at each level before NMS.
+        post_nms_topk: proposals kept of all levels together after NMS.
         nms_threshold: IoU above which the lower-scoring proposal of the same level is dropped.
     """
 
@@ -63,7 +59,7 @@ class RPNSpec(_Part, frozen=True):
     nms_threshold: float = 0.7
 
 
-class BoxHeadSpec(_Part, frozen=True):
+class BoxHeadSpec(Part, frozen=True):
     """Box head (detectron2 FastRCNNConvFCHead with no convolution) and its detections.
 
     Attributes:
@@ -71,11 +67,11 @@ class BoxHeadSpec(_Part, frozen=True):
         pooler_resolution: side of the pooled features.
         fc_dim: width of each hidden layer.
         num_fc: number of hidden layers.
-        class_agnostic: one box a proposal, not one a class.
+        class_agnostic: whether a proposal has one box instead of one for each class.
         box_weights: divisors of (dx, dy, dw, dh).
         score_threshold: a detection's score is strictly above it.
         nms_threshold: IoU above which the lower-scoring detection of the same class is dropped.
-        detections: most detections a picture.
+        detections: the largest number of detections in a picture.
     """
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
@@ -89,10 +85,10 @@ class BoxHeadSpec(_Part, frozen=True):
     detections: int = 100
 
 
-class StandardMaskHeadSpec(_Part, frozen=True, tag_field="kind", tag="standard"):
+class StandardMaskHeadSpec(Part, frozen=True, tag_field="kind", tag="standard"):
     """Mask R-CNN's own mask head (detectron2 MaskRCNNConvUpsampleHead).
 
-    The masks have twice the pooled side; one a class or, class-agnostic, one alone.
+    The masks have twice the pooled side. There is one for each class or, class-agnostic, one only.
     """
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
@@ -102,11 +98,11 @@ class StandardMaskHeadSpec(_Part, frozen=True, tag_field="kind", tag="standard")
     class_agnostic: bool = False
 
 
-class CoarseMaskHeadSpec(_Part, frozen=True, tag_field="kind", tag="pointrend"):
+class CoarseMaskHeadSpec(Part, frozen=True, tag_field="kind", tag="pointrend"):
     """PointRend's coarse mask head (projects/PointRend ConvFCHead).
 
-    It predicts ``output_resolution`` squared logits a class from features sampled at the cell
-    centres of a regular grid of ``pooler_resolution`` squared.
+    For each class it predicts ``output_resolution`` squared logits, from features sampled at the
+    cell centres of a regular grid of ``pooler_resolution`` squared.
     """
 
     in_features: tuple[str, ...] = ("p2",)
@@ -118,11 +114,11 @@ class CoarseMaskHeadSpec(_Part, frozen=True, tag_field="kind", tag="pointrend"):
 
 
 class InstancePointHeadSpec(PointHeadSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Point head of an instance model, as the training configuration says it.
+    """Point head of an instance model, with the numbers of the training configuration.
 
     ``subdivision_steps`` and ``subdivision_points`` are detectron2's own values: while four times
     the grid's cells fit into the points, the loop starts one doubling later (7, 5 steps and 784
-    points: it starts at 28 and takes 3 steps). ``class_agnostic``: one logit a point.
+    points: it starts at 28 and takes 3 steps). ``class_agnostic``: one logit for each point.
     """
 
     coarse_in_every_layer: bool = True
@@ -131,7 +127,7 @@ class InstancePointHeadSpec(PointHeadSpec, frozen=True, forbid_unknown_fields=Tr
     class_agnostic: bool = False
 
 
-class InstanceRecipe(_Part, frozen=True, tag_field="task", tag="instance"):
+class InstanceRecipe(Part, frozen=True, tag_field="task", tag="instance"):
     """An instance model as a user names it.
 
     A mask head of kind ``pointrend`` has a ``point_head``; one of kind ``standard`` has none.
@@ -165,7 +161,7 @@ class InstanceRecipe(_Part, frozen=True, tag_field="task", tag="instance"):
 
     @property
     def pyramid(self) -> tuple[str, ...]:
-        """Levels the feature pyramid offers, finest first."""
+        """Levels of the feature pyramid, finest first."""
         levels = tuple("p" + name[3:] for name in self.fpn.in_features)
         return (*levels, f"p{int(levels[-1][1:]) + 1}") if self.fpn.top_level else levels
 
@@ -183,10 +179,19 @@ class InstanceRecipe(_Part, frozen=True, tag_field="task", tag="instance"):
 
 
 def subdivision_start(resolution: int, steps: int, points: int) -> tuple[int, int]:
-    """Side of the first grid and the steps after it (PointRend mask_head.py, _init_point_head).
+    """Compute where the subdivision starts (PointRend mask_head.py, _init_point_head).
 
     A step whose doubled grid has no more cells than points would recompute all of them, so the
-    grid before it is not needed. Steps below 0 mean that ``steps`` was too small for ``points``.
+    grid before it is not needed.
+
+    Args:
+        resolution: side of the coarse grid.
+        steps: doublings from there, as the training configuration counts them.
+        points: recomputed in each step.
+
+    Returns:
+        Side of the first grid, and the steps after it. Steps below 0 mean that ``steps`` was too
+        small for ``points``.
     """
     side = resolution
     while 4 * side**2 <= points:
@@ -195,11 +200,14 @@ def subdivision_start(resolution: int, steps: int, points: int) -> tuple[int, in
 
 
 def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> list[list[float]]:
-    """Anchors (x1, y1, x2, y2) about the origin: every size with every ratio, sizes outermost.
+    """Compute the anchors about the origin: every size with every ratio, sizes outermost.
 
     Args:
         sizes: square roots of the areas, in pixels.
         aspect_ratios: height / width.
+
+    Returns:
+        (x1, y1, x2, y2) of each anchor, in pixels.
     """
     anchors = []
     for size in sizes:

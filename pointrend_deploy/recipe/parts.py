@@ -1,4 +1,4 @@
-"""DOCSTRING."""
+"""The tables that recipes of every task share, and how a recipe's file is read."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ Form = TypeVar("Form")
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of a recipe: frozen, and no key it does not know."""
+    """A table of a recipe: frozen; unknown keys are refused."""
 
 
 class InputSpec(Part, frozen=True):
     """How a picture becomes the network's input.
 
     Attributes:
-        channel_order: order of the three channels the network was trained with.
-        pixel_mean: subtracted, in ``channel_order``, from values in 0..255.
-        pixel_std: divided by after that.
-        size_divisibility: the normalised picture is zero-padded, bottom and right, to a multiple.
+        channel_order: order of the three channels that the network was trained with.
+        pixel_mean: subtracted from values in 0..255, in ``channel_order``.
+        pixel_std: the divisor after that, in ``channel_order``.
+        size_divisibility: the normalised picture is zero-padded at the bottom and right until
+            height and width are multiples of it.
     """
 
     channel_order: ChannelOrder
@@ -79,7 +80,7 @@ class PointHeadSpec(Part, frozen=True):
         num_fc: number of hidden layers.
         coarse_in_every_layer: coarse logits join every layer's input, not only the first.
         subdivision_steps: doublings from the coarse grid to the network grid.
-        subdivision_points: most points recomputed a step; K = min(H*W, this).
+        subdivision_points: largest number of points recomputed in a step; K = min(H*W, this).
     """
 
     in_features: tuple[str, ...] = ("p2",)
@@ -94,14 +95,19 @@ BACKBONE_FEATURES: dict[type[ResNetSpec | EfficientNetLiteSpec], tuple[str, ...]
     ResNetSpec: ("res2", "res3", "res4", "res5"),
     EfficientNetLiteSpec: ("res2", "res3", "res4"),
 }
-"""Features each backbone offers; ``res<k>`` has stride 2**k."""
+"""Features of each backbone; ``res<k>`` has stride 2**k."""
 
 
 def read_recipe(path: str | Path, form: type[Form]) -> Form:
-    """Read a TOML file as ``form``, unknown keys and wrong types refused by their path.
+    """Read a TOML file as a typed form; the values are not checked against one another.
+
+    Args:
+        path: of the file.
+        form: the type to read.
 
     Raises:
-        DeployError: see :func:`load_recipe`.
+        DeployError: the file is missing or not TOML, or has an unknown key or a wrong type; the
+            message names the path of the key.
     """
     try:
         return msgspec.toml.decode(Path(path).read_bytes(), type=form)

@@ -1,17 +1,24 @@
-"""Any recipe, by its ``task``."""
+"""Recipes of any task: the one place that chooses the form of a recipe by its ``task``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from pointrend_deploy.recipe.instance import InstanceRecipe
-from pointrend_deploy.recipe.instance_check import check_instance_recipe, load_instance_recipe
+from pointrend_deploy.recipe.instance_check import check_instance_recipe
 from pointrend_deploy.recipe.parts import read_recipe
-from pointrend_deploy.recipe.semantic import Recipe, check_recipe, load_recipe
+from pointrend_deploy.recipe.semantic import Recipe, check_recipe
 
 AnyRecipe = Recipe | InstanceRecipe
+_FORMS: dict[str, tuple[type[AnyRecipe], Callable[[Any, str], AnyRecipe]]] = {
+    "semantic": (Recipe, check_recipe),
+    "instance": (InstanceRecipe, check_instance_recipe),
+}
+"""By ``task``: the form of the recipe, and the check of its values."""
 
 
 class _Task(msgspec.Struct):
@@ -21,17 +28,18 @@ class _Task(msgspec.Struct):
 def load_any_recipe(path: str | Path) -> AnyRecipe:
     """Read and check a recipe: ``task = "semantic"`` or ``task = "instance"``.
 
+    Args:
+        path: a TOML file.
+
     Raises:
         DeployError: see :func:`pointrend_deploy.recipe.semantic.load_recipe`.
     """
-    if read_recipe(path, _Task).task == "instance":
-        return load_instance_recipe(path)
-    return load_recipe(path)
+    task = read_recipe(path, _Task).task
+    form, check = _FORMS.get(task, _FORMS["semantic"])  # which says that it knows no such task
+    return check(read_recipe(path, form), str(path))
 
 
 def check_any_recipe(recipe: AnyRecipe, where: str) -> None:
     """Refuse a recipe whose values contradict one another. Raises DeployError naming the key."""
-    if isinstance(recipe, InstanceRecipe):
-        check_instance_recipe(recipe, where)
-    else:
-        check_recipe(recipe, where)
+    _, check = _FORMS[recipe.task]
+    check(recipe, where)

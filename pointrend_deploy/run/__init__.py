@@ -1,1 +1,1 @@
-"""The device side: run a bundle on pictures, without torch unless it is asked for."""
+"""The device side: run a bundle on pictures. PyTorch is needed for the torch runner alone."""

@@ -1,4 +1,4 @@
-"""DOCSTRING."""
+"""Open a bundle with the runner that a user names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.forms import Precision, RunnerName
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.runner import BundleRunner, Precision, RunnerName
+from pointrend_deploy.run.runner import BundleRunner
 
 
 def open_runner(
@@ -20,22 +21,22 @@ def open_runner(
     """Open a bundle for running.
 
     Args:
-        bundle: the folder, or a bundle already opened.
+        bundle: the folder, or an opened bundle.
         runner: ``onnx`` (ONNX Runtime on the CPU), ``torch`` (the reference model), ``tensorrt``
-            (an engine that `build` made, on this machine's GPU), or ``auto``:
-            ONNX Runtime where it is installed, PyTorch otherwise; PyTorch too where ``weights``
-            are given, which nothing else reads.
+            (an engine that `build` made, on this machine's GPU), or ``auto``: ONNX Runtime where
+            it is installed, PyTorch otherwise. With ``weights``, ``auto`` is PyTorch, the only
+            runner that reads them.
         weights: for the torch runner, a checkpoint to use in place of the bundle's weights; its
             SHA-256 must be one that the manifest records.
         engine: for the tensorrt runner, the engine's folder under ``engines/``; None for the only
             one that fits this machine.
-        precision: which of the bundle's graphs, or engines of which precision. None for the onnx
-            runner is fp32, for the tensorrt runner any. ONNX Runtime computes fp16 and int8 graphs
-            with their rounding, not at their speed.
+        precision: of the bundle's graph or engine. None means fp32 to the onnx runner, and any
+            precision to the tensorrt runner. ONNX Runtime computes fp16 and int8 graphs with their
+            rounding, not at their speed.
 
     Raises:
         DeployError: the bundle is damaged, the runner is not installed or not known, or the
-            weights are missing or others.
+            weights are missing or of another model.
     """
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(bundle)
@@ -65,10 +66,6 @@ def open_runner(
             "choose --runner onnx or tensorrt",
         )
     if runner == "torch":
-        if bundle.manifest.recipe.task == "instance":
-            from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner
-
-            return TorchInstanceRunner(bundle, weights)
         from pointrend_deploy.run.backends.pytorch import TorchRunner
 
         return TorchRunner(bundle, weights)
@@ -76,6 +73,7 @@ def open_runner(
 
 
 def _first_installed(weights: str | Path | None) -> RunnerName:
+    """Resolve ``auto``: ONNX Runtime where it can be used, PyTorch otherwise."""
     if weights is None and find_spec("onnxruntime") is not None:
         return "onnx"
     if find_spec("torch") is not None:

@@ -1,4 +1,4 @@
-"""Label maps and overlays as picture files."""
+"""Label maps and overlays, drawn and encoded as picture files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _OUTLINE = 255
 
 
 def class_colours(classes: ClassesSpec) -> UInt8:
-    """The RGB colour of each class, (C, 3) uint8: the recipe's, or the PASCAL VOC palette."""
+    """Choose RGB colours of the classes, (C, 3) uint8: the recipe's, or PASCAL VOC's palette."""
     if classes.colours:
         return np.array(classes.colours, np.uint8)
     return voc_palette(len(classes.names))
 
 
 def voc_palette(count: int) -> UInt8:
-    """The first colours of the PASCAL VOC palette, (count, 3) uint8; all 256 are different.
+    """Compute the first colours of the PASCAL VOC palette, (count, 3) uint8; all 256 differ.
 
     Bit j of red, green and blue, counted from the top, is bit 3j, 3j + 1 and 3j + 2 of the label
     (VOC devkit, VOClabelcolormap).
@@ -40,7 +40,7 @@ def voc_palette(count: int) -> UInt8:
 
 
 def label_png(labels: UInt8, colours: UInt8) -> bytes:
-    """A palette PNG: pixel values are the class numbers, the palette holds the classes' colours.
+    """Encode labels as a palette PNG: pixels are class numbers, the palette has their colours.
 
     Args:
         labels: (H, W) uint8.
@@ -52,7 +52,7 @@ def label_png(labels: UInt8, colours: UInt8) -> bytes:
 
 
 def overlay(rgb: UInt8, labels: UInt8, colours: UInt8, opacity: float = OPACITY) -> UInt8:
-    """The picture with each pixel tinted in its class's colour and a white line between classes.
+    """Tint each pixel in its class's colour and draw a white line between classes.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -78,7 +78,7 @@ def overlay(rgb: UInt8, labels: UInt8, colours: UInt8, opacity: float = OPACITY)
 
 
 def boundaries(labels: UInt8) -> npt.NDArray[np.bool_]:
-    """(H, W) bool: pixels whose right or lower neighbour has another label (lines 1 px wide)."""
+    """Find the pixels whose right or lower neighbour has another label: (H, W) bool."""
     edge = np.zeros(labels.shape, np.bool_)
     edge[:, :-1] = labels[:, :-1] != labels[:, 1:]
     edge[:-1] |= labels[:-1] != labels[1:]
@@ -86,12 +86,12 @@ def boundaries(labels: UInt8) -> npt.NDArray[np.bool_]:
 
 
 def overlay_suffix(hw: tuple[int, int]) -> str:
-    """``.jpg``, or ``.png`` for a picture longer than a JPEG can be."""
+    """Choose ``.jpg``, or ``.png`` for a picture longer than a JPEG can be."""
     return ".jpg" if max(hw) <= _JPEG_MAX_SIDE else ".png"
 
 
 def picture_bytes(rgb: UInt8, suffix: str) -> bytes:
-    """(H, W, 3) uint8 RGB as a JPEG of high quality (``.jpg``) or a PNG (``.png``)."""
+    """Encode (H, W, 3) uint8 RGB as a JPEG of high quality (``.jpg``) or a PNG (``.png``)."""
     image = Image.fromarray(np.ascontiguousarray(rgb))
     if suffix == ".jpg":
         return _encoded(image, "JPEG", quality=92, subsampling=0)

@@ -1,18 +1,13 @@
-"""What a run over pictures leaves behind: ``results.json`` and the names of its files.
-
-MERGED: What a bundle says of one picture, by task, and how that is found from a batch's outputs.
-"""
+"""The record of a run over pictures, ``results.json``, and the names of its files."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Protocol
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from pointrend_deploy import atomic
 
@@ -21,57 +16,18 @@ LABELS = "labels"
 OVERLAYS = "overlays"
 DETECTIONS = "detections.json"
 SCHEMA = 1
-Task = Literal["semantic", "instance"]
 
 
-class PictureResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a semantic bundle made of one picture.
+class ResultRow(Protocol):
+    """The row of ``results.json`` for one picture; each task adds its own fields."""
 
-    Attributes:
-        file: the picture, relative to the folder it was found in.
-        labels: its label map, relative to the results: palette PNG, values are class numbers.
-        overlay: its overlay, likewise, or null where none was asked for.
-        picture_hw: its own height and width, which are the label map's.
-        fitted_hw: its height and width on the canvas.
-        labels_from: ``exact``, ``logits-bilinear`` or ``labels-nearest``.
-        class_shares: share of the pixels by class name, in the classes' order, zeros left out.
-        ms: milliseconds to ``read``, ``prepare``, ``infer`` (of a batch: its part), find the
-            ``labels`` at the picture's size, and ``write``.
-    """
+    @property
+    def file(self) -> str:
+        """The picture, relative to the folder it was found in."""
 
-    file: str
-    labels: str
-    overlay: str | None
-    picture_hw: tuple[int, int]
-    fitted_hw: tuple[int, int]
-    labels_from: LabelsFrom
-    class_shares: dict[str, float]
-    ms: dict[str, float]
-
-
-class InstanceResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What an instance bundle made of one picture; the things themselves are in DETECTIONS.
-
-    Attributes:
-        file: the picture, relative to the folder it was found in.
-        image_id: the picture's id in ``detections.json``.
-        overlay: its overlay, relative to the results, or null where none was asked for.
-        picture_hw: its own height and width, which are the masks'.
-        fitted_hw: its height and width on the canvas.
-        detections: how many things were found.
-        class_counts: how many by class name, in the classes' order, zeros left out.
-        ms: milliseconds to ``read``, ``prepare``, ``infer`` (of a batch: its part), find the
-            ``instances`` at the picture's size, and ``write``.
-    """
-
-    file: str
-    image_id: int
-    overlay: str | None
-    picture_hw: tuple[int, int]
-    fitted_hw: tuple[int, int]
-    detections: int
-    class_counts: dict[str, int]
-    ms: dict[str, float]
+    @property
+    def overlay(self) -> str | None:
+        """The overlay, relative to the results; None where none was written."""
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -81,29 +37,29 @@ class Skipped(msgspec.Struct, frozen=True):
     reason: str
 
 
-AnyResult = PictureResult | InstanceResult
-
-
 class RunResults(msgspec.Struct, frozen=True, kw_only=True):
-    """Contents of ``results.json``. True when no picture was skipped.
+    """Contents of ``results.json``. As a bool, True where no picture was skipped.
 
     Attributes:
-        task: the bundle's; ``pictures`` are of the form that goes with it.
-        complete: False while the run goes on, and for ever where it was stopped.
+        schema: version of this form.
+        task: the bundle's task.
+        complete: False while the run goes on, and after a run that was stopped.
         bundle: the bundle's name.
         runner: the runner's name.
-        source: the picture or folder as it was given.
-        sub_folders_left: sub-folders of that folder that were not looked into.
+        source: the picture or folder as the user wrote it.
+        sub_folders_left: how many sub-folders of that folder were not searched.
+        pictures: a row for each picture that was run, in the form of the task.
+        skipped: the pictures that cannot be read.
     """
 
     schema: int
-    task: Task
+    task: str
     complete: bool
     bundle: str
     runner: str
     source: str
     sub_folders_left: int
-    pictures: list[AnyResult]
+    pictures: list[ResultRow]
     skipped: list[Skipped]
 
     def __bool__(self) -> bool:
@@ -116,7 +72,7 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Written(msgspec.Struct, frozen=True):
-    """What tells the ``results.json`` of a run from another file of that name."""
+    """The keys by which the ``results.json`` of a run is known from another file of that name."""
 
     schema: int
     complete: bool
@@ -124,24 +80,19 @@ class _Written(msgspec.Struct, frozen=True):
     runner: str
     pictures: list[msgspec.Raw]
     skipped: list[Skipped]
-    task: Task = "semantic"
+    task: str = "semantic"
 
 
-def written_by(out: Path) -> Task | None:
-    """The task of the run whose ``results.json`` a folder holds; None where it holds none."""
+def written_by(out: Path) -> str | None:
+    """Find the task of the run that wrote a folder's ``results.json``; None where no run did."""
     try:
         return msgspec.json.decode((out / RESULTS).read_bytes(), type=_Written).task
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def printable(text: str) -> str:
-    r"""A file name that JSON can hold: bytes that are no UTF-8 become ``\udc..`` spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def result_names(files: Sequence[Path]) -> list[str]:
-    """A name for each picture's results, without suffix, no two alike whatever the case.
+    """Give each picture's results a name without suffix; no two names differ in case alone.
 
     Args:
         files: relative paths, all different.
@@ -165,15 +116,3 @@ def result_names(files: Sequence[Path]) -> list[str]:
         taken.add(free.casefold())
         names.append(free)
     return names
-
-
-def class_shares(labels: npt.NDArray[np.uint8], names: Sequence[str]) -> dict[str, float]:
-    """Share of the pixels of each class that occurs, by name, in the classes' order."""
-    counts = np.bincount(labels.reshape(-1), minlength=len(names))
-    return {
-        name: round(float(n) / labels.size, 6) for name, n in zip(names, counts, strict=True) if n
-    }
-
-
-LabelsFrom = Literal["exact", "logits-bilinear", "labels-nearest"]
-Array = npt.NDArray[Any]

@@ -1,63 +1,66 @@
-"""One way to call a bundle, whatever runs it: pictures in, answers at each one's own size out."""
+"""One way to call a bundle in any program: pictures in, predictions at their own size out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.pictures.canvas import Fitted, batch_of, fit
-from pointrend_deploy.run.instance.task import InstancePrediction, instance_prediction
-from pointrend_deploy.run.semantic.task import Prediction, semantic_prediction
+from pointrend_deploy.pictures.batches import in_batches
+from pointrend_deploy.pictures.canvas import Fitted, batch_of
+from pointrend_deploy.run.task import task_of
 
 Array = npt.NDArray[Any]
 UInt8 = npt.NDArray[np.uint8]
-AnyPrediction = Prediction | InstancePrediction
-RunnerName = Literal["auto", "onnx", "torch", "tensorrt"]
-Precision = Literal["fp32", "fp16", "int8"]
-
-
-class Runner(Protocol):
-    """Anything that runs a bundle."""
-
-    name: str
-    bundle: Bundle
-
-    def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        """One call of the graph: exactly its inputs in, all its outputs out, by name."""
-
-    def predict(self, image: UInt8) -> AnyPrediction:
-        """Labels or instances (and logits and stages, where exported) of one picture."""
+AnyPrediction = Mapping[str, Any]
+"""A prediction of one picture: ``Prediction`` or ``InstancePrediction``, by the bundle's task; see
+``task.py`` in ``semantic`` and ``instance``."""
 
 
 class BundleRunner(ABC):
-    """What every runner has in common; a runner adds ``_infer``."""
+    """The base class of all runners; each adds ``_infer``.
+
+    Args:
+        bundle: opened.
+
+    Attributes:
+        name: of the program that runs the bundle.
+        bundle: as given.
+        task: the kind of the bundle's model.
+        precision: of the numbers it computes with.
+    """
 
     name: str
+    precision: Precision = "fp32"
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
+        self.task = task_of(bundle.manifest)
+
+    def __repr__(self) -> str:
+        """Name the runner, its model, size, precision and channel order in one line."""
+        return f"<{type(self).__name__}: {self.bundle.manifest.in_short(self.precision)}>"
 
     @abstractmethod
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        """``infer`` on a batch already checked."""
+        """Do what ``infer`` does, with a batch that was checked."""
 
     def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        """One call of the graph.
+        """Run the bundle's graphs once.
 
         Args:
             batch: the manifest's inputs by name, in exactly their shapes and dtypes; see
                 :func:`pointrend_deploy.pictures.canvas.batch_of`.
 
         Returns:
-            The manifest's outputs by name, in its order. Of an instance bundle always
-            ``num_detections``, ``boxes``, ``scores``, ``classes`` and ``masks`` first, whatever
-            its layout.
+            The manifest's outputs by name, in its order. Those of an instance bundle, in either
+            layout, begin with ``num_detections``, ``boxes``, ``scores``, ``classes``, ``masks``.
 
         Raises:
             DeployError: an input is missing, unknown, or of another shape or dtype.
@@ -87,33 +90,28 @@ class BundleRunner(ABC):
             )
 
     def prepare(self, image: UInt8) -> Fitted:
-        """One picture on the bundle's canvas. Raises DeployError unless H x W x 3 uint8."""
-        return fit(image, self.bundle.manifest)
+        """Put one picture on the bundle's canvas. Raises DeployError unless H x W x 3 uint8."""
+        return self.task.fit(image)
 
     def finish(self, outputs: dict[str, Array], row: int, picture: Fitted) -> AnyPrediction:
-        """The prediction of the picture in one row of a batch's outputs.
+        """Make the prediction of the picture in one row of a batch's outputs.
 
         Raises:
-            DeployError: the outputs of an instance bundle cannot be right.
+            DeployError: the outputs cannot be right.
         """
-        if self.bundle.manifest.recipe.task == "instance":
-            return instance_prediction(self.bundle.manifest, outputs, row, picture)
-        return semantic_prediction(outputs, row, picture)
+        return self.task.finish(outputs, row, picture)
 
     def predict(self, image: UInt8) -> AnyPrediction:
-        """The prediction for one H x W x 3 uint8 picture in the recipe's channel order."""
+        """Predict for one picture, H x W x 3 uint8 in the recipe's channel order."""
         return self.predict_all([image])[0]
 
     def predict_all(self, images: Sequence[UInt8]) -> list[AnyPrediction]:
-        """The predictions for any number of pictures, in order, in batches of the bundle's size."""
+        """Predict for any number of pictures, in order, in batches of the bundle's size."""
         manifest = self.bundle.manifest
         predictions: list[AnyPrediction] = []
-        for start in range(0, len(images), manifest.canvas.batch):
-            fitted = [
-                self.prepare(image) for image in images[start : start + manifest.canvas.batch]
-            ]
-            outputs = self.infer(batch_of(fitted, manifest))
-            predictions += [self.finish(outputs, row, item) for row, item in enumerate(fitted)]
+        for batch in in_batches(map(self.prepare, images), manifest.canvas.batch):
+            outputs = self.infer(batch_of(batch, manifest))
+            predictions += [self.finish(outputs, row, item) for row, item in enumerate(batch)]
         return predictions
 
     @overload
@@ -127,24 +125,21 @@ class BundleRunner(ABC):
 
         Args:
             images: H x W x 3 uint8 **in the recipe's channel order** (as ``model.stages`` takes it;
-                ``run.preprocess.from_rgb`` turns RGB into it), any size; or a list of such arrays
-                of any length. The last batch of a list is filled up and trimmed.
+                ``pictures.canvas.from_rgb`` turns RGB into it), any size; or a list of such arrays
+                of any length.
 
         Returns:
-            For one picture a :class:`Prediction`, of an instance bundle an
-            :class:`InstancePrediction`; for a list the same keys, each holding a list in the order
-            of the pictures.
+            For one picture a ``Prediction`` (semantic bundle) or an ``InstancePrediction``; for a
+            list the same keys, each with a list in the order of the pictures.
 
         Raises:
-            DeployError: a picture has another shape or dtype, or what an instance bundle gave
-                cannot be right.
+            DeployError: a picture has another shape or dtype, or the outputs of an instance
+                bundle cannot be right.
         """
         if not isinstance(images, (list, tuple)):
             return self.predict(images)
         predictions = self.predict_all(images)
-        instance = self.bundle.manifest.recipe.task == "instance"
-        always = ("instances",) if instance else ("labels", "labels_from")
-        columns: dict[str, list[Any]] = {name: [] for name in always}
+        columns: dict[str, list[Any]] = {name: [] for name in self.task.keys}
         for prediction in predictions:
             for key, value in prediction.items():
                 columns.setdefault(key, []).append(value)

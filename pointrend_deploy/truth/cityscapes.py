@@ -17,9 +17,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.pictures.files import printable
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.run.instance.masks import encode
-from pointrend_deploy.run.results import printable
 from pointrend_deploy.truth.annotations import (
     InstanceTruth,
     TruthObject,

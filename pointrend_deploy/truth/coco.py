@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.pictures.files import printable
 from pointrend_deploy.recipe.instance import InstanceRecipe
-from pointrend_deploy.run.results import printable
 from pointrend_deploy.truth.annotations import (
     HW,
     InstanceTruth,

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.pictures.files import list_pictures
-from pointrend_deploy.run.results import printable
+from pointrend_deploy.pictures.files import list_pictures, printable
 
 Array = npt.NDArray[Any]
 Coding = Literal["class ids", "cityscapes ids"]

@@ -260,9 +260,8 @@ def _reference(
 ) -> Callable[[dict[str, Array], int], PictureReference]:
     from pointrend_deploy.model.network_input import canvas_input
     from pointrend_deploy.parity.instance.reference import TorchPicture
-    from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner
 
-    runner = TorchInstanceRunner(bundle, weights)
+    runner = TorchRunner(bundle, weights)
 
     def of(batch: dict[str, Array], row: int) -> PictureReference:
         height, width = (int(value) for value in batch["extent"][row])

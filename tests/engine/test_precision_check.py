@@ -124,7 +124,7 @@ def test_a_sound_table() -> None:
     ],
 )  # fmt: skip
 def test_what_is_refused(row: str, fields: dict[str, str], words: str) -> None:
-    with pytest.raises(DeployError, match=words) as caught:
+    with pytest.raises(DeployError, match=f"(?m){words}") as caught:
         check(changed(row, **fields))
     assert "nothing was written" in caught.value.hint
 
@@ -142,7 +142,7 @@ def test_a_kernel_whose_name_says_int8() -> None:
 
 def test_sums_that_float16_does_not_hold() -> None:
     words = "b writes its sums of int8 products as float16 before they are scaled: .* 65504"
-    with pytest.raises(DeployError, match=words):
+    with pytest.raises(DeployError, match=f"(?m){words}"):
         check(changed("merged", outputs="Half[4,64]"))
     check(changed("conv", outputs="Half[1,32,8,8]"))  # scaled a channel before it is written
 
@@ -164,7 +164,7 @@ def test_many_nodes_are_counted_not_listed() -> None:
     weighted = {f"n{i}": "int8" for i in range(9)}
     row = {**SOUND["half"], "nodes": " ".join(weighted)}
     table = table_of(read_layers(f"Layers:\n{line(**row)}"), weighted)
-    with pytest.raises(DeployError, match=r"9 of 9 .* in float16: n0, n1, n2 and 6 more$"):
+    with pytest.raises(DeployError, match=r"(?m)9 of 9 .* in float16: n0, n1, n2 and 6 more$"):
         check_precision(table, weighted)
 
 

@@ -86,7 +86,7 @@ def test_an_engine(tmp_path: Path) -> None:
     ],
 )
 def test_an_end_without_one(tmp_path: Path, program: str, words: str, hint: str) -> None:
-    with pytest.raises(DeployError, match=words) as caught:
+    with pytest.raises(DeployError, match=f"(?m){words}") as caught:
         run(tmp_path, program)
     assert hint in caught.value.hint
 

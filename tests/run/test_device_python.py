@@ -26,15 +26,8 @@ from pointrend_deploy.run.open import open_runner
 from tests.fixtures.tiny_bundle import colour_picture, write_tiny_bundle
 from tests.fixtures.tiny_instances import bright_picture, write_things_bundle
 from tests.repository import ROOT
+from tests.run.device_side import DEVICE_SIDE, PACKAGE
 
-PACKAGE = ROOT / "pointrend_deploy"
-DEVICE_SIDE = sorted(
-    [
-        *(PACKAGE / f"{name}.py" for name in ("errors", "atomic", "manifest", "bundle")),
-        *PACKAGE.glob("*recipe*.py"),
-        *(PACKAGE / "run").glob("*.py"),
-    ]
-)
 PACKAGES = ("msgspec", "numpy", "onnxruntime", "pillow")
 TODAY = {name: version(name) for name in PACKAGES}
 PYTHONS = {  # the last releases that 3.10 gets, and today's
@@ -44,7 +37,7 @@ PYTHONS = {  # the last releases that 3.10 gets, and today's
 RUN = """
 import json, sys
 from pointrend_deploy.run.folder import run_pictures
-from pointrend_deploy.run.runner import open_runner
+from pointrend_deploy.run.open import open_runner
 bundle, pictures, out = sys.argv[1:]
 results = run_pictures(open_runner(bundle), pictures, out)
 loaded = [n for n in ("torch", "onnx", "rich", "typer") if n in sys.modules]
@@ -97,7 +90,7 @@ def device_python(wanted: str) -> Path:
     return python
 
 
-@pytest.mark.parametrize("path", DEVICE_SIDE, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DEVICE_SIDE, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_syntax_is_python_3_10(path: Path) -> None:
     ast.parse(path.read_text(), feature_version=(3, 10))
 

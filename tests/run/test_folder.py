@@ -18,8 +18,10 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.folder import run_pictures
 from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.overlay import class_colours, overlay
-from pointrend_deploy.run.results import class_shares, result_names
+from pointrend_deploy.run.results import result_names
 from pointrend_deploy.run.runner import BundleRunner
+from pointrend_deploy.run.semantic.labels import class_shares
+from pointrend_deploy.run.writer import PictureOptions
 from tests.fixtures.tiny_bundle import colour_picture, tiny_recipe, write_tiny_bundle
 from tests.run.test_runner import expected_labels
 
@@ -126,7 +128,8 @@ def test_a_turned_picture_comes_back_upright(tmp_path: Path, runner: BundleRunne
 
 
 def test_one_picture_and_no_overlay(tmp_path: Path, runner: BundleRunner, pictures: Path) -> None:
-    results = run_pictures(runner, pictures / "a.png", tmp_path / "out", overlays=False)
+    options = PictureOptions(overlays=False)
+    results = run_pictures(runner, pictures / "a.png", tmp_path / "out", options)
     assert results and results.sub_folders_left == 0
     assert results.pictures[0].overlay is None
     assert not (tmp_path / "out" / "overlays").exists()
@@ -138,7 +141,7 @@ def test_one_bad_picture(tmp_path: Path, runner: BundleRunner, pictures: Path) -
 
 
 def test_recursive_keeps_folders(tmp_path: Path, runner: BundleRunner, pictures: Path) -> None:
-    results = run_pictures(runner, pictures, tmp_path / "out", recursive=True)
+    results = run_pictures(runner, pictures, tmp_path / "out", PictureOptions(recursive=True))
     assert results.pictures[-1].file == "more/f.png"
     assert results.pictures[-1].labels == "labels/more/f.png"
     assert (tmp_path / "out" / "labels" / "more" / "f.png").is_file()
@@ -149,11 +152,11 @@ def test_a_second_run_replaces_the_first(
     tmp_path: Path, runner: BundleRunner, pictures: Path
 ) -> None:
     out = pictures / "out"
-    first = run_pictures(runner, pictures, out, recursive=True)
+    first = run_pictures(runner, pictures, out, PictureOptions(recursive=True))
     stray = out / "labels" / "kept.png"
     stray.write_bytes(b"mine")
     Image.fromarray(colour_picture(32, 48, 9)).save(pictures / "a.png")
-    second = run_pictures(runner, pictures, out, recursive=True)
+    second = run_pictures(runner, pictures, out, PictureOptions(recursive=True))
     assert [p.file for p in second.pictures] == [p.file for p in first.pictures]  # no results
     bgr = colour_picture(32, 48, 9)[:, :, ::-1]
     assert np.array_equal(labels_in(out / "labels" / "a.png"), expected_labels(bgr))
@@ -221,7 +224,7 @@ def test_only_results_left(tmp_path: Path, runner: BundleRunner, pictures: Path)
     out = tmp_path / "outer" / "out"
     run_pictures(runner, pictures, out)
     with pytest.raises(DeployError, match="results of earlier runs"):
-        run_pictures(runner, tmp_path / "outer", out, recursive=True)
+        run_pictures(runner, tmp_path / "outer", out, PictureOptions(recursive=True))
 
 
 def test_full_disk(tmp_path: Path, runner: BundleRunner, pictures: Path, monkeypatch: Any) -> None:

@@ -13,11 +13,12 @@ from PIL import Image
 from tests.fixtures.tiny_bundle import colour_picture, write_tiny_bundle
 from tests.fixtures.tiny_instances import write_things_bundle
 from tests.repository import ROOT
+from tests.run.device_side import DEVICE_SIDE
 
 HEAVY = ["torch", "onnx", "onnxscript", "onnx_graphsurgeon", "polygraphy", "matplotlib", "jinja2"]
 RUN_MODULES = sorted(
-    f"pointrend_deploy.run.{path.stem}"
-    for path in ROOT.joinpath("pointrend_deploy", "run").glob("*.py")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in DEVICE_SIDE
     if path.stem != "__init__"
 )
 
@@ -37,6 +38,7 @@ def test_the_check_sees_an_import() -> None:
 
 def test_run_modules_import_nothing_heavy() -> None:
     assert "pointrend_deploy.run.backends.pytorch" in RUN_MODULES
+    assert "pointrend_deploy.pictures.canvas" in RUN_MODULES
     heavy = [*HEAVY, "onnxruntime", "rich", "typer", "cv2", "pointrend_deploy.model"]
     assert imported_by("import " + ", ".join(RUN_MODULES), heavy) == []
 
@@ -48,7 +50,7 @@ def test_a_whole_run_needs_no_torch(tmp_path: Path, write: Callable[[Path], Path
     Image.fromarray(colour_picture(20, 30)).save(tmp_path / "a.png")
     code = (
         "from pointrend_deploy.run.folder import run_pictures\n"
-        "from pointrend_deploy.run.runner import open_runner\n"
+        "from pointrend_deploy.run.open import open_runner\n"
         f"runner = open_runner({str(bundle)!r})\n"
         f"assert run_pictures(runner, {str(tmp_path / 'a.png')!r}, {str(tmp_path / 'out')!r})\n"
     )

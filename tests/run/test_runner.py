@@ -13,10 +13,10 @@ import pytest
 from pointrend_deploy.bundle.folder import MODEL, Bundle
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.pictures.canvas import batch_of, from_rgb
-from pointrend_deploy.run import runner as runner_module
+from pointrend_deploy.run import open as open_module
 from pointrend_deploy.run.backends.onnxrt import OnnxRunner
 from pointrend_deploy.run.open import open_runner
-from pointrend_deploy.run.runner import Runner
+from pointrend_deploy.run.runner import BundleRunner
 from tests.fixtures.tiny_bundle import (
     MEAN,
     STD,
@@ -44,7 +44,7 @@ def bgr() -> Any:
 
 
 def test_labels_of_a_picture_that_fits(tmp_path: Path, bgr: Any) -> None:
-    runner: Runner = open_runner(write_tiny_bundle(tmp_path), "onnx")
+    runner: BundleRunner = open_runner(write_tiny_bundle(tmp_path), "onnx")
     assert runner.name == "onnx" and runner.bundle.manifest.name == "tiny"
     prediction = runner.predict(bgr)
     assert set(prediction) == {"labels", "labels_from"}
@@ -204,9 +204,9 @@ def test_auto_takes_what_is_installed(tmp_path: Path, monkeypatch: Any) -> None:
     assert isinstance(open_runner(bundle), OnnxRunner)
     installed = {"torch"}
     monkeypatch.setattr(
-        runner_module, "find_spec", lambda name: object() if name in installed else None
+        open_module, "find_spec", lambda name: object() if name in installed else None
     )
-    assert runner_module._first_installed(None) == "torch"
+    assert open_module._first_installed(None) == "torch"
     installed.clear()
     with pytest.raises(DeployError, match="neither ONNX Runtime nor PyTorch") as caught:
         open_runner(bundle)
@@ -214,8 +214,8 @@ def test_auto_takes_what_is_installed(tmp_path: Path, monkeypatch: Any) -> None:
     with pytest.raises(DeployError, match="PyTorch is not installed"):
         open_runner(bundle, weights=tmp_path / "w.pkl")
     installed |= {"torch", "onnxruntime"}
-    assert runner_module._first_installed(None) == "onnx"
-    assert runner_module._first_installed(tmp_path / "w.pkl") == "torch"
+    assert open_module._first_installed(None) == "onnx"
+    assert open_module._first_installed(tmp_path / "w.pkl") == "torch"
 
 
 def test_onnx_asked_for_but_not_installed(tmp_path: Path, monkeypatch: Any) -> None:

@@ -113,9 +113,9 @@ def images(tmp_path: Path) -> Path:
 @pytest.fixture
 def labels(bundle: Path, images: Path, tmp_path: Path) -> Path:
     """The FP32 graph's own labels as the truth."""
-    from pointrend_deploy.verbs.run import run_bundle
+    from pointrend_deploy.verbs.run import RunOptions, run_bundle
 
-    run_bundle(bundle, images, tmp_path / "ran", runner="onnx")
+    run_bundle(bundle, images, tmp_path / "ran", RunOptions("onnx"))
     folder = tmp_path / "labels"
     folder.mkdir()
     for path in (tmp_path / "ran" / "labels").glob("*.png"):

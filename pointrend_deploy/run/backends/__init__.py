@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""The programs that compute a bundle's outputs: ONNX Runtime, PyTorch, TensorRT."""

@@ -1,22 +1,22 @@
-"""A bundle in ONNX Runtime, on the CPU.
-
-MERGED: Graphs that no bundle vouches for yet, run as a bundle's own would be.
-"""
+"""A bundle in ONNX Runtime, on the CPU: its own graphs, or graphs in memory in their place."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pointrend_deploy.bundle.folder import Bundle
-from pointrend_deploy.bundle.manifest import TensorSpec
+from pointrend_deploy.bundle.forms import Precision
+from pointrend_deploy.bundle.manifest import GraphEnds, TensorSpec
 from pointrend_deploy.errors import DeployError, ParityError
-from pointrend_deploy.onnx_session import first_line, open_session
-from pointrend_deploy.run.instance.instances import with_masks
-from pointrend_deploy.run.runner import Array, BundleRunner, Precision
+from pointrend_deploy.onnx_session import call, open_session
+from pointrend_deploy.run.runner import Array, BundleRunner
+from pointrend_deploy.run.writer import GraphCall
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -31,21 +31,19 @@ _DTYPES = {
 
 
 class OnnxRunner(BundleRunner):
-    """One of the bundle's graphs in ONNX Runtime with its default threads and optimisations.
+    """The bundle's graphs of one precision, with ONNX Runtime's default threads.
 
     Graphs of fp16 and int8 are computed with their rounding but not at their speed: a CPU has no
-    kernels for most of them.
-
-    Custom nodes run by their function bodies, so no plugin library is needed. Of a split layout
-    the detector runs first, then the mask graph for each picture, on just what was found in it.
+    kernels for most of them. Custom nodes run by their function bodies, so no plugin library is
+    needed.
 
     Args:
         bundle: opened.
-        precision: of the graph.
+        precision: of the graphs.
 
     Raises:
-        DeployError: ONNX Runtime is not installed, the bundle has no graph of that precision, it
-            does not load, or its inputs and outputs are not those of the manifest.
+        DeployError: ONNX Runtime is not installed, the bundle has no graph of that precision, a
+            graph does not load, or its inputs and outputs are not those of the manifest.
     """
 
     name = "onnx"
@@ -53,48 +51,30 @@ class OnnxRunner(BundleRunner):
     def __init__(self, bundle: Bundle, precision: Precision = "fp32") -> None:
         super().__init__(bundle)
         self.precision = precision
-        manifest = bundle.manifest
-        graph, *masks = manifest.graphs_of(precision)
-        self._session = _open(bundle, graph, manifest.inputs, manifest.outputs)
-        self._mask_session: Any = None
-        export = manifest.instance
-        if export is not None and masks:
-            self._mask_session = _open(bundle, masks[0], export.mask_inputs, export.mask_outputs)
+        files = bundle.manifest.graphs_of(precision)
+        self._graphs = [
+            _Graph(bundle.file(file), ends)
+            for file, ends in zip(files, self.task.graphs(), strict=True)
+        ]
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        manifest = self.bundle.manifest
-        outputs = _run(self._session, manifest.output_names, batch)
-        if self._mask_session is None:
-            return outputs
-        return with_masks(manifest, outputs, self._masks)
-
-    def _masks(self, inputs: dict[str, Array]) -> Array:
-        return _run(self._mask_session, ("masks",), inputs)["masks"]
+        return self.task.infer(self._graphs, batch)
 
 
-def _open(
-    bundle: Bundle, name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-) -> Any:
-    """A session of one of the bundle's graphs whose inputs and outputs are the expected ones."""
-    graph = bundle.file(name)
-    session = open_session(graph)
-    _check_declared("inputs", session.get_inputs(), inputs, str(graph))
-    _check_declared("outputs", session.get_outputs(), outputs, str(graph))
-    return session
+class _Graph:
+    """One of the bundle's graphs, loaded; its inputs and outputs are the expected ones."""
+
+    def __init__(self, path: Path, ends: GraphEnds) -> None:
+        self._session = open_session(path)
+        self._outputs = [spec.name for spec in ends.outputs]
+        _check_declared("inputs", self._session.get_inputs(), ends.inputs, path)
+        _check_declared("outputs", self._session.get_outputs(), ends.outputs, path)
+
+    def __call__(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        return dict(zip(self._outputs, call(self._session, self._outputs, inputs), strict=True))
 
 
-def _run(session: Any, names: tuple[str, ...], inputs: dict[str, Array]) -> dict[str, Array]:
-    try:
-        outputs = session.run(list(names), inputs)
-    except Exception as error:
-        raise DeployError(
-            f"ONNX Runtime failed while running the bundle: {first_line(error)}",
-            "if memory ran out, use a bundle with a smaller --size or --batch",
-        ) from error
-    return dict(zip(names, outputs, strict=True))
-
-
-def _check_declared(what: str, found: Any, expected: tuple[TensorSpec, ...], graph: str) -> None:
+def _check_declared(kind: str, found: Any, expected: tuple[TensorSpec, ...], graph: Path) -> None:
     has = [
         (
             arg.name,
@@ -106,23 +86,23 @@ def _check_declared(what: str, found: Any, expected: tuple[TensorSpec, ...], gra
     wants = [(spec.name, spec.dtype, spec.shape) for spec in expected]
     if has != wants:
         raise DeployError(
-            f"the {what} of {graph} are not those of the manifest: {has} where {wants} is expected",
+            f"the {kind} of {graph} are not those of the manifest: {has} where {wants} is expected",
             "export the bundle again",
         )
 
 
 class InMemoryRunner(BundleRunner):
-    """Graphs with a bundle's inputs and outputs in ONNX Runtime.
+    """Graphs in memory, with the inputs and outputs of a bundle's own graphs.
 
     Args:
         bundle: opened.
-        graphs: by the file of the FP32 graph each stands for; unchanged when this returns.
-        stages: names of values of the first graph that are kept besides.
+        graphs: each by the file name of the FP32 graph whose place it takes; not changed.
+        stages: names of values of the first graph that are kept at every call.
         precision: of the graphs; their outputs are checked where it is not fp32.
 
     Attributes:
         stage_names: as given.
-        stages: of every call, what ``stages`` asked for.
+        stages: the kept values by name, one dict a call.
 
     Raises:
         DeployError: ONNX Runtime does not load a graph.
@@ -146,41 +126,29 @@ class InMemoryRunner(BundleRunner):
         self._sessions += [open_session(graphs[name].SerializeToString()) for name in masks]
 
     def close(self) -> None:
-        """Let go of the sessions and their memory; no call after it."""
+        """Free the sessions and their memory; the runner cannot be called any more."""
         self._sessions.clear()
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        manifest = self.bundle.manifest
-        outputs = self._run(0, manifest.outputs, batch, self.stage_names)
-        self.stages.append({name: outputs[name] for name in self.stage_names})
-        outputs = {name: outputs[name] for name in manifest.output_names}
-        if len(self._sessions) == 1:
-            return outputs
-        _, export = manifest.instances
+        first, *further = zip(self._sessions, self.task.graphs(), strict=True)
 
-        def masks(inputs: dict[str, Array]) -> Array:
-            return self._run(1, export.mask_outputs, inputs)["masks"]
+        def with_stages(inputs: dict[str, Array]) -> dict[str, Array]:
+            outputs = self._run(*first, inputs, self.stage_names)
+            self.stages.append({name: outputs[name] for name in self.stage_names})
+            return {spec.name: outputs[spec.name] for spec in first[1].outputs}
 
-        return with_masks(manifest, outputs, masks)
+        calls: list[GraphCall] = [with_stages, *(partial(self._run, *each) for each in further)]
+        return self.task.infer(calls, batch)
 
     def _run(
-        self,
-        graph: int,
-        specs: Sequence[TensorSpec],
-        inputs: dict[str, Array],
-        stages: Sequence[str] = (),
+        self, session: Any, ends: GraphEnds, inputs: dict[str, Array], stages: Sequence[str] = ()
     ) -> dict[str, Array]:
-        names = list(dict.fromkeys([*(spec.name for spec in specs), *stages]))
-        try:
-            outputs = dict(zip(names, self._sessions[graph].run(names, inputs), strict=True))
-        except Exception as error:  # its errors share no base class below this one
-            raise DeployError(
-                f"ONNX Runtime {version('onnxruntime')} does not run the {self.precision} graph: "
-                f"{first_line(error)}",
-                "if memory ran out, use a bundle with a smaller --size or --batch",
-            ) from error
+        names = list(dict.fromkeys([*(spec.name for spec in ends.outputs), *stages]))
+        runtime = f"ONNX Runtime {version('onnxruntime')}"
+        failure = f"{runtime} does not run the {self.precision} graph"
+        outputs = dict(zip(names, call(session, names, inputs, failure), strict=True))
         if self.precision != "fp32":
-            for spec in specs:
+            for spec in ends.outputs:
                 _check_output(spec, outputs[spec.name], self.precision)
         return outputs
 

@@ -1,11 +1,10 @@
 """A bundle's engine in TensorRT or TensorRT-RTX, on the GPU of this machine.
 
-What it calls was checked against the signatures of TensorRT's and cuda-python's own bindings, and
+An engine is native code, so whether it may be loaded here is found out before it is. TensorRT
+itself refuses some of what is refused here, but only while it reads the file.
+
+The calls of TensorRT and cuda-python were checked against the signatures of their own bindings,
 not on a GPU yet.
-
-MERGED: Whether an engine may be loaded here, found out before it is: an engine is native code.
-
-TensorRT itself refuses some of what is refused here, but only while it reads the file.
 """
 
 from __future__ import annotations
@@ -19,28 +18,48 @@ from pathlib import Path
 from typing import Any
 
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
-from pointrend_deploy.bundle.manifest import TensorSpec
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.records import EngineRecord
 from pointrend_deploy.engine.flavour import Module, installed, prepare_import
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library
 from pointrend_deploy.engine.targets import first_gpu
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.backends.trt_engine import Array, Cuda, LoadedEngine, cuda_runtime
-from pointrend_deploy.run.instance.instances import with_masks
-from pointrend_deploy.run.runner import BundleRunner, Precision
+from pointrend_deploy.run.backends.trt_engine import Cuda, LoadedEngine, cuda_runtime
+from pointrend_deploy.run.runner import Array, BundleRunner
+
+_BUILD = "build it here: pointrend-deploy build BUNDLE --target this"
+
+
+@dataclass(frozen=True)
+class Host:
+    """The program and the machine that would load an engine.
+
+    Attributes:
+        builder: ``tensorrt`` or ``tensorrt_rtx``.
+        version: its ``__version__``.
+        capability: compute capability of the GPU, 87 for 8.7; None without one.
+        plugin_sha256: SHA-256 of the plugin library that is loaded; None without one.
+        platform: system and processor, "Linux aarch64".
+    """
+
+    builder: Module
+    version: str
+    capability: int | None
+    plugin_sha256: str | None
+    platform: str = f"{platform.system()} {platform.machine()}"
 
 
 class TrtRunner(BundleRunner):
-    """The engine of a bundle that belongs on this machine.
+    """The engine of a bundle that was built for this machine.
 
     Args:
         bundle: opened.
         engine: name of its folder under ``engines/``; None for the only one that fits.
-        precision: only engines of this one fit; None for any.
+        precision: of the engine; None for any.
 
     Raises:
         DeployError: TensorRT, a GPU or cuda-python is missing, no engine fits or several do, or
-            TensorRT does not take it.
+            TensorRT does not accept it.
     """
 
     name = "tensorrt"
@@ -72,63 +91,26 @@ class TrtRunner(BundleRunner):
             trt.get_plugin_registry().load_library(str(library.path))
         self._logger = _logger(trt)
         runtime = trt.Runtime(self._logger)
-        manifest, export = bundle.manifest, bundle.manifest.instance
-        ends: list[tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], int]] = [
-            (manifest.inputs, manifest.outputs, 1)
-        ]
-        if export is not None and export.layout == "split":
-            ends.append((export.mask_inputs, export.mask_outputs, export.detections))
         self._engines: list[LoadedEngine] = []
         try:
-            for path, end in zip(paths, ends, strict=True):
-                self._engines.append(LoadedEngine(trt, runtime, path, *end, Cuda(cuda)))
+            for path, ends in zip(paths, self.task.graphs(), strict=True):
+                self._engines.append(LoadedEngine(trt, runtime, path, ends, Cuda(cuda)))
         except DeployError:
             self.close()
             raise
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        outputs = self._engines[0](batch)
-        if len(self._engines) == 1:
-            return outputs
-        return with_masks(self.bundle.manifest, outputs, lambda r: self._engines[1](r)["masks"])
+        return self.task.infer(self._engines, batch)
 
     def close(self) -> None:
-        """Give the GPU's memory back; the runner cannot be used any more."""
+        """Free the GPU's memory; the runner cannot be called any more."""
         for engine in self._engines:
             engine.close()
         self._engines = []
 
 
-def only_fitting(bundle: Bundle, host: Host, precision: Precision | None = None) -> str:
-    """Name of the one engine, of a precision or of any, that belongs on a host.
-
-    Raises:
-        DeployError: none does, with the reason for each; or several.
-    """
-    engines = {
-        name: record
-        for name, record in bundle.manifest.engines.items()
-        if precision in (None, record.precision)
-    }
-    reasons = {name: mismatch(record, host) for name, record in engines.items()}
-    fitting = [name for name, reason in reasons.items() if not reason]
-    if not fitting:
-        said = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
-        kind = f"{precision} engine" if precision else "engine"
-        raise DeployError(
-            f"the bundle {bundle.path} has no {kind} for this machine{': ' if said else ''}{said}",
-            "build it here: pointrend-deploy build BUNDLE --target this"
-            + (f" --precision {precision}" if precision else ""),
-        )
-    if len(fitting) > 1:
-        raise DeployError(
-            f"several engines fit this machine: {', '.join(fitting)}", "name one: --engine NAME"
-        )
-    return fitting[0]
-
-
 def _imported(bundle: Bundle, links: Path) -> Any:
-    """The builder's module whose engines the bundle has; full TensorRT where both are."""
+    """Import the builder whose engines the bundle has; full TensorRT where it has both."""
     modules = [flavour.module for flavour in installed()]
     if not modules:
         raise DeployError(
@@ -164,42 +146,48 @@ def _logger(trt: Any) -> Any:
     return Log()
 
 
-_BUILD = "build it here: pointrend-deploy build BUNDLE --target this"
+def only_fitting(bundle: Bundle, host: Host, precision: Precision | None = None) -> str:
+    """Choose the one engine, of a precision or of any, that fits a host.
 
-
-@dataclass(frozen=True)
-class Host:
-    """What is about to load an engine.
-
-    Attributes:
-        builder: ``tensorrt`` or ``tensorrt_rtx``.
-        version: its ``__version__``.
-        capability: compute capability of the GPU, 87 for 8.7; None without one.
-        plugin_sha256: of the plugin library that is loaded; None without one.
-        platform: system and processor, "Linux aarch64".
+    Raises:
+        DeployError: no engine fits, with the reason for each; or several do.
     """
-
-    builder: Module
-    version: str
-    capability: int | None
-    plugin_sha256: str | None
-    platform: str = f"{platform.system()} {platform.machine()}"
+    engines = {
+        name: record
+        for name, record in bundle.manifest.engines.items()
+        if precision in (None, record.precision)
+    }
+    reasons = {name: mismatch(record, host) for name, record in engines.items()}
+    fitting = [name for name, reason in reasons.items() if not reason]
+    if not fitting:
+        said = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+        kind = f"{precision} engine" if precision else "engine"
+        raise DeployError(
+            f"the bundle {bundle.path} has no {kind} for this machine{': ' if said else ''}{said}",
+            "build it here: pointrend-deploy build BUNDLE --target this"
+            + (f" --precision {precision}" if precision else ""),
+        )
+    if len(fitting) > 1:
+        raise DeployError(
+            f"several engines fit this machine: {', '.join(fitting)}", "name one: --engine NAME"
+        )
+    return fitting[0]
 
 
 def check_engine(bundle: Bundle, name: str, host: Host) -> tuple[Path, ...]:
-    """Files of the engines in one folder of a bundle, once nothing speaks against loading them.
+    """Check that the engines in one folder of a bundle may be loaded; return their files.
 
     Args:
         bundle: opened.
         name: of the folder under ``engines/``: rtx-sm86-fp32-plugin.
-        host: what would load them.
+        host: would load them.
 
     Returns:
-        One path a graph, in the order they run.
+        A path for each graph, in the order they run.
 
     Raises:
-        DeployError: not built, built by or for something else, built from a graph or with a
-            plugin library that has changed since, or the file itself has changed.
+        DeployError: there is no such engine; it was built by another version or for another
+            machine; or its graph, its plugin library or its own file has changed since.
     """
     record = bundle.manifest.engines.get(name)
     if record is None:
@@ -222,7 +210,7 @@ def check_engine(bundle: Bundle, name: str, host: Host) -> tuple[Path, ...]:
 
 
 def mismatch(record: EngineRecord, host: Host) -> str:
-    """Why an engine cannot run under a host, as the end of a sentence; empty where it can."""
+    """Say why an engine cannot run on a host, as the end of a sentence; empty where it can."""
     titles = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
     built, here = (
         f"{titles[builder]} {version}"

@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""Running an instance bundle: boxes, classes and masks at the size of each picture."""

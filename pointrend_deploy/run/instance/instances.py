@@ -1,17 +1,19 @@
-"""From an instance bundle's outputs to the things found in a picture, at the picture's own size.
+"""From an instance bundle's outputs to the instances in a picture, at the picture's own size.
 
-MERGED: The two graphs of a split layout: detections of a whole batch, then masks picture by picture.
+The two graphs of a split layout are run here as well: the detector on a whole batch, then the mask
+graph for each picture, so that both layouts give the same outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pointrend_deploy.bundle.forms import MaskForm
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.instance.masks import RLE, PackedPatches, Patch, encode, paste_mask
@@ -19,25 +21,24 @@ from pointrend_deploy.run.instance.masks import RLE, PackedPatches, Patch, encod
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 HW = tuple[int, int]
-MaskForm = Literal["prob", "prob-u8", "logits"]
 OUTPUTS = ("num_detections", "boxes", "scores", "classes", "masks")
-"""What every instance bundle gives, whatever its layout, each with the batch axis first."""
+"""The outputs of every instance bundle in either layout, each with the batch axis first."""
 ROUNDING = 1e-6
 """How far a probability may lie outside [0, 1]: eight units in the last place of float32."""
 
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """The things found in one picture, R of them, by falling score. R may be 0.
+    """The R instances in one picture, by falling score; R may be 0.
 
     Attributes:
         boxes: (R, 4) float32, (x1, y1, x2, y2) in pixels of the picture, inside it, not empty.
         scores: (R,) float32.
         classes: (R,) int64 in 0..C-1.
         hw: height and width of the picture.
-        patches: of each, row and column of its window's upper left pixel and the window's pixels,
-            (h, w) bool. A window is hardly larger than its box, so many things in a large picture
-            stay small where R whole masks would not; a bundle's are kept packed.
+        patches: for each instance, row and column of its window's upper left pixel, and the
+            window's pixels, (h, w) bool. A window is hardly larger than its box, so many instances
+            in a large picture need little memory, where R whole masks would need much.
     """
 
     boxes: Float32
@@ -50,21 +51,21 @@ class Instances:
         return len(self.scores)
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
-        """The mask of one of them, (H, W) bool."""
+        """Make the mask of one instance, (H, W) bool."""
         mask = np.zeros(self.hw, np.bool_)
         self._put(mask, index)
         return mask
 
     @property
     def masks(self) -> npt.NDArray[np.bool_]:
-        """All masks, (R, H, W) bool; R times the picture, so mind large ones."""
+        """All masks, (R, H, W) bool. They need R times the picture's pixels in bytes."""
         masks = np.zeros((len(self), *self.hw), np.bool_)
         for index, mask in enumerate(masks):
             self._put(mask, index)
         return masks
 
     def rle(self, index: int) -> RLE:
-        """The mask of one of them in COCO's run-length encoding."""
+        """Encode the mask of one instance as COCO's RLE."""
         return encode(self.patches[index], self.hw)
 
     def _put(self, mask: npt.NDArray[np.bool_], index: int) -> None:
@@ -76,15 +77,16 @@ class Instances:
 def instances_at_picture_size(
     outputs: Mapping[str, Array], masks: MaskForm, fitted_hw: HW, picture_hw: HW, num_classes: int
 ) -> Instances:
-    """What one row of a batch's outputs says of its picture.
+    """Make the instances of one picture from its row of a batch's outputs.
 
-    Boxes go from the canvas to the picture and are clipped to it; what is empty there is left out,
-    as in the reference's ``output_stages``; each mask is pasted once, at the picture's own size.
+    Boxes are scaled from the canvas to the picture and clipped to it; boxes that are empty then are
+    left out, as in the reference's ``output_stages``. Each mask is pasted once, at the picture's
+    own size.
 
     Args:
         outputs: ``num_detections`` () int64, ``boxes`` (D, 4) in pixels of the canvas, ``scores``
             (D,), ``classes`` (D,) int64, ``masks`` (D, S, S).
-        masks: what the masks hold: probabilities, those times 255 in uint8, or logits.
+        masks: form of the masks' values.
         fitted_hw: height and width of the picture on the canvas.
         picture_hw: its own height and width.
         num_classes: C.
@@ -118,20 +120,20 @@ def instances_at_picture_size(
 
 
 def detection_count(count: Array, rows: int) -> int:
-    """``num_detections`` of one picture. Raises DeployError unless it is in 0..rows."""
+    """Read ``num_detections`` of one picture. Raises DeployError unless it is in 0..rows."""
     found = int(count)
     _need(0 <= found <= rows, f"{found} detections in {rows} rows")
     return found
 
 
 def probabilities(cells: Array, masks: MaskForm) -> Float32:
-    """Probabilities float32, in [0, 1], of masks in the form the bundle exports.
+    """Convert masks in the form that the bundle exports to probabilities, float32 in [0, 1].
 
-    Runtimes' sigmoids are approximations: ONNX Runtime's gives 1 + 2**-23 for some logits. What
-    lies beyond by no more than :data:`ROUNDING` is taken for the end it lies beyond.
+    Runtimes' sigmoids are approximations: ONNX Runtime's gives 1 + 2**-23 for some logits. Values
+    outside [0, 1] by at most :data:`ROUNDING` are clipped.
 
     Raises:
-        DeployError: a probability outside [0, 1], or a value that is no number.
+        DeployError: a probability is outside [0, 1], or a value is NaN.
     """
     if masks == "prob-u8":
         return cells.astype(np.float32) / np.float32(255)
@@ -154,15 +156,15 @@ def _need(good: bool, what: str) -> None:
 
 
 MaskGraph = Callable[[dict[str, Array]], Array]
-"""One call of the mask graph: its inputs by name, R at least 1; gives the masks (R, S, S)."""
+"""One call of the mask graph: inputs by name, of R >= 1 boxes, in; masks (R, S, S) out."""
 
 
 def with_masks(
     manifest: Manifest, detected: dict[str, Array], mask_graph: MaskGraph
 ) -> dict[str, Array]:
-    """The detector's outputs with the masks of what it found, as a single graph would give them.
+    """Add masks to a detector's outputs, as a single graph would give them.
 
-    The mask graph sees only the rows that hold a detection, and is not called where there is none.
+    The mask graph is given only the rows with a detection, and is not called where there is none.
 
     Args:
         manifest: of a bundle with split layout.

@@ -1,16 +1,12 @@
-"""From a mask in its box to the pixels of the picture it covers, in numpy.
+"""Masks at the picture's size: pasted from their boxes, kept packed, encoded as COCO's RLE.
 
-The same function as the reference's (model/paste.py, after detectron2's layers/mask_ops.py), and
-the same arithmetic where it decides: PyTorch's, in float32 with fused multiply-adds.
+Pasting computes the same function as the reference (after detectron2's layers/mask_ops.py), and
+with the same arithmetic where it decides a pixel: PyTorch's, in float32 with fused multiply-adds.
 
-MERGED: Masks as patches, eight pixels a byte.
-
-MERGED: COCO's run-length encoding of a mask, from its patch alone.
-
-Written here rather than taken from pycocotools, because a device that runs a bundle then needs no
-package beside numpy and Pillow for its results, and because pycocotools encodes whole pictures: a
-patch needs no mask of the picture's size. Source of the form: cocoapi, common/maskApi.c (rleEncode
-and rleToString); the tests compare the two byte by byte.
+The run-length encoding is written here rather than taken from pycocotools, because a device that
+runs a bundle then needs no package beside numpy and Pillow, and because pycocotools encodes whole
+pictures, where a patch needs no mask of the picture's size. Source of the format: cocoapi,
+common/maskApi.c (rleEncode and rleToString); the tests compare the two byte by byte.
 """
 
 from __future__ import annotations
@@ -23,25 +19,28 @@ import numpy as np
 import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
-Index = npt.NDArray[np.int64]
+Int64 = npt.NDArray[np.int64]
 Patch = tuple[int, int, npt.NDArray[np.bool_]]
-"""Row and column of the upper left pixel in the picture, and which pixels from there are covered.
+"""Row and column of a window's upper left pixel in the picture, and the window's covered pixels,
+(h, w) bool.
 
-All pixels outside are not covered."""
+Pixels outside the window are not covered."""
+Taps = tuple[Int64, Int64, Float32]
+"""Along one axis, by output pixel: cells on either side, and the weight of the second."""
 MASK_THRESHOLD = 0.5
 _TOO_NEAR = 4e-6
-"""Samples this near the threshold are computed once more in the reference's order of rounding; the
-two orders differ by a few units in the last place of a number below 2, 2.4e-7."""
+"""Samples this near the threshold are computed again in the reference's order of rounding; the two
+orders differ by a few units in the last place of a number below 2, which is 2.4e-7."""
 _STRIP_PIXELS = 1 << 17
 """Pixels in a strip of rows: half a MiB in float32, so that a strip stays in the cache."""
 
 
 def paste_mask(probabilities: Float32, box: Float32, picture_hw: tuple[int, int]) -> Patch:
-    """Which pixels of the picture a mask covers.
+    """Find the pixels of the picture that a mask covers.
 
     The mask is sampled bilinearly at the pixel centres, once, blending with zero outside its box;
-    a pixel is covered where the sample is at least one half. Only the box's own window is looked
-    at, so the time and memory taken are those of the box, not of the picture.
+    a pixel is covered where the sample is at least one half. Only the box's own window is computed,
+    so time and memory grow with the box, not with the picture.
 
     Args:
         probabilities: (S, S) float32 in [0, 1], relative to the box.
@@ -49,7 +48,7 @@ def paste_mask(probabilities: Float32, box: Float32, picture_hw: tuple[int, int]
         picture_hw: height and width of the picture.
 
     Returns:
-        The window's place and its pixels; a box outside the picture has a window without pixels.
+        The window and its pixels; a box outside the picture has a window without pixels.
     """
     height, width = picture_hw
     x1, y1, x2, y2 = (float(value) for value in box)
@@ -84,16 +83,13 @@ def paste_mask(probabilities: Float32, box: Float32, picture_hw: tuple[int, int]
     return top, left, covered
 
 
-Taps = tuple[Index, Index, Float32]
-
-
-def _at(taps: Taps, where: Index) -> Taps:
+def _at(taps: Taps, where: Int64) -> Taps:
     first, second, weight = taps
     return first[where], second[where], weight[where]
 
 
 def _taps(start: int, stop: int, low: np.float32, high: np.float32, side: int) -> Taps:
-    """Along one axis: cells of the padded mask on either side of each pixel, the second's weight.
+    """Find, along one axis, the cells of the padded mask on either side of each pixel.
 
     Pixel centres relative to the box, then PyTorch's steps to cells of the mask: from [0, 1] to
     [-1, 1], plus one, times half the side and minus one half in a single rounding.
@@ -114,7 +110,7 @@ def _taps(start: int, stop: int, low: np.float32, high: np.float32, side: int) -
 
 
 def _as_reference(padded: Float32, rows: Taps, columns: Taps) -> Float32:
-    """Samples at (P,) points as grid_sample computes them: four products, fused with their sum."""
+    """Sample at (P,) points as grid_sample does: four products, each fused with the sum."""
     upper, lower, down = rows
     left, right, along = columns
     up, back = np.float32(1) - down, np.float32(1) - along
@@ -130,12 +126,12 @@ def _as_reference(padded: Float32, rows: Taps, columns: Taps) -> Float32:
 
 
 class PackedPatches(Sequence[Patch]):
-    """Patches as any sequence gives them, unpacked anew each time one is asked for.
+    """A sequence of patches, kept with eight pixels a byte and unpacked at each access.
 
-    A hundred things as large as a picture of 24 megapixels then take 0.3 GB and not 2.3.
+    A hundred instances as large as a picture of 24 megapixels take 0.3 GB instead of 2.3.
 
     Args:
-        patches: taken one by one; none of them is kept.
+        patches: packed one by one, so that they need not all be in memory.
     """
 
     def __init__(self, patches: Iterable[Patch]) -> None:
@@ -158,15 +154,12 @@ class PackedPatches(Sequence[Patch]):
         return top, left, np.unpackbits(bits, count=count).view(np.bool_).reshape(shape)
 
 
-Int64 = npt.NDArray[np.int64]
-
-
 class RLE(TypedDict):
     """A mask as COCO's tools read it.
 
     Keys:
         size: height and width of the picture.
-        counts: lengths of runs of 0 and 1 by turns, column by column, in COCO's ASCII form.
+        counts: lengths of runs of 0 and 1 in turn, column by column, in COCO's ASCII form.
     """
 
     size: list[int]
@@ -174,17 +167,17 @@ class RLE(TypedDict):
 
 
 def encode(patch: Patch, picture_hw: tuple[int, int]) -> RLE:
-    """The RLE of the picture's mask that a patch stands for.
+    """Encode the whole picture's mask, from its patch alone.
 
     Args:
-        patch: place and pixels; it lies in the picture.
+        patch: the window and its pixels, inside the picture.
         picture_hw: height and width of the picture.
     """
     return {"size": list(picture_hw), "counts": _ascii(_counts(patch, picture_hw)).decode()}
 
 
 def _counts(patch: Patch, picture_hw: tuple[int, int]) -> Int64:
-    """Run lengths: zeros first (perhaps none), then ones and zeros by turns."""
+    """Compute the run lengths: zeros first (perhaps 0 of them), then ones and zeros in turn."""
     top, left, covered = patch
     height, width = picture_hw
     rows, columns = covered.shape
@@ -203,10 +196,10 @@ def _counts(patch: Patch, picture_hw: tuple[int, int]) -> Int64:
 
 
 def _ascii(counts: Int64) -> bytes:
-    """Counts as letters of five bits each, the lowest first.
+    """Write counts as letters of five bits each, the lowest bits first.
 
-    From the fourth on, a count is given less the one two before it; a sixth bit says that more of
-    the same number follows, and 48 is added to make it a printable letter.
+    From the fourth count on, the count two before it is subtracted. A sixth bit says that more of
+    the same number follows, and 48 is added to make a printable letter.
     """
     values = counts.copy()
     values[3:] -= counts[1:-2]

@@ -1,4 +1,4 @@
-"""Things found, drawn on their picture: tinted masks, outlines, boxes, names and scores."""
+"""Instances drawn on their picture: tinted masks, outlines, boxes, names and scores."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
 
 DRAW_ABOVE = 0.5
-"""Score from which a thing is drawn, unless asked otherwise."""
+"""The lowest score that is drawn, unless the user chooses another."""
 OPACITY = 0.45
 _READABLE = 400
 """A picture whose longer side is below this is drawn enlarged."""
 _SMALLEST_FONT = 8
 _GOLDEN = 0.618034
-"""Steps of the golden ratio never come near a hue that was there before."""
+"""Steps of the golden ratio never come near an earlier hue."""
 _SHADES = (0.0, 0.4, -0.3)
-"""How far neighbours of the same class go to white (above 0) or black, so that each is seen."""
+"""How far instances of one class go to white (above 0) or black in turn, to tell them apart."""
 
 
 def thing_colours(classes: InstanceClassesSpec) -> UInt8:
-    """RGB of each class, (C, 3) uint8: the recipe's, or bright hues far from their neighbours'."""
+    """Choose RGB colours of the classes, (C, 3) uint8: the recipe's, or distinct bright hues."""
     if classes.colours:
         return np.array(classes.colours, np.uint8)
     hues = [(index * _GOLDEN) % 1 for index in range(len(classes.names))]
@@ -48,18 +48,18 @@ def instance_overlay(
     colours: UInt8,
     above: float = DRAW_ABOVE,
 ) -> UInt8:
-    """The picture with each thing's mask tinted and outlined, its box, its class and its score.
+    """Draw each instance: its mask tinted and outlined, its box, its class and its score.
 
     Lines and letters grow with the picture, and a small picture is drawn enlarged by a whole
-    factor, so that they can be read. A label goes where it covers no other one, if there is such a
-    place beside its box; it is left out where the picture is too narrow for it.
+    factor, so that they can be read. A label is put beside its box where it covers no other label,
+    if there is such a place; it is left out where the picture is too narrow for it.
 
     Args:
         rgb: (H, W, 3) uint8.
-        instances: what was found; their ``hw`` is the picture's.
+        instances: of the picture; their ``hw`` is the picture's.
         names: of the classes.
         colours: (C, 3) uint8 RGB.
-        above: score from which a thing is drawn, in [0, 1]; the best are drawn last.
+        above: the lowest score that is drawn, in [0, 1]; higher scores are drawn over lower ones.
 
     Returns:
         (k * H, k * W, 3) uint8 RGB; k is 1 unless both sides are below 400.
@@ -85,7 +85,7 @@ def instance_overlay(
 
 
 def outline(covered: Bool, width: int) -> Bool:
-    """Pixels of a mask that lie within ``width`` pixels of its edge, as (h, w) bool."""
+    """Find the pixels of a mask within ``width`` pixels of its edge: (h, w) bool."""
     inner = np.pad(covered, width)
     for axis in (0, 1):
         along = np.swapaxes(inner, 0, axis)
@@ -99,7 +99,7 @@ def outline(covered: Bool, width: int) -> Bool:
 
 
 def _enlarged(rgb: UInt8, instances: Instances, factor: int) -> tuple[UInt8, Instances]:
-    """Picture and things, each pixel repeated ``factor`` times both ways."""
+    """Enlarge picture and instances: each pixel is repeated ``factor`` times both ways."""
     if factor == 1:
         return rgb, instances
     patches = (
@@ -123,7 +123,7 @@ def _tint(image: Image.Image, instances: Instances, index: int, colour: Colour, 
 
 
 def _shades(instances: Instances, colours: UInt8) -> list[Colour]:
-    """A colour for each instance: its class's, lighter or darker by turns."""
+    """Choose a colour for each instance: its class's, lighter or darker in turn."""
     seen: dict[int, int] = {}
     shades = []
     for label in instances.classes.tolist():
@@ -136,7 +136,7 @@ def _shades(instances: Instances, colours: UInt8) -> list[Colour]:
 
 
 def _pixels(box: npt.NDArray[np.float32]) -> Rectangle:
-    """First and last column and row that a box touches."""
+    """Find the first and last column and row that a box touches."""
     x1, y1, x2, y2 = (float(value) for value in box)
     left, top = math.floor(x1), math.floor(y1)
     return left, top, max(left, math.ceil(x2) - 1), max(top, math.ceil(y2) - 1)
@@ -151,7 +151,7 @@ def _write(
     size: int,
     taken: list[Rectangle],
 ) -> None:
-    """Write a label on a ground of its colour beside its box, and note the place as taken."""
+    """Write a label on a background of its colour beside its box; add its place to ``taken``."""
     width, height = picture_wh
     wide = _font(size).getlength(label) * 1.1 + size / 2
     size = min(size, math.floor(size * width / wide), math.floor(height / 1.3))
@@ -182,5 +182,5 @@ def _meet(one: Rectangle, other: Rectangle) -> bool:
 
 @lru_cache(maxsize=32)
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font."""
+    """Load Pillow's own font in a size."""
     return ImageFont.load_default(size)

@@ -1,93 +1,208 @@
-"""What a run of an instance bundle writes: COCO results and overlays.
-
-COCO's form of results (cocodataset.org, "Results Format"): a list of detections, each with the
-picture's id, the data set's id of the class, the box as x, y, width and height, the score, and the
-mask as RLE.
-"""
+"""A run of an instance bundle: predictions, COCO results, overlays, rows of ``results.json``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import ClassVar, TypedDict
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from pointrend_deploy import atomic
-from pointrend_deploy.bundle.manifest import Manifest
-from pointrend_deploy.pictures.canvas import Fitted
-from pointrend_deploy.run.instance.instances import OUTPUTS, Instances, instances_at_picture_size
-from pointrend_deploy.run.instance.masks import RLE
-from pointrend_deploy.run.instance.overlay import instance_overlay, thing_colours
-from pointrend_deploy.run.results import (
-    DETECTIONS,
-    OVERLAYS,
-    Array,
-    InstanceResult,
-    printable,
+from pointrend_deploy.bundle.manifest import GraphEnds, Manifest
+from pointrend_deploy.errors import UsageError
+from pointrend_deploy.pictures.canvas import Fitted, UInt8, fit
+from pointrend_deploy.pictures.files import printable
+from pointrend_deploy.run.instance.detections import class_counts, coco_detections, image_ids
+from pointrend_deploy.run.instance.instances import (
+    OUTPUTS,
+    Instances,
+    instances_at_picture_size,
+    with_masks,
 )
-from pointrend_deploy.run.writer import Clock, Item, PictureWriter
+from pointrend_deploy.run.instance.overlay import DRAW_ABOVE, instance_overlay, thing_colours
+from pointrend_deploy.run.instance.reference import InstanceReference
+from pointrend_deploy.run.results import DETECTIONS, OVERLAYS
+from pointrend_deploy.run.writer import (
+    Array,
+    Clock,
+    GraphCall,
+    Item,
+    PictureOptions,
+    PictureWriter,
+)
+from pointrend_deploy.wording import count_of
 
-_MOST_DIGITS = 15
-"""Of a file's number: below 2**53, which every reader of JSON keeps exactly."""
+_CLASSES_SHOWN = 5
+"""Classes that the summary of a run names; it counts the others."""
 
 
-class Detection(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing found, as COCO's tools read it.
+class _Instances(TypedDict):
+    instances: Instances
 
-    Attributes:
-        image_id: of the picture; ``results.json`` says which file that is.
-        category_id: the data set's id of the class, from the recipe.
-        bbox: x, y, width and height in pixels of the picture.
-        score: in (0, 1].
-        segmentation: the mask at the picture's size.
+
+class InstancePrediction(_Instances, total=False):
+    """What an instance bundle predicts for one picture.
+
+    Keys:
+        instances: boxes, scores, classes and masks at the picture's own size.
+        stages: every output beside the five that all instance bundles give, by name, without its
+            batch axis; only where exported.
     """
 
+    stages: dict[str, Array]
+
+
+class InstanceResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The row of ``results.json`` for one picture; the instances are in ``detections.json``.
+
+    Attributes:
+        file: the picture, relative to the folder it was found in.
+        image_id: the picture's id in ``detections.json``.
+        overlay: its overlay, relative to the results; null where none was written.
+        picture_hw: height and width of the picture and of its masks.
+        fitted_hw: height and width of the picture on the canvas.
+        detections: how many instances were found.
+        class_counts: how many by class name, in the classes' order, zeros left out.
+        ms: milliseconds of the steps ``read``, ``prepare``, ``infer`` (the batch's time divided
+            by its pictures), ``instances`` (at the picture's size) and ``write``.
+    """
+
+    file: str
     image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    score: float
-    segmentation: RLE
+    overlay: str | None
+    picture_hw: tuple[int, int]
+    fitted_hw: tuple[int, int]
+    detections: int
+    class_counts: dict[str, int]
+    ms: dict[str, float]
 
 
-class DetectionWriter(PictureWriter):
+class InstanceTask:
+    """See :class:`pointrend_deploy.run.task.RunTask`."""
+
+    name: ClassVar[str] = "instance"
+    keys: ClassVar[tuple[str, ...]] = ("instances",)
+    owned: ClassVar[tuple[str, ...]] = (OVERLAYS, DETECTIONS)
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._recipe, self._export = manifest.instances
+
+    def fit(self, image: UInt8) -> Fitted:
+        """Put a picture on the canvas."""
+        return fit(image, self._manifest)
+
+    def graphs(self) -> tuple[GraphEnds, ...]:
+        """List the one graph, or the detector and the mask graph of a split layout."""
+        first = GraphEnds(self._manifest.inputs, self._manifest.outputs)
+        export = self._export
+        if export.layout == "single":
+            return (first,)
+        return first, GraphEnds(export.mask_inputs, export.mask_outputs, most=export.detections)
+
+    def infer(self, calls: Sequence[GraphCall], batch: dict[str, Array]) -> dict[str, Array]:
+        """Call the one graph, or the detector and then the mask graph for each picture."""
+        first, *further = calls
+        outputs = first(batch)
+        if not further:
+            return outputs
+        (masks,) = further
+        return with_masks(self._manifest, outputs, lambda inputs: masks(inputs)["masks"])
+
+    def finish(self, outputs: Mapping[str, Array], row: int, picture: Fitted) -> InstancePrediction:
+        """Make the prediction of the picture in one row of a batch's outputs.
+
+        Raises:
+            DeployError: the outputs cannot be right; see
+                :func:`pointrend_deploy.run.instance.instances.instances_at_picture_size`.
+        """
+        rows = {name: array[row] for name, array in outputs.items()}
+        prediction = InstancePrediction(
+            instances=instances_at_picture_size(
+                rows,
+                self._export.masks,
+                picture.fitted_hw,
+                picture.picture_hw,
+                self._recipe.num_classes,
+            )
+        )
+        if stages := {name: array for name, array in rows.items() if name not in OUTPUTS}:
+            prediction["stages"] = stages
+        return prediction
+
+    def check(self, options: PictureOptions) -> None:
+        """Refuse a score to draw from that no instance can have."""
+        if options.draw_above is not None and not 0 <= options.draw_above <= 1:
+            raise UsageError(f"scores run from 0 to 1; --draw-above is {options.draw_above}")
+
+    def writer(self, out: Path, options: PictureOptions, files: Sequence[Path]) -> PictureWriter:
+        """Make a writer of COCO results."""
+        ids = dict(zip(files, image_ids(files), strict=True))
+        return _DetectionWriter(self, self._manifest, out, options, ids)
+
+    def reference(self, weights: Path) -> InstanceReference:
+        """Build the PyTorch model."""
+        return InstanceReference(self._manifest, weights)
+
+    @staticmethod
+    def summary(pictures: Sequence[InstanceResult], out: Path) -> tuple[str, ...]:
+        """Name the file of detections, and count them by class."""
+        total = sum(row.detections for row in pictures)
+        none = sum(not row.detections for row in pictures)
+        empty = f", none in {count_of(none, 'picture')}" if none else ""
+        return (
+            f"detections in {out / DETECTIONS}",
+            f"{count_of(total, 'detection')}{empty}{_by_class(pictures)}",
+        )
+
+
+def _by_class(pictures: Sequence[InstanceResult]) -> str:
+    counts: Counter[str] = Counter()
+    for row in pictures:
+        counts.update(row.class_counts)
+    best = counts.most_common(_CLASSES_SHOWN)
+    named = ", ".join(f"{count} {name}" for name, count in best)
+    more = len(counts) - len(best)
+    others = f" and {count_of(more, 'other class', 'other classes')}" if more else ""
+    return f": {named}{others}" if named else ""
+
+
+class _DetectionWriter(PictureWriter):
     """Writes ``overlays/NAME.jpg`` and, at the end, ``detections.json``.
 
     Args:
+        task: of the bundle.
         manifest: the bundle's.
         out: the folder for the results.
-        overlays: whether to draw.
+        options: whether to draw overlays, and from which score.
         image_ids: id of each picture, by file.
-        draw_above: score from which a thing is drawn; the results hold all.
     """
-
-    task = "instance"
-    owned = (OVERLAYS, DETECTIONS)
 
     def __init__(
         self,
+        task: InstanceTask,
         manifest: Manifest,
         out: Path,
-        overlays: bool,
+        options: PictureOptions,
         image_ids: Mapping[Path, int],
-        draw_above: float,
     ) -> None:
-        super().__init__(manifest, out, overlays)
+        super().__init__(manifest, out, options.overlays)
+        self._task = task
         self._recipe, _ = manifest.instances
         self._colours = thing_colours(self._recipe.classes)
         self._image_ids = image_ids
-        self._draw_above = draw_above
+        self._draw_above = DRAW_ABOVE if options.draw_above is None else options.draw_above
         self._pictures = 0
         self._lines: list[bytes] = []
 
     def write(
-        self, outputs: dict[str, npt.NDArray[Any]], row: int, item: Item, clock: Clock
+        self, outputs: dict[str, Array], row: int, item: Item, clock: Clock
     ) -> InstanceResult:
-        """As :meth:`PictureWriter.write`."""
+        """Keep the detections of one picture, and write its overlay."""
         names, image_id = self._recipe.classes.names, self._image_ids[item.picture.path]
-        instances = instance_prediction(self.manifest, outputs, row, item.fitted)["instances"]
+        instances = self._task.finish(outputs, row, item.fitted)["instances"]
         item.ms["instances"] = clock.lap()
         lines = [
             msgspec.json.encode(found)
@@ -122,81 +237,3 @@ class DetectionWriter(PictureWriter):
         if self._pictures:
             text = b"[\n" + b",\n".join(self._lines) + b"\n]\n" if self._lines else b"[]\n"
             atomic.write_bytes(self.out / DETECTIONS, text)
-
-
-def coco_detections(
-    instances: Instances, image_id: int, category_ids: Sequence[int]
-) -> Iterator[Detection]:
-    """The things of one picture in COCO's form, by falling score.
-
-    Numbers are the shortest decimals that stand for the same float32.
-    """
-    for index, (x1, y1, x2, y2) in enumerate(instances.boxes):
-        yield Detection(
-            image_id=image_id,
-            category_id=category_ids[instances.classes[index]],
-            bbox=(_short(x1), _short(y1), _short(x2 - x1), _short(y2 - y1)),
-            score=_short(instances.scores[index]),
-            segmentation=instances.rle(index),
-        )
-
-
-def _short(value: np.float32) -> float:
-    return float(str(value))
-
-
-def class_counts(instances: Instances, names: Sequence[str]) -> dict[str, int]:
-    """How many of each class that occurs, by name, in the classes' order."""
-    counts = np.bincount(instances.classes, minlength=len(names))
-    return {name: int(count) for name, count in zip(names, counts, strict=True) if count}
-
-
-def image_ids(files: Sequence[Path]) -> list[int]:
-    """An id for each picture of a run.
-
-    Where every file's name is a number and no two are the same (COCO's are:
-    ``000000000139.jpg`` is picture 139), the numbers; otherwise 1, 2, ... in the files' order.
-    """
-    stems = [file.stem for file in files]
-    if all(stem.isascii() and stem.isdigit() and len(stem) <= _MOST_DIGITS for stem in stems):
-        numbers = [int(stem) for stem in stems]
-        if len(set(numbers)) == len(numbers):
-            return numbers
-    return list(range(1, len(files) + 1))
-
-
-class _Instances(TypedDict):
-    instances: Instances
-
-
-class InstancePrediction(_Instances, total=False):
-    """What an instance bundle says of one picture.
-
-    Keys:
-        instances: boxes, scores, classes and masks at the picture's own size.
-        stages: every output beside the five that all instance bundles give, by name, without its
-            batch axis; only where exported.
-    """
-
-    stages: dict[str, Array]
-
-
-def instance_prediction(
-    manifest: Manifest, outputs: Mapping[str, Array], row: int, picture: Fitted
-) -> InstancePrediction:
-    """The prediction of the picture in one row of a batch's outputs.
-
-    Raises:
-        DeployError: the bundle is semantic, or its outputs cannot be right; see
-            :func:`pointrend_deploy.run.instance.instances.instances_at_picture_size`.
-    """
-    recipe, export = manifest.instances
-    rows = {name: array[row] for name, array in outputs.items()}
-    prediction = InstancePrediction(
-        instances=instances_at_picture_size(
-            rows, export.masks, picture.fitted_hw, picture.picture_hw, recipe.num_classes
-        )
-    )
-    if stages := {name: array for name, array in rows.items() if name not in OUTPUTS}:
-        prediction["stages"] = stages
-    return prediction

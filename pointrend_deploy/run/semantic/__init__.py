@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""Running a semantic bundle: label maps at the size of each picture."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.results import LabelsFrom
 
+LabelsFrom = Literal["exact", "logits-bilinear", "labels-nearest"]
+"""How labels at the picture's size came about; see :func:`labels_at_picture_size`."""
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 HW = tuple[int, int]
@@ -18,7 +22,7 @@ _STRIP_VALUES = 1 << 18
 def labels_at_picture_size(
     labels: UInt8 | None, logits: Float32 | None, fitted_hw: HW, picture_hw: HW
 ) -> tuple[UInt8, LabelsFrom]:
-    """The label of every pixel of the picture, and how it was found.
+    """Find the label of every pixel of the picture.
 
     Args:
         labels: (Hp, Wp) uint8 on the canvas, or None where they are not exported.
@@ -27,12 +31,12 @@ def labels_at_picture_size(
         picture_hw: its own height and width.
 
     Returns:
-        (H, W) uint8 and ``exact`` (the picture was not resized: the graph's own labels),
-        ``logits-bilinear`` (logits resized, then argmax, as detectron2 does) or
-        ``labels-nearest`` (only labels are exported).
+        The labels, (H, W) uint8, and how they came about: ``exact`` (the picture was not resized:
+        the graph's own labels), ``logits-bilinear`` (logits resized, then argmax, as detectron2
+        does) or ``labels-nearest`` (labels resized; the bundle exports no logits).
 
     Raises:
-        DeployError: neither labels nor logits are there.
+        DeployError: both labels and logits are None.
     """
     height, width = fitted_hw
     if fitted_hw == picture_hw and labels is not None:
@@ -50,14 +54,30 @@ def labels_at_picture_size(
     return resize_nearest(labels[:height, :width], picture_hw), "labels-nearest"
 
 
-def resize_nearest(labels: UInt8, out_hw: HW) -> UInt8:
-    """Nearest by pixel centres: output i takes input floor((i + 0.5) * n_in / n_out), exactly.
+def class_shares(labels: UInt8, names: Sequence[str]) -> dict[str, float]:
+    """Compute the share of the pixels of each class that occurs.
 
-    (PyTorch calls this ``nearest-exact``.)
+    Args:
+        labels: class numbers, (H, W) uint8, all below the number of names.
+        names: of the classes.
+
+    Returns:
+        Shares in (0, 1], rounded to six digits, by name in the classes' order.
+    """
+    counts = np.bincount(labels.reshape(-1), minlength=len(names))
+    return {
+        name: round(float(n) / labels.size, 6) for name, n in zip(names, counts, strict=True) if n
+    }
+
+
+def resize_nearest(labels: UInt8, out_hw: HW) -> UInt8:
+    """Resize labels to the nearest pixel centre, as PyTorch's ``nearest-exact``.
+
+    Output i takes input floor((i + 0.5) * n_in / n_out), computed in integers.
 
     Args:
         labels: (h, w) uint8.
-        out_hw: height and width wanted.
+        out_hw: the new height and width.
     """
     rows = _nearest(labels.shape[0], out_hw[0])
     columns = _nearest(labels.shape[1], out_hw[1])
@@ -69,16 +89,16 @@ def _nearest(size: int, out_size: int) -> npt.NDArray[np.int64]:
 
 
 def resize_argmax(logits: Float32, out_hw: HW) -> UInt8:
-    """Argmax over classes of bilinearly resized logits, never holding the resized logits.
+    """Resize logits bilinearly and take the argmax over the classes.
 
     The resize is ``interpolate(mode="bilinear", align_corners=False)`` of PyTorch, in its float32
     arithmetic: pixel centres, edges clamped, no widened kernel when shrinking; columns are blended
-    first, then rows. Ties go to the lower class. Works in strips of rows, class by class, so the
-    memory needed beside the answer is a few MiB whatever the sizes.
+    first, then rows. Ties go to the lower class. The work is done in strips of rows, class by
+    class: the resized logits are never in memory whole, and a few MiB suffice for any size.
 
     Args:
         logits: (C, h, w) float32, C up to 256.
-        out_hw: height and width wanted.
+        out_hw: the new height and width.
 
     Returns:
         (H, W) uint8.

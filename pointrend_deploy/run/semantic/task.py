@@ -1,59 +1,32 @@
-"""What a run of a semantic bundle writes: label maps and overlays."""
+"""A run of a semantic bundle: predictions, label maps, overlays and rows of ``results.json``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, TypedDict
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy import atomic
-from pointrend_deploy.pictures.canvas import Fitted
+from pointrend_deploy.bundle.manifest import GraphEnds, Manifest
+from pointrend_deploy.errors import UsageError
+from pointrend_deploy.pictures.canvas import Fitted, UInt8, fit
+from pointrend_deploy.pictures.files import printable
 from pointrend_deploy.run.overlay import class_colours, label_png, overlay
-from pointrend_deploy.run.results import (
-    LABELS,
-    OVERLAYS,
+from pointrend_deploy.run.results import LABELS, OVERLAYS
+from pointrend_deploy.run.semantic.labels import LabelsFrom, class_shares, labels_at_picture_size
+from pointrend_deploy.run.semantic.reference import SemanticReference
+from pointrend_deploy.run.writer import (
     Array,
-    LabelsFrom,
-    PictureResult,
-    class_shares,
-    printable,
+    Clock,
+    GraphCall,
+    Item,
+    PictureOptions,
+    PictureWriter,
 )
-from pointrend_deploy.run.semantic.labels import labels_at_picture_size
-from pointrend_deploy.run.writer import Clock, Item, PictureWriter
-
-
-class LabelWriter(PictureWriter):
-    """Writes ``labels/NAME.png`` and ``overlays/NAME.jpg``."""
-
-    task = "semantic"
-    owned = (LABELS, OVERLAYS)
-
-    def write(
-        self, outputs: dict[str, npt.NDArray[Any]], row: int, item: Item, clock: Clock
-    ) -> PictureResult:
-        """As :meth:`PictureWriter.write`."""
-        classes = self.manifest.semantic.classes
-        colours = class_colours(classes)
-        prediction = semantic_prediction(outputs, row, item.fitted)
-        labels = prediction["labels"]
-        item.ms["labels"] = clock.lap()
-        label_file, overlay_file = f"{LABELS}/{item.name}.png", None
-        atomic.write_bytes(self.out / label_file, label_png(labels, colours))
-        if self.overlays:
-            overlay_file = self._write_overlay(overlay(item.picture.rgb, labels, colours), item)
-        item.ms["write"] = clock.lap()
-        return PictureResult(
-            file=item.file,
-            labels=printable(label_file),
-            overlay=printable(overlay_file) if overlay_file else None,
-            picture_hw=item.fitted.picture_hw,
-            fitted_hw=item.fitted.fitted_hw,
-            labels_from=prediction["labels_from"],
-            class_shares=class_shares(labels, classes.names),
-            ms=item.rounded_ms(),
-        )
 
 
 class _Labels(TypedDict):
@@ -62,7 +35,7 @@ class _Labels(TypedDict):
 
 
 class Prediction(_Labels, total=False):
-    """What a semantic bundle says of one picture.
+    """What a semantic bundle predicts for one picture.
 
     Keys:
         labels: (H, W) uint8 at the picture's own size.
@@ -76,16 +49,121 @@ class Prediction(_Labels, total=False):
     stages: dict[str, Array]
 
 
-def semantic_prediction(outputs: Mapping[str, Array], row: int, picture: Fitted) -> Prediction:
-    """The prediction of the picture in one row of a batch's outputs."""
-    rows = {name: array[row] for name, array in outputs.items()}
-    labels, logits = rows.pop("labels", None), rows.pop("logits", None)
-    found, labels_from = labels_at_picture_size(
-        labels, logits, picture.fitted_hw, picture.picture_hw
-    )
-    prediction = Prediction(labels=found, labels_from=labels_from)
-    if logits is not None:
-        prediction["logits"] = logits
-    if rows:
-        prediction["stages"] = rows
-    return prediction
+class PictureResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The row of ``results.json`` for one picture that a semantic bundle labelled.
+
+    Attributes:
+        file: the picture, relative to the folder it was found in.
+        labels: its label map, relative to the results: a palette PNG of class numbers.
+        overlay: its overlay, relative to the results; null where none was written.
+        picture_hw: height and width of the picture and of its label map.
+        fitted_hw: height and width of the picture on the canvas.
+        labels_from: ``exact``, ``logits-bilinear`` or ``labels-nearest``.
+        class_shares: share of the pixels by class name, in the classes' order, zeros left out.
+        ms: milliseconds of the steps ``read``, ``prepare``, ``infer`` (the batch's time divided
+            by its pictures), ``labels`` (at the picture's size) and ``write``.
+    """
+
+    file: str
+    labels: str
+    overlay: str | None
+    picture_hw: tuple[int, int]
+    fitted_hw: tuple[int, int]
+    labels_from: LabelsFrom
+    class_shares: dict[str, float]
+    ms: dict[str, float]
+
+
+class SemanticTask:
+    """See :class:`pointrend_deploy.run.task.RunTask`."""
+
+    name: ClassVar[str] = "semantic"
+    keys: ClassVar[tuple[str, ...]] = ("labels", "labels_from")
+    owned: ClassVar[tuple[str, ...]] = (LABELS, OVERLAYS)
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    def fit(self, image: UInt8) -> Fitted:
+        """Put a picture on the canvas."""
+        return fit(image, self._manifest)
+
+    def graphs(self) -> tuple[GraphEnds, ...]:
+        """List the one graph."""
+        return (GraphEnds(self._manifest.inputs, self._manifest.outputs),)
+
+    def infer(self, calls: Sequence[GraphCall], batch: dict[str, Array]) -> dict[str, Array]:
+        """Call the one graph."""
+        (call,) = calls
+        return call(batch)
+
+    def finish(self, outputs: Mapping[str, Array], row: int, picture: Fitted) -> Prediction:
+        """Make the prediction of the picture in one row of a batch's outputs."""
+        rows = {name: array[row] for name, array in outputs.items()}
+        labels, logits = rows.pop("labels", None), rows.pop("logits", None)
+        found, labels_from = labels_at_picture_size(
+            labels, logits, picture.fitted_hw, picture.picture_hw
+        )
+        prediction = Prediction(labels=found, labels_from=labels_from)
+        if logits is not None:
+            prediction["logits"] = logits
+        if rows:
+            prediction["stages"] = rows
+        return prediction
+
+    def check(self, options: PictureOptions) -> None:
+        """Refuse a score to draw from: labels have no scores."""
+        if options.draw_above is not None:
+            raise UsageError(
+                f"{self._manifest.name} is a semantic bundle: its labels have no scores to draw by",
+                "leave --draw-above out",
+            )
+
+    def writer(self, out: Path, options: PictureOptions, files: Sequence[Path]) -> PictureWriter:
+        """Make a writer of label maps."""
+        return _LabelWriter(self, self._manifest, out, options.overlays)
+
+    def reference(self, weights: Path) -> SemanticReference:
+        """Build the PyTorch model."""
+        return SemanticReference(self._manifest, weights)
+
+    @staticmethod
+    def summary(pictures: Sequence[PictureResult], out: Path) -> tuple[str, ...]:
+        """Name the folder of label maps, and how labels came to the pictures' size."""
+        ways = sorted({row.labels_from for row in pictures})
+        return (
+            f"label maps in {out / LABELS}",
+            f"labels at the pictures' own size: {', '.join(ways)}",
+        )
+
+
+class _LabelWriter(PictureWriter):
+    """Writes ``labels/NAME.png`` and ``overlays/NAME.jpg``."""
+
+    def __init__(self, task: SemanticTask, manifest: Manifest, out: Path, overlays: bool) -> None:
+        super().__init__(manifest, out, overlays)
+        self._task = task
+        self._classes = manifest.semantic.classes
+        self._colours = class_colours(self._classes)
+
+    def write(self, outputs: dict[str, Array], row: int, item: Item, clock: Clock) -> PictureResult:
+        """Write the label map and the overlay of one picture."""
+        prediction = self._task.finish(outputs, row, item.fitted)
+        labels = prediction["labels"]
+        item.ms["labels"] = clock.lap()
+        label_file, overlay_file = f"{LABELS}/{item.name}.png", None
+        atomic.write_bytes(self.out / label_file, label_png(labels, self._colours))
+        if self.overlays:
+            drawn = overlay(item.picture.rgb, labels, self._colours)
+            overlay_file = self._write_overlay(drawn, item)
+        item.ms["write"] = clock.lap()
+        return PictureResult(
+            file=item.file,
+            labels=printable(label_file),
+            overlay=printable(overlay_file) if overlay_file else None,
+            picture_hw=item.fitted.picture_hw,
+            fitted_hw=item.fitted.fitted_hw,
+            labels_from=prediction["labels_from"],
+            class_shares=class_shares(labels, self._classes.names),
+            ms=item.rounded_ms(),
+        )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.errors import DeployError, ParityError
 from pointrend_deploy.onnx_session import first_line
 from pointrend_deploy.parity.noise import ENTRY_DB, StageSums
@@ -18,7 +19,6 @@ from pointrend_deploy.pictures.canvas import from_rgb
 from pointrend_deploy.pictures.generated import verification_picture
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.run.backends.onnxrt import InMemoryRunner
-from pointrend_deploy.run.runner import Precision
 from pointrend_deploy.verbs.quantize.task import Agreement, task_of
 
 if TYPE_CHECKING:

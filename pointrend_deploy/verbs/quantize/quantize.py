@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.bundle.records import QuantizedRecord
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.progress import Progress, Silent
-from pointrend_deploy.run.runner import Precision
 from pointrend_deploy.verbs.quantize.check import Measured, check_graph, measure
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 

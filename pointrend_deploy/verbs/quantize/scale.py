@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from pointrend_deploy.bundle.folder import RANGES, Bundle
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.pictures.canvas import batch_of, fit, from_rgb
+from pointrend_deploy.pictures.batches import fitted_batches
+from pointrend_deploy.pictures.canvas import batch_of
 from pointrend_deploy.pictures.files import read_picture
 from pointrend_deploy.pictures.lists import listed
 from pointrend_deploy.quantize.ranges import decode
@@ -145,11 +146,7 @@ class Scale:
     def _answers(self, runner: InMemoryRunner, done: Callable[[], None]) -> Iterator[Answer]:
         """Yield the answer for each picture on the canvas, one by one."""
         manifest = self._bundle.manifest
-        for start in range(0, len(self.paths), manifest.canvas.batch):
-            fitted = [
-                fit(from_rgb(read_picture(path).rgb, manifest), manifest)
-                for path in self.paths[start : start + manifest.canvas.batch]
-            ]
+        for fitted in fitted_batches(self.paths, manifest):
             outputs = runner.infer(batch_of(fitted, manifest))
             for row, picture in enumerate(fitted):
                 yield self._task.answer({name: out[row] for name, out in outputs.items()}, picture)

@@ -20,9 +20,10 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.pictures.canvas import batch_of, resize_image
 from pointrend_deploy.recipe.instance import InstanceRecipe
-from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner, TorchRunner
+from pointrend_deploy.run.backends.pytorch import TorchRunner
 from pointrend_deploy.run.instance.instances import OUTPUTS
 from pointrend_deploy.run.open import open_runner
+from pointrend_deploy.run.semantic.reference import SemanticReference
 from tests.fixtures.tiny_bundle import write_bundle
 from tests.fixtures.tiny_instance import POINTREND, STANDARD, changed, model, picture
 from tests.fixtures.tiny_instances import things_manifest
@@ -90,7 +91,7 @@ def test_a_picture_that_fits_gives_the_models_output_stages(
 ) -> None:
     made = model(recipe)
     runner = open_runner(make_bundle(tmp_path, made, recipe), "torch")
-    assert isinstance(runner, TorchInstanceRunner) and runner.name == "torch"
+    assert isinstance(runner, TorchRunner) and runner.name == "torch"
     image = picture(96, 120)  # padded to 96 x 128 by the model and by the canvas alike
     stages = made.stages(image)
     found = instances(runner, image)
@@ -197,7 +198,7 @@ def test_number_of_detections_is_the_bundles(tmp_path: Path, reference: Instance
 
 def test_canvas_stages_are_those_of_each_picture(tmp_path: Path, reference: InstanceModel) -> None:
     runner = open_runner(make_bundle(tmp_path, reference, batch=2), "torch")
-    assert isinstance(runner, TorchInstanceRunner)
+    assert isinstance(runner, TorchRunner)
     images = [picture(96, 128, 1), picture(96, 120, 2)]
     batch = batch_of([runner.prepare(image) for image in images], runner.bundle.manifest)
     found = runner.canvas_stages(batch)
@@ -207,7 +208,7 @@ def test_canvas_stages_are_those_of_each_picture(tmp_path: Path, reference: Inst
         assert list(stages) == list(expected)[: len(stages)] and "mask_logits" in stages
         for name, stage in stages.items():
             assert torch.equal(stage, expected[name]), name
-    outputs = runner.outputs(found)
+    outputs = runner.reference.outputs(found)
     assert outputs["num_detections"].tolist() == [len(stages["boxes"]) for stages in found]
 
 
@@ -259,9 +260,10 @@ def test_outputs_the_model_does_not_have(tmp_path: Path, reference: InstanceMode
 # --- refusals -----------------------------------------------------------------------------------
 
 
-def test_the_semantic_runner_says_what_it_needs(tmp_path: Path, reference: InstanceModel) -> None:
+def test_a_semantic_model_says_what_it_needs(tmp_path: Path, reference: InstanceModel) -> None:
+    bundle = make_bundle(tmp_path, reference)
     with pytest.raises(DeployError, match="needs a semantic one"):
-        TorchRunner(make_bundle(tmp_path, reference))
+        SemanticReference(bundle.manifest, bundle.file(WEIGHTS))
 
 
 def test_torch_not_installed(tmp_path: Path, reference: InstanceModel, monkeypatch: Any) -> None:

@@ -16,10 +16,11 @@ from pycocotools.cocoeval import COCOeval
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.pictures.canvas import from_rgb
 from pointrend_deploy.run.folder import run_pictures
-from pointrend_deploy.run.instance.task import image_ids
+from pointrend_deploy.run.instance.detections import image_ids
+from pointrend_deploy.run.instance.task import InstanceResult
 from pointrend_deploy.run.open import open_runner
-from pointrend_deploy.run.results import InstanceResult
 from pointrend_deploy.run.runner import BundleRunner
+from pointrend_deploy.run.writer import PictureOptions
 from pointrend_deploy.verbs.run import summary
 from tests.fixtures.tiny_bundle import write_tiny_bundle
 from tests.fixtures.tiny_instances import bright_picture, things_recipe, write_things_bundle
@@ -153,7 +154,7 @@ def test_drawing_changes_overlays_only(
 ) -> None:
     outs = {above: tmp_path / str(above) for above in (None, 0.0, 0.5, 1.0)}
     for above, out in outs.items():
-        run_pictures(runner, pictures / "c.png", out, draw_above=above)
+        run_pictures(runner, pictures / "c.png", out, PictureOptions(draw_above=above))
     tables = [detections_in(out) for out in outs.values()]
     assert len(tables[0]) == 4 and all(table == tables[0] for table in tables)
     drawn = [
@@ -162,7 +163,7 @@ def test_drawing_changes_overlays_only(
     assert np.array_equal(drawn[0], drawn[2]) and drawn[0].shape == (301, 607, 3) != (0, 0, 3)
     plain = np.abs(drawn[3] - PICTURES["c.png"].astype(int)).mean()
     assert plain < 8 < np.abs(drawn[1] - PICTURES["c.png"].astype(int)).mean()
-    run_pictures(runner, pictures / "c.png", tmp_path / "none", overlays=False)
+    run_pictures(runner, pictures / "c.png", tmp_path / "none", PictureOptions(overlays=False))
     assert not (tmp_path / "none" / "overlays").exists()
 
 
@@ -170,10 +171,11 @@ def test_scores_to_draw_by_must_make_sense(tmp_path: Path, runner: BundleRunner)
     Image.fromarray(PICTURES["a.png"]).save(tmp_path / "a.png")
     for wrong in (-0.1, 1.01, float("nan")):
         with pytest.raises(UsageError, match="from 0 to 1"):
-            run_pictures(runner, tmp_path / "a.png", tmp_path / "out", draw_above=wrong)
+            options = PictureOptions(draw_above=wrong)
+            run_pictures(runner, tmp_path / "a.png", tmp_path / "out", options)
     semantic = open_runner(write_tiny_bundle(tmp_path / "semantic"), "onnx")
     with pytest.raises(UsageError, match="no scores"):
-        run_pictures(semantic, tmp_path / "a.png", tmp_path / "out", draw_above=0.5)
+        run_pictures(semantic, tmp_path / "a.png", tmp_path / "out", PictureOptions(draw_above=0.5))
     assert not (tmp_path / "out").exists()
 
 

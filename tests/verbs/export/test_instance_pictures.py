@@ -21,7 +21,7 @@ from pointrend_deploy.parity.instance.matching import match
 from pointrend_deploy.parity.instance.reference import TorchPicture
 from pointrend_deploy.pictures.canvas import batch_of, from_rgb
 from pointrend_deploy.recipe.instance import InstanceRecipe
-from pointrend_deploy.run.backends.pytorch import TorchInstanceRunner
+from pointrend_deploy.run.backends.pytorch import TorchRunner
 from pointrend_deploy.run.runner import BundleRunner
 from pointrend_deploy.verbs.export.export import export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
@@ -128,7 +128,7 @@ def test_a_random_model_differs_by_near_ties_alone(tmp_path: Path) -> None:
     recipe, weights = random_model(tmp_path)
     export_bundle(recipe, weights, tmp_path / "bundle", ExportOptions(size_hw=SIZE))
     runner = open_runner(tmp_path / "bundle", "torch")
-    assert isinstance(runner, TorchInstanceRunner)
+    assert isinstance(runner, TorchRunner)
     manifest = runner.bundle.manifest
     graph = onnx.load(tmp_path / "bundle" / "model.onnx")
     matched = strays = 0

@@ -242,6 +242,6 @@ def test_missing_foreign_and_incomplete_ranges_are_told_apart(tmp_path: Path) ->
         FakeBundle(tmp_path, graphs, foreign).make()
     value = "backbone.add.out"
     part = FakeBundle(tmp_path, graphs, ranges_of(graphs, without=value))
-    with pytest.raises(DeployError, match=r"for 1 of the 10 values .*: backbone\.add\.out$"):
+    with pytest.raises(DeployError, match=r"(?m)for 1 of the 10 values .*: backbone\.add\.out$"):
         part.make()
     assert part.make(keep_fp16=("backbone.fpn_output2",)).record.int8  # not needed for these
