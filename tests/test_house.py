@@ -15,7 +15,7 @@ from tests.repository import ROOT
 
 PACKAGE = ROOT / "pointrend_deploy"
 ROOMS = (
-    ("version", "errors", "progress", "atomic", "onnx_session"),
+    ("version", "errors", "progress", "atomic", "wording", "onnx_session"),
     ("recipe",),
     ("bundle",),
     ("checkpoint",),

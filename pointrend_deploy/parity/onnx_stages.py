@@ -29,7 +29,6 @@ _HEADS = re.compile(
     r"roi_heads\.box_predictor\.(?:cls_score|bbox_pred))(?:\.|$)"
 )
 _COARSE = "roi_heads.mask_head.coarse_head.prediction"
-_REPORT = "please report this with the recipe and the command line"
 
 
 @dataclass(frozen=True)
