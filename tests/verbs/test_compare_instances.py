@@ -183,7 +183,7 @@ def test_another_folder_leaves_the_bundle_alone(
     assert digests(bundle) == before
     assert str(out / "report.html") in said
     assert set(digests(out)) == {"parity.json", "report.html", "report.md", "gallery.json"}
-    assert results.load(out / "parity.json").runs["compare"]
+    assert results.decode((out / "parity.json").read_bytes()).runs["compare"]
 
 
 def test_a_failed_gate_ends_with_3_and_is_recorded(answering: Answering, images: Path) -> None:

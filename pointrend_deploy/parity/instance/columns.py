@@ -221,7 +221,7 @@ def instance_table(columns: Columns, found: InstanceColumns, run: Run) -> Precis
         truth=run.truth is not None,
         columns=tuple(made),
         reference_accuracy=tuple(row for row in run.accuracy if row.prediction == "reference"),
-        notes=() if run.truth is not None else ungated(held, "instance"),
+        notes=() if run.truth is not None else ungated(held, "--coco or --labels"),
     )
 
 

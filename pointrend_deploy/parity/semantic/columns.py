@@ -220,7 +220,7 @@ def label_table(columns: Columns, found: LabelColumns, run: Run) -> PrecisionTab
         reference_truth=None
         if truth is None
         else LabelFigures(miou=truth.miou, boundary_iou=truth.boundary_iou),
-        notes=() if truth is not None else ungated(held, "semantic"),
+        notes=() if truth is not None else ungated(held, "--labels"),
     )
 
 
