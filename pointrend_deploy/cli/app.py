@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
+
+from pointrend_deploy.errors import DeployError
 
 if TYPE_CHECKING:
     from pointrend_deploy.verbs.export.options import Output
@@ -50,3 +53,10 @@ Precision = Literal["fp32", "fp16", "int8"]
 def parse_names(text: str) -> tuple[str, ...]:
     """``"max, mse"`` -> ("max", "mse"); whether they make sense is checked later."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def say(error: DeployError) -> None:
+    """Print an error and its hint on stderr."""
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)

@@ -186,6 +186,11 @@ class Run(Row, frozen=True):
     def __bool__(self) -> bool:
         return self.passed
 
+    @property
+    def task(self) -> Literal["semantic", "instance"]:
+        """The task of the bundle: only runs of instance bundles have ``detections``."""
+        return "semantic" if self.detections is None else "instance"
+
 
 class Parity(Row, frozen=True):
     """The whole of ``parity.json``.
