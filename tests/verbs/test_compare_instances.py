@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import hashlib
 import json
 from collections.abc import Callable
@@ -272,18 +271,11 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     assert "--out" in caught.value.hint
 
 
+@pytest.mark.usefixtures("without_evaluator")
 def test_without_the_evaluator_annotations_are_refused_first(
-    answering: Answering, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answering: Answering, images: Path, tmp_path: Path
 ) -> None:
     bundle, path = answering(), annotations(tmp_path)
-    honest = builtins.__import__
-
-    def missing(name: str, *rest: Any) -> Any:
-        if name.split(".")[0] == "faster_coco_eval":
-            raise ImportError("No module named 'faster_coco_eval'")
-        return honest(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(DeployError, match="needs faster-coco-eval"):
         compare_bundle(bundle, images, coco=path)
     assert compare_bundle(bundle, images)
