@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -47,25 +48,23 @@ def compare_tensor(name: str, reference: Array, candidate: Array, limit: float) 
         the limit.
     """
     problem = _mismatch(reference, candidate)
+    row = StageRow(
+        name=name,
+        kind="tensor",
+        shape=reference.shape,
+        passed=False,
+        limit=limit,
+        problem=problem,
+    )
     if problem:
-        return StageRow(
-            name=name,
-            kind="tensor",
-            shape=reference.shape,
-            passed=False,
-            limit=limit,
-            problem=problem,
-        )
+        return row
     largest, worst, total, squares, size = _sums(reference, candidate)
     count = reference.size
     rms_difference = math.sqrt(squares / count) if count else 0.0
     rms_reference = math.sqrt(size / count) if count else 0.0
     passed = _polygraphy_agrees(reference.reshape(-1)[worst], candidate.reshape(-1)[worst], limit)
-    problem = "" if passed else f"differs by up to {largest:.3g}, more than {limit:.3g}"
-    return StageRow(
-        name=name,
-        kind="tensor",
-        shape=reference.shape,
+    return msgspec.structs.replace(
+        row,
         passed=passed,
         compared=count,
         max_abs=largest,
@@ -73,8 +72,7 @@ def compare_tensor(name: str, reference: Array, candidate: Array, limit: float) 
         rms_difference=rms_difference,
         rms_reference=rms_reference,
         snr_db=snr_db(rms_reference, rms_difference),
-        limit=limit,
-        problem=problem,
+        problem="" if passed else f"differs by up to {largest:.3g}, more than {limit:.3g}",
     )
 
 

@@ -33,7 +33,7 @@ def verdict(parity: Parity) -> Verdict:
     """Return the head of a record's report; it is ``failed`` if any run or any precision failed."""
     if not parity.runs:
         return Verdict(
-            "not compared", "This bundle was never held against its PyTorch reference.", (), ()
+            "not compared", "This bundle was never compared with its PyTorch reference.", (), ()
         )
     details = tuple(_tell(name, run) for name, run in parity.runs.items())
     details += _tell_precisions(parity.precisions)
@@ -86,5 +86,5 @@ def _tell_precisions(table: PrecisionTable | None) -> tuple[str, ...]:
 
 
 def runner_name(name: str) -> str:
-    """Return the name of what a runner uses, such as ``ONNX Runtime`` for ``onnx``."""
+    """Return a runner's name in words: ``ONNX Runtime`` for ``onnx``."""
     return {"onnx": "ONNX Runtime", "torch": "PyTorch", "tensorrt": "TensorRT"}.get(name, name)

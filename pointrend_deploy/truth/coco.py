@@ -132,8 +132,8 @@ def _decoded(path: Path) -> _File:
     except msgspec.ValidationError as error:
         raise DeployError(
             f"{path} is not a COCO instance annotation file: {error}",
-            "it holds `images`, `annotations` and `categories`; keypoint, caption and result "
-            "files are others",
+            "such a file has `images`, `annotations` and `categories`; keypoint, caption and "
+            "result files have not",
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeployError(

@@ -138,7 +138,7 @@ def read_labels(
     outside = ((values < 0) | (values >= num_classes)) & (values != ignore_label)
     if outside.any():
         raise DeployError(
-            f"label map {path} holds label {int(values[outside][0])}; the classes are 0 to "
+            f"label map {path} has label {int(values[outside][0])}; the classes are 0 to "
             f"{num_classes - 1}, and {ignore_label} is ignored",
             "labels are the recipe's class ids; map other ids first, or set "
             "classes.ignore_label in the recipe",
@@ -177,12 +177,12 @@ def _to_train_ids(
 ) -> npt.NDArray[np.int32]:
     if num_classes != len(CITYSCAPES_TRAIN_IDS):
         raise DeployError(
-            f"label map {path} holds Cityscapes ids, which stand for 19 classes; "
+            f"label map {path} has Cityscapes ids, which mean 19 classes; "
             f"this recipe has {num_classes}",
             "give label maps of the recipe's own class ids",
         )
     if values.min() < 0 or values.max() > 255:
-        raise DeployError(f"label map {path} holds ids beyond 0 to 255, not Cityscapes ids")
+        raise DeployError(f"label map {path} has ids outside 0 to 255: no Cityscapes ids")
     table = np.full(256, ignore_label, dtype=np.int32)
     for original, train in CITYSCAPES_TRAIN_IDS.items():
         table[original] = train

@@ -112,7 +112,7 @@ def test_every_table_of_the_markdown_is_whole(good: Record) -> None:
 
 def test_a_bundle_never_compared_is_reported_as_that(good: Record) -> None:
     words = visible(report.render_html(good[0], {"schema": 1, "runs": {}}))
-    assert "never held against its PyTorch reference" in words
+    assert "never compared with its PyTorch reference" in words
     assert "Passed" not in words
     assert "not compared" in report.render_markdown(good[0], {})
 
