@@ -98,6 +98,24 @@ class OnCanvas(Protocol):
         """The picture on the network's canvas."""
 
 
+SeenT = TypeVar("SeenT")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[SeenT]):
+    """A batch as both sides saw and answered it; rows past its pictures are fillers.
+
+    Attributes:
+        inputs: of the graph, by name.
+        outputs: of the candidate, by name.
+        pictures: both sides' answers for each picture.
+    """
+
+    inputs: dict[str, Array]
+    outputs: Mapping[str, Array]
+    pictures: tuple[SeenT, ...]
+
+
 SourceT = TypeVar("SourceT", bound=Source)
 ItemT = TypeVar("ItemT", bound=OnCanvas)
 

@@ -88,7 +88,28 @@ class InstanceReport:
 
     def score_groups(self, table: PrecisionTable) -> list[Group]:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""
-        return _score_groups(table)
+        columns = table.columns
+        scores: list[ViewRow] = []
+        reference = {row.measure: row.ap for row in table.reference_accuracy}
+        for measure in ("box", "mask", "boundary"):
+
+            def average(column: PrecisionColumn, measure: str = measure) -> float | None:
+                return next((row.ap for row in column.accuracy if row.measure == measure), None)
+
+            scores += score_row(f"{measure} AP", columns, average, reference.get(measure))
+        return [
+            Group(
+                "Average precision against the truth",
+                scored_on(table),
+                tuple(scores),
+            ),
+            Group(
+                "Detections beside PyTorch's",
+                "matched by class and an overlap of at least one half",
+                tuple(_matches(columns, lambda c: c.found_reference)),
+            ),
+            Group("Detections beside fp32's", "", tuple(_matches(columns, lambda c: c.found_fp32))),
+        ]
 
     def lines(self, run: Run) -> list[str]:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""
@@ -153,31 +174,6 @@ def _facts(found: DetectionsRow, accuracy: Sequence[AccuracyRow]) -> list[Fact]:
                 )
             )
     return facts
-
-
-def _score_groups(table: PrecisionTable) -> list[Group]:
-    columns = table.columns
-    scores: list[ViewRow] = []
-    reference = {row.measure: row.ap for row in table.reference_accuracy}
-    for measure in ("box", "mask", "boundary"):
-
-        def average(column: PrecisionColumn, measure: str = measure) -> float | None:
-            return next((row.ap for row in column.accuracy if row.measure == measure), None)
-
-        scores += score_row(f"{measure} AP", columns, average, reference.get(measure))
-    return [
-        Group(
-            "Average precision against the truth",
-            scored_on(table),
-            tuple(scores),
-        ),
-        Group(
-            "Detections beside PyTorch's",
-            "matched by class and an overlap of at least one half",
-            tuple(_matches(columns, lambda c: c.found_reference)),
-        ),
-        Group("Detections beside fp32's", "", tuple(_matches(columns, lambda c: c.found_fp32))),
-    ]
 
 
 def _matches(

@@ -76,7 +76,31 @@ class SemanticReport:
 
     def score_groups(self, table: PrecisionTable) -> list[Group]:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""
-        return _score_groups(table)
+        columns = table.columns
+        compared = columns[0].labels_compared
+        agree = figure_row(
+            "the same as PyTorch", columns, lambda c: percent(c.agrees_reference), "100 %"
+        ) + figure_row("the same as fp32", columns, lambda c: percent(c.agrees_fp32))
+        return [
+            Group(
+                "Labels",
+                f"of {compared:,} pixels of the network's canvas that show a picture",
+                tuple(agree),
+            ),
+            Group(
+                "Against the truth",
+                scored_on(table),
+                tuple(_label_scores(columns, lambda c: c.truth, table.reference_truth)),
+            ),
+            Group(
+                "Against PyTorch's labels",
+                "percent; no truth needed",
+                tuple(
+                    replace(row, changes=())
+                    for row in _label_scores(columns, lambda c: c.beside_reference, None)
+                ),
+            ),
+        ]
 
     def lines(self, run: Run) -> list[str]:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""
@@ -157,34 +181,6 @@ def _score(name: str, rows: dict[str, MetricRow], of: Callable[[MetricRow], floa
         if key in rows
     ]
     return Fact(score(of(rows["bundle"])), name, "; ".join(beside))
-
-
-def _score_groups(table: PrecisionTable) -> list[Group]:
-    columns = table.columns
-    compared = columns[0].labels_compared
-    agree = figure_row(
-        "the same as PyTorch", columns, lambda c: percent(c.agrees_reference), "100 %"
-    ) + figure_row("the same as fp32", columns, lambda c: percent(c.agrees_fp32))
-    return [
-        Group(
-            "Labels",
-            f"of {compared:,} pixels of the network's canvas that show a picture",
-            tuple(agree),
-        ),
-        Group(
-            "Against the truth",
-            scored_on(table),
-            tuple(_label_scores(columns, lambda c: c.truth, table.reference_truth)),
-        ),
-        Group(
-            "Against PyTorch's labels",
-            "percent; no truth needed",
-            tuple(
-                replace(row, changes=())
-                for row in _label_scores(columns, lambda c: c.beside_reference, None)
-            ),
-        ),
-    ]
 
 
 def _label_scores(

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.columns import Columns, Runs, described, table_of
+from pointrend_deploy.parity.comparison import Batch
 from pointrend_deploy.parity.gates import drop_gates, readable_gate
-from pointrend_deploy.parity.instance.compare import InstanceBatch
 from pointrend_deploy.parity.instance.masks import overlap
 from pointrend_deploy.parity.instance.matching import match
 from pointrend_deploy.parity.instance.picture import Compared
@@ -128,7 +128,7 @@ class InstanceColumns:
         self.columns = {name: InstanceColumn() for name in names}
         self.staged = 0
 
-    def __call__(self, batch: InstanceBatch) -> None:
+    def __call__(self, batch: Batch[Compared]) -> None:
         """Count one batch of the comparison."""
         for seen in batch.pictures:
             self.columns["fp32"].reference.add(seen.bundle, seen.reference)
@@ -167,7 +167,7 @@ class InstanceColumns:
         if self._scorer is not None and seen.picture.image_id is not None:
             self._scorer.add(seen.picture.image_id, {name: ours})
 
-    def _compare_stages(self, batch: InstanceBatch) -> None:
+    def _compare_stages(self, batch: Batch[Compared]) -> None:
         assert self._stages is not None
         used = len(batch.pictures)
         stages = self._stages(batch.inputs, used)

@@ -7,7 +7,6 @@ is scored against a truth, at the picture's own size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.parity.comparison import (
+    Batch,
     Candidate,
     Comparison,
     Progress,
@@ -40,21 +40,6 @@ Reference = Callable[[dict[str, Array], int], PictureReference]
 """Gives the reference's answers for one row of a batch of the bundle's inputs."""
 
 
-@dataclass(frozen=True)
-class InstanceBatch:
-    """A batch as both sides saw and answered it; rows past its pictures are fillers.
-
-    Attributes:
-        inputs: of the graph, by name.
-        outputs: of the candidate, by name.
-        pictures: both sides' answers, at each picture's size.
-    """
-
-    inputs: dict[str, Array]
-    outputs: Mapping[str, Array]
-    pictures: tuple[Compared, ...]
-
-
 class InstanceComparison(Comparison[ToCompare, Item]):
     """Compares detections and masks; see :func:`compare_instances` for the arguments."""
 
@@ -64,7 +49,7 @@ class InstanceComparison(Comparison[ToCompare, Item]):
         reference: Reference,
         scorer: Scorer | None = None,
         seen: Callable[[Compared], None] | None = None,
-        watch: Callable[[InstanceBatch], None] | None = None,
+        watch: Callable[[Batch[Compared]], None] | None = None,
     ) -> None:
         super().__init__(candidate)
         self._reference, self._scorer = reference, scorer
@@ -93,7 +78,7 @@ class InstanceComparison(Comparison[ToCompare, Item]):
             if self._watch is not None:  # otherwise one picture's answers are in memory at a time
                 answers.append(both)
         if self._watch is not None:
-            self._watch(InstanceBatch(inputs, outputs, tuple(answers)))
+            self._watch(Batch(inputs, outputs, tuple(answers)))
 
     def conclude(self, run: Run) -> Run:
         """See :class:`Comparison`."""
@@ -129,7 +114,7 @@ def compare_instances(
     versions: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     seen: Callable[[Compared], None] | None = None,
-    watch: Callable[[InstanceBatch], None] | None = None,
+    watch: Callable[[Batch[Compared]], None] | None = None,
 ) -> Run:
     """Compare an instance bundle with its reference.
 

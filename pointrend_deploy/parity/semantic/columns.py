@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.parity.columns import Columns, Runs, described, table_of
+from pointrend_deploy.parity.comparison import Batch
 from pointrend_deploy.parity.gates import drop_gates, label_gates
 from pointrend_deploy.parity.noise import STAGE_PICTURES, StageSums
 from pointrend_deploy.parity.record.precisions import (
@@ -22,7 +23,7 @@ from pointrend_deploy.parity.record.precisions import (
 from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.scores.boundary import LabelScores, number
 from pointrend_deploy.parity.scores.labels import mean_iou
-from pointrend_deploy.parity.semantic.compare import Batch, ComparedLabels, labels_at
+from pointrend_deploy.parity.semantic.compare import ComparedLabels, labels_at
 from pointrend_deploy.recipe.semantic import Recipe
 
 Array = npt.NDArray[Any]
@@ -112,7 +113,7 @@ class LabelColumns:
         self.columns = {name: LabelColumn(recipe) for name in names}
         self.staged = 0
 
-    def __call__(self, batch: Batch) -> None:
+    def __call__(self, batch: Batch[ComparedLabels]) -> None:
         """Count one batch of the comparison."""
         self._count("fp32", batch, batch.outputs)
         for name, runner in self._runners.items():
@@ -120,12 +121,14 @@ class LabelColumns:
         if "fp32" in self._stages and len(self._stages) > 1 and self.staged < self._most:
             self._compare_stages(batch)
 
-    def _count(self, name: PrecisionName, batch: Batch, outputs: Mapping[str, Array]) -> None:
+    def _count(
+        self, name: PrecisionName, batch: Batch[ComparedLabels], outputs: Mapping[str, Array]
+    ) -> None:
         for row, picture in enumerate(batch.pictures):
             ours = {key: value[row : row + 1] for key, value in outputs.items()}
             self.columns[name].add(picture, ours)
 
-    def _compare_stages(self, batch: Batch) -> None:
+    def _compare_stages(self, batch: Batch[ComparedLabels]) -> None:
         used = len(batch.pictures)
         expected = {key: value[:used] for key, value in self._stages["fp32"](batch.inputs).items()}
         for name, stages in self._stages.items():

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.parity.comparison import (
+    Batch,
     Candidate,
     Comparison,
     Progress,
@@ -76,21 +77,6 @@ class ComparedLabels:
     stages: Mapping[str, Array]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A batch as both sides saw and answered it; rows past its pictures are fillers.
-
-    Attributes:
-        inputs: of the graph, by name.
-        outputs: of the candidate, by name.
-        pictures: both sides' answers for each picture.
-    """
-
-    inputs: dict[str, Array]
-    outputs: Mapping[str, Array]
-    pictures: tuple[ComparedLabels, ...]
-
-
 class LabelComparison(Comparison[Pair, Item]):
     """Compares label maps and stages; see :func:`compare` for the arguments."""
 
@@ -99,7 +85,7 @@ class LabelComparison(Comparison[Pair, Item]):
         candidate: Candidate,
         reference: Reference,
         seen: Callable[[ComparedLabels], None] | None = None,
-        watch: Callable[[Batch], None] | None = None,
+        watch: Callable[[Batch[ComparedLabels]], None] | None = None,
     ) -> None:
         super().__init__(candidate, reference.name)
         self._reference, self._seen, self._watch = reference, seen, watch
@@ -187,7 +173,7 @@ def compare(
     versions: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     seen: Callable[[ComparedLabels], None] | None = None,
-    watch: Callable[[Batch], None] | None = None,
+    watch: Callable[[Batch[ComparedLabels]], None] | None = None,
 ) -> Run:
     """Compare a semantic bundle with its reference.
 

@@ -13,7 +13,6 @@ from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.semantic.columns import LabelColumns, label_columns, label_table
 from pointrend_deploy.parity.semantic.compare import ComparedLabels, Reference, compare
-from pointrend_deploy.run.backends.pytorch import TorchRunner
 from pointrend_deploy.truth.label_maps import Pair, pairs
 
 
@@ -33,6 +32,8 @@ class SemanticParity:
 
     def open_reference(self, bundle: Bundle, weights: str | Path | None) -> Reference:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
+        from pointrend_deploy.run.backends.pytorch import TorchRunner  # needs PyTorch
+
         return TorchRunner(bundle, weights)
 
     def open_counting(self, columns: Columns, given: Sequence[Pair]) -> LabelColumns:
