@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,3 +112,16 @@ def pictures(tmp_path: Path) -> Path:
 
 def labels_of(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
+
+
+@pytest.fixture
+def without_evaluator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """faster-coco-eval as if it were not installed."""
+    honest = builtins.__import__
+
+    def missing(name: str, *rest: Any) -> Any:
+        if name.split(".")[0] == "faster_coco_eval":
+            raise ImportError("No module named 'faster_coco_eval'")
+        return honest(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", missing)

@@ -7,11 +7,14 @@ flag and breaks words where a column is narrow.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from typer.core import TyperCommand
+
+from pointrend_deploy.errors import DeployError
 
 if TYPE_CHECKING:
     from pointrend_deploy.graph.options import Output
@@ -107,3 +110,10 @@ def parse_outputs(text: str) -> tuple[Output, ...]:
 def parse_names(text: str) -> tuple[str, ...]:
     """Split ``"fp32, fp16"`` into ("fp32", "fp16"); the verb checks the names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def say(error: DeployError) -> None:
+    """Print an error and its hint on stderr."""
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""What two runs of one model have in common, and where they part: metrics, gates, reports."""
+"""Two runs of one model side by side: where they differ, by how much, and what is allowed."""

@@ -1,4 +1,4 @@
-"""`compare --precision`: a runner for every precision asked for, and the table they give."""
+"""`compare --precision`: one runner for each chosen precision, and the table of their figures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,28 @@ import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.parity.comparison import CandidateName
+from pointrend_deploy.parity.gates import accuracy_gates, ungated
 from pointrend_deploy.parity.record.precisions import (
     PRECISIONS,
     PrecisionColumn,
     PrecisionName,
+    PrecisionTable,
 )
+from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.runner import BundleRunner
 
 Array = npt.NDArray[Any]
-CandidateName = Literal["onnx", "tensorrt"]
+
+
+class Runs(Protocol):
+    """The runner of one precision."""
+
+    def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """Run the graph or engine once and return its outputs, by name."""
+
+
 ENGINES_GIVE_OUTPUTS = "engines give outputs only; ONNX Runtime (--runner onnx) gives stages too"
 
 
@@ -29,9 +41,10 @@ class Columns:
     """An opened runner for every precision of a comparison.
 
     Attributes:
-        fp32: what the others are held against: an engine where one was asked for, otherwise the
-            FP32 graph in ONNX Runtime.
-        others: by precision.
+        bundle: what they run.
+        fp32: the runner that the others are compared with: an FP32 engine where ``fp32`` was chosen
+            with ``--runner tensorrt``, otherwise the FP32 graph in ONNX Runtime.
+        others: the other runners, by precision.
     """
 
     bundle: Bundle
@@ -45,7 +58,7 @@ class Columns:
 
     @property
     def stages_note(self) -> str:
-        """Why no stages are compared; empty where they are."""
+        """Why no stages can be compared; empty where they can."""
         runs = {each.name for each in (self.fp32, *self.others.values())}
         return ENGINES_GIVE_OUTPUTS if "tensorrt" in runs else ""
 
@@ -53,17 +66,18 @@ class Columns:
 def asked(
     bundle: Bundle, names: Sequence[str], runner: CandidateName, engine: str | None = None
 ) -> tuple[PrecisionName, ...]:
-    """The precisions a user's names stand for, in the order of ``PRECISIONS``.
+    """Return the precisions that a user chose, in the order of ``PRECISIONS``.
 
     Args:
-        bundle: opened.
-        names: of precisions, or ``all`` alone: those the bundle has graphs, or engines, of.
-        runner: of the columns.
-        engine: the folder of one engine.
+        bundle: the bundle.
+        names: of precisions; or ``all`` alone, for each of which the bundle has a graph (with
+            ``onnx``) or an engine (with ``tensorrt``).
+        runner: the kind of runner of the columns.
+        engine: the folder of one engine, where one was named.
 
     Raises:
-        UsageError: a name that is none, or several precisions of one engine.
-        DeployError: the bundle has no graph, or no engine, of a precision.
+        UsageError: a name that is no precision, or several precisions for one engine.
+        DeployError: the bundle has no graph, or no engine, of a chosen precision.
     """
     manifest = bundle.manifest
     has = set(manifest.graphs)
@@ -102,7 +116,13 @@ def open_columns(
     runner: CandidateName,
     engine: str | None = None,
 ) -> Columns:
-    """A runner for each precision, and for fp32 whether or not it was asked for.
+    """Open a runner for each precision, and always one for fp32.
+
+    Args:
+        bundle: the bundle.
+        names: the precisions, from :func:`asked`.
+        runner: the kind of runner.
+        engine: the folder of one engine, where one was named.
 
     Raises:
         DeployError: a runner cannot be opened.
@@ -118,7 +138,14 @@ def open_columns(
 
 
 def described(columns: Columns, name: PrecisionName) -> PrecisionColumn:
-    """A column with what the manifest and the disk say of its precision, and no figures yet."""
+    """Return the column of a precision without its figures.
+
+    It says what the manifest and the disk know: graphs, engines, sizes and layers.
+
+    Args:
+        columns: the opened runners.
+        name: the precision.
+    """
     bundle = columns.bundle
     manifest = bundle.manifest
     runner = columns.fp32 if name == "fp32" else columns.others[name]
@@ -153,8 +180,29 @@ def described(columns: Columns, name: PrecisionName) -> PrecisionColumn:
     )
 
 
-class Runs(Protocol):
-    """What is needed of a precision's runner."""
+def table_of(
+    run: Run,
+    task: Literal["semantic", "instance"],
+    columns: Sequence[PrecisionColumn],
+    stage_pictures: int,
+    truth_options: str | None,
+) -> PrecisionTable:
+    """Return the table of a comparison.
 
-    def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        """One call: the bundle's outputs by name."""
+    Args:
+        run: the FP32 column beside the reference.
+        task: of the bundle.
+        columns: with their figures and gates.
+        stage_pictures: number of pictures whose stages were compared.
+        truth_options: where no truth was given, the options that give one; None where there was.
+    """
+    gated = {each.precision: bool(accuracy_gates(each)) for each in columns}
+    return PrecisionTable(
+        task=task,
+        created=run.created,
+        pictures=run.pictures,
+        stage_pictures=stage_pictures,
+        truth=truth_options is None,
+        columns=tuple(columns),
+        notes=() if truth_options is None else ungated(gated, truth_options),
+    )

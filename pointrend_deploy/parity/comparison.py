@@ -1,100 +1,245 @@
-"""Many pictures' verifications as one table: the worst of each stage."""
+"""Comparing a bundle with its PyTorch reference: the options, and the loop over pictures.
+
+Both sides get exactly the same batch on the network's canvas, so nothing but the graph, and what
+runs it, can make their answers differ. What is compared depends on the task: see
+:class:`pointrend_deploy.parity.task.ParityTask`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from pointrend_deploy.errors import ParityError
-from pointrend_deploy.parity import gates
-from pointrend_deploy.parity.record.runs import Gate, PointsRow, StageRow
+from pointrend_deploy.bundle.folder import Bundle
+from pointrend_deploy.errors import DeployError, ParityError, UsageError
+from pointrend_deploy.parity.record.runs import Gate, PointsRow, Run, Skipped, StageRow, now
 from pointrend_deploy.parity.tensors import first_divergent
+from pointrend_deploy.pictures.canvas import Fitted, batch_of, fit, from_rgb
+from pointrend_deploy.pictures.files import read_picture
 
-Row = TypeVar("Row", StageRow, PointsRow, Gate)
-
-
-def worst_stages(results: Sequence[VerificationResult]) -> tuple[StageRow, ...]:
-    """For each stage the row of its worst picture; label agreement is that of all pixels."""
-    rows = _worst(
-        ((row.name, row) for result in results for row in result.stages),
-        lambda row: (
-            not row.passed,
-            row.max_abs is None,
-            (row.max_abs or 0.0) / (row.limit or 1.0),
-            1.0 - (1.0 if row.agreement is None else row.agreement),
-        ),
-    )
-    return tuple(_pooled_labels(row, results) if row.kind == "labels" else row for row in rows)
+Array = npt.NDArray[Any]
+UInt8 = npt.NDArray[np.uint8]
+CandidateName = Literal["onnx", "tensorrt"]
+Progress = Callable[[int, int, str], None]
+"""Called with the number of pictures done, their number in all, and the current one's name."""
 
 
-def worst_points(results: Sequence[VerificationResult]) -> tuple[PointsRow, ...]:
-    """For each subdivision step the row of its worst picture."""
-    return _worst(
-        ((str(row.step), row) for result in results for row in result.points),
-        lambda row: (not row.passed, row.stray_fraction, row.worst_gap or 0.0),
-    )
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """How a bundle is compared.
+
+    Attributes:
+        labels: for a semantic bundle, true label maps with the pictures' stems, or a Cityscapes
+            gtFine folder; for an instance bundle, a gtFine folder with instance ids.
+        coco: for an instance bundle, a COCO annotation file; only its pictures are compared.
+        runner: the side that is compared with PyTorch: ONNX Runtime, or an engine of the bundle.
+        engine: the engine's folder under ``engines/``; None for the only one that fits.
+        precisions: the precisions to compare, one column for each, or ``all`` alone. The FP32
+            graph is always compared. None compares ``runner``'s own graph or engine only.
+        weights: the checkpoint of a bundle that was exported without its weights.
+        out: the folder for the record and the report; None for the bundle itself.
+
+    Raises:
+        UsageError: an unknown runner, or both kinds of truth.
+    """
+
+    labels: str | Path | None = None
+    coco: str | Path | None = None
+    runner: CandidateName = "onnx"
+    engine: str | None = None
+    precisions: tuple[str, ...] | None = None
+    weights: str | Path | None = None
+    out: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.runner not in get_args(CandidateName):
+            raise UsageError(
+                f"{self.runner} is not a side to compare with PyTorch",
+                "use --runner onnx or tensorrt",
+            )
+        if self.labels is not None and self.coco is not None:
+            raise UsageError("--labels and --coco are two truths", "give one of them")
 
 
-def worst_gates(results: Sequence[VerificationResult]) -> tuple[Gate, ...]:
-    """For each gate its worst picture; the label gate is on all pixels together."""
-    held = _worst(
-        ((f"{row.stage} {row.name}", row) for result in results for row in result.gates),
-        lambda row: (
-            not row.passed,
-            row.value is None,
-            (row.value or 0.0) / row.limit * (1 if row.op == "<=" else -1),
-        ),
-    )
-    labels = next(row for row in worst_stages(results) if row.kind == "labels")
-    return tuple(
-        gates.gate(
-            row.name,
-            row.stage,
-            labels.agreement,
-            row.op,
-            gates.labels_limit(labels.compared),
-            row.reason,
+class Candidate(Protocol):
+    """The runner that is compared with PyTorch."""
+
+    name: str
+    bundle: Bundle
+
+    def infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """Run the graph once on a batch of its inputs and return its outputs, by name.
+
+        An instance bundle always gives its five outputs, whatever its layout.
+        """
+
+
+class Source(Protocol):
+    """A picture to compare."""
+
+    @property
+    def name(self) -> str:
+        """Name in reports."""
+
+
+class OnCanvas(Protocol):
+    """A picture that was read."""
+
+    @property
+    def fitted(self) -> Fitted:
+        """The picture on the network's canvas."""
+
+
+SeenT = TypeVar("SeenT")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[SeenT]):
+    """A batch as both sides saw and answered it; rows past its pictures are fillers.
+
+    Attributes:
+        inputs: of the graph, by name.
+        outputs: of the candidate, by name.
+        pictures: both sides' answers for each picture.
+    """
+
+    inputs: dict[str, Array]
+    outputs: Mapping[str, Array]
+    pictures: tuple[SeenT, ...]
+
+
+SourceT = TypeVar("SourceT", bound=Source)
+ItemT = TypeVar("ItemT", bound=OnCanvas)
+
+
+class Comparison(ABC, Generic[SourceT, ItemT]):
+    """What one task compares; :func:`compare_pictures` calls it.
+
+    Args:
+        candidate: a runner of the bundle.
+        reference_name: name of the reference's runner, for the record.
+    """
+
+    def __init__(self, candidate: Candidate, reference_name: str = "torch") -> None:
+        self.candidate = candidate
+        self.reference_name = reference_name
+
+    @abstractmethod
+    def read(self, source: SourceT) -> ItemT:
+        """Read one picture. Raises DeployError where it cannot be read; it is then skipped."""
+
+    @abstractmethod
+    def add(
+        self, items: Sequence[ItemT], inputs: dict[str, Array], outputs: dict[str, Array]
+    ) -> None:
+        """Compare one batch.
+
+        Args:
+            items: its pictures; rows past them are fillers.
+            inputs: of the graph, by name.
+            outputs: of the candidate, by name.
+        """
+
+    @abstractmethod
+    def conclude(self, run: Run) -> Run:
+        """Return the run with this task's stages, gates and scores."""
+
+
+def compare_pictures(
+    comparison: Comparison[SourceT, ItemT],
+    pictures: Sequence[SourceT],
+    versions: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Compare a bundle with its reference over pictures, in the bundle's batches.
+
+    Args:
+        comparison: of the bundle's task.
+        pictures: in the order they are compared in.
+        versions: of the libraries that run, for the record.
+        progress: see :data:`Progress`.
+
+    Returns:
+        A run that passes when every stage and every gate passed; pictures that could not be read
+        are in ``skipped``.
+
+    Raises:
+        DeployError: not one picture could be compared.
+    """
+    started = time.monotonic()
+    candidate = comparison.candidate
+    manifest = candidate.bundle.manifest
+    tell = progress or (lambda done, total, name: None)
+    skipped: list[Skipped] = []
+    batch: list[ItemT] = []
+
+    def finish() -> None:
+        inputs = batch_of([item.fitted for item in batch], manifest)
+        comparison.add(tuple(batch), inputs, candidate.infer(inputs))
+        batch.clear()
+
+    for number, source in enumerate(pictures):
+        tell(number, len(pictures), source.name)
+        try:
+            batch.append(comparison.read(source))
+        except DeployError as error:
+            skipped.append(Skipped(name=source.name, reason=error.message))
+        if len(batch) == manifest.canvas.batch:
+            finish()
+    if batch:
+        finish()
+    tell(len(pictures), len(pictures), "")
+    if len(skipped) == len(pictures):
+        reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[:3])
+        raise DeployError(f"no picture could be compared. {reasons}", "each reason says what to do")
+    run = comparison.conclude(
+        Run(
+            kind="compare",
+            passed=False,
+            candidate=candidate.name,
+            reference=comparison.reference_name,
+            created=now(),
+            canvas_hw=manifest.canvas.padded_hw,
+            pictures=len(pictures) - len(skipped),
+            skipped=tuple(skipped),
+            versions=dict(versions or {}),
         )
-        if row.stage == "labels"
-        else row
-        for row in held
     )
-
-
-def _pooled_labels(row: StageRow, results: Iterable[VerificationResult]) -> StageRow:
-    """Agreement over all pictures' pixels: one busy picture may fall below, the sum may not."""
-    all_rows = [stage for result in results for stage in result.stages if stage.kind == "labels"]
-    if any(stage.agreement is None for stage in all_rows):
-        return row
-    compared = sum(stage.compared for stage in all_rows)
-    same = sum((stage.agreement or 0.0) * stage.compared for stage in all_rows)
-    share = same / compared if compared else 1.0
-    problem = gates.labels_problem(share, compared)
     return msgspec.structs.replace(
-        row,
-        compared=compared,
-        agreement=share,
-        passed=not problem,
-        problem=problem,
+        run,
+        passed=all(run.gates) and all(run.stages),
+        first_divergent=first_divergent(run.stages),
+        seconds=round(time.monotonic() - started, 3),
     )
 
 
-def _worst(
-    rows: Iterable[tuple[str, Row]], badness: Callable[[Row], tuple[Any, ...]]
-) -> tuple[Row, ...]:
-    found: dict[str, Row] = {}
-    for name, row in rows:
-        if name not in found or badness(row) > badness(found[name]):
-            found[name] = row
-    return tuple(found.values())
+def read_fitted(path: Path, bundle: Bundle) -> tuple[UInt8, Fitted]:
+    """Read a picture and fit it on the bundle's canvas.
+
+    Returns:
+        Its pixels, (H, W, 3) uint8 RGB, and the picture on the canvas.
+
+    Raises:
+        DeployError: it cannot be read.
+    """
+    rgb = read_picture(path).rgb
+    return rgb, fit(from_rgb(rgb, bundle.manifest), bundle.manifest)
 
 
 @dataclass(frozen=True)
 class VerificationResult:
-    """What was held against what, in the order of the stages. Truthy when every gate passed."""
+    """The stages of one call beside the reference's, in network order.
+
+    A result is true in a condition when every stage and every gate passed.
+    """
 
     stages: tuple[StageRow, ...]
     points: tuple[PointsRow, ...]
@@ -114,7 +259,13 @@ class VerificationResult:
         return first_divergent(self.stages)
 
     def raise_if_failed(self, candidate: str = "the exported graph") -> None:
-        """Raise ParityError (exit code 3) naming the first stage that differs and by how much."""
+        """Raise ParityError (exit code 3) where a stage differs.
+
+        The message names the first stage that differs and says by how much.
+
+        Args:
+            candidate: the candidate's name in the message.
+        """
         row = next((stage for stage in self.stages if not stage), None)
         if row is not None:
             raise ParityError(

@@ -7,31 +7,30 @@ tensor's limit is the tolerance times ``max(1, rms(reference))``: it never falls
 one, and grows in proportion where the activations do. A wrong algorithm changes values by a share
 of their own size, so it does not slip through a limit of 0.05 to 0.1 % of that size.
 
-MERGED: Every limit on what a lower precision may lose, in one place, each with its reason.
-
-FP32 graphs are held to rounding (see ``gates``). FP16 and INT8 graphs compute something else on
-purpose, so what counts is their accuracy: scores against a truth, beside those of the FP32 column
-on the same pictures. Only drops fail.
+These limits are for FP32 graphs, which may differ from PyTorch by rounding only. FP16 and INT8
+graphs compute something else on purpose, so their accuracy is limited instead: scores against a
+truth may fall only so far below those of the FP32 graph on the same pictures. A gain always passes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.parity.record.precisions import PrecisionColumn, PrecisionGate, PrecisionName
+from pointrend_deploy.parity.record.rows import Op
 from pointrend_deploy.parity.record.runs import Gate
 
 Array = npt.NDArray[Any]
 
 
 class Tolerance(msgspec.Struct, frozen=True):
-    """A limit and why it is what it is."""
+    """A limit, and the reason for it."""
 
     limit: float
     reason: str
@@ -89,7 +88,10 @@ STORED = Tolerance(
 
 
 def rms(values: Array) -> float:
-    """Root mean square in float64, in pieces so that memory stays small; 0 for no values."""
+    """Return the root mean square in float64; 0 for no values.
+
+    It is summed in pieces, so that memory stays small.
+    """
     flat = np.asarray(values).reshape(-1)
     total = 0.0
     for start in range(0, flat.size, 1 << 20):
@@ -99,13 +101,17 @@ def rms(values: Array) -> float:
 
 
 def scaled(tolerance: Tolerance, reference: Array) -> float:
-    """The limit for a tensor: the tolerance times ``max(1, rms(reference))``."""
+    """Return the limit for a tensor: the tolerance times ``max(1, rms(reference))``."""
     size = rms(reference)
     return tolerance.limit * max(1.0, size if math.isfinite(size) else 1.0)
 
 
 def tensor_tolerance(stage: str) -> Tolerance:
-    """The tolerance of a stage by its name: p2.., coarse, step<t>.point_logits, (mask_)logits."""
+    """Return the tolerance of a stage by its name.
+
+    Args:
+        stage: ``p2`` and up, ``coarse``, ``step<t>.point_logits``, ``logits`` or ``mask_logits``.
+    """
     if stage == "coarse":
         return COARSE
     if stage in ("logits", "mask_logits"):
@@ -114,20 +120,27 @@ def tensor_tolerance(stage: str) -> Tolerance:
 
 
 FEW = 2
-"""Near ties are counted in points and pixels: so many may fall the other way on any grid, however
-small a share of it two are. On 10,000 pixels, or 400 points, the written shares allow as many."""
+"""Points or pixels that near ties may always decide the other way, on a grid of any size. The
+shares written above allow as many on 10,000 pixels, or on 400 points."""
 
 
 def strays_limit(k: int) -> float:
-    """Largest share of ``k`` points an image that may be strays: the written one, or FEW."""
+    """Return the largest share (0..1) of an image's ``k`` points that may be strays.
+
+    It is the written share, or :data:`FEW` points where that is more.
+    """
     return max(STRAYS.limit, FEW / k) if k else STRAYS.limit
 
 
 def pasted_limits(unions: Sequence[int]) -> tuple[float, float]:
-    """Least mean and least single IoU of masks whose unions have so many pixels.
+    """Return the least mean IoU and the least single IoU that pass.
 
-    They are the written ones, or what FEW pixels of the smallest mask cost: a pixel on the edge of
-    a mask has a probability near one half, and in a mask of 100 pixels it weighs 0.01.
+    They are the written ones, or what :data:`FEW` pixels of the smallest mask cost where that is
+    more: a pixel on the edge of a mask has a probability near one half, and one pixel of a mask of
+    100 changes its IoU by 0.01.
+
+    Args:
+        unions: pixels in the union of each pair of masks.
     """
     if not unions:
         return PASTED_MEAN.limit, PASTED_LEAST.limit
@@ -136,12 +149,20 @@ def pasted_limits(unions: Sequence[int]) -> tuple[float, float]:
 
 
 def labels_limit(pixels: int) -> float:
-    """Smallest share of so many pixels that must agree: the written one, or all but FEW."""
+    """Return the smallest share (0..1) of ``pixels`` whose labels must agree.
+
+    It is the written share, or all but :data:`FEW` pixels where that is less.
+    """
     return min(LABELS.limit, 1.0 - FEW / pixels) if pixels else LABELS.limit
 
 
 def labels_problem(agreement: float, pixels: int) -> str:
-    """What is wrong with a label agreement, in a few words; empty where it is enough."""
+    """Say in a few words what is wrong with a label agreement; empty where it is enough.
+
+    Args:
+        agreement: share (0..1) of equal labels.
+        pixels: number of labels compared.
+    """
     limit = labels_limit(pixels)
     if agreement >= limit:
         return ""
@@ -149,18 +170,20 @@ def labels_problem(agreement: float, pixels: int) -> str:
     return f"{100 * (1 - agreement):.4f} % of the labels differ, more than {allowed:.2f} %"
 
 
-def gate(
-    name: str,
-    stage: str,
-    value: float | None,
-    op: Literal["<=", ">="],
-    limit: float,
-    reason: str,
-) -> Gate:
-    """Hold a value against a limit; a value that is missing or not a number fails."""
-    good = value is not None and (value <= limit if op == "<=" else value >= limit)
+def gate(name: str, stage: str, value: float | None, op: Op, limit: float, reason: str) -> Gate:
+    """Compare a value with its limit; a value that is missing or not a number fails.
+
+    Args:
+        name: what is limited.
+        stage: of the network.
+        value: the figure found.
+        op: ``<=`` for a largest value that passes, ``>=`` for a smallest one.
+        limit: that value.
+        reason: why the limit is what it is.
+    """
+    passed = _within(value, op, limit)
     return Gate(
-        name=name, stage=stage, value=value, limit=limit, op=op, reason=reason, passed=bool(good)
+        name=name, stage=stage, value=value, limit=limit, op=op, reason=reason, passed=passed
     )
 
 
@@ -192,7 +215,7 @@ DROPS: Final[Mapping[PrecisionName, Mapping[str, Tolerance]]] = {
         "boundary AP": INT8_BOUNDARY_DROP,
     },
 }
-"""What is gated against a truth, by precision and by the figure's name; shares, 0.01 a point."""
+"""Largest drops that pass, by precision and by the score's name, as shares: 0.01 is one point."""
 
 
 def drop_gates(
@@ -200,13 +223,13 @@ def drop_gates(
     fp32: Mapping[str, float | None],
     found: Mapping[str, float | None],
 ) -> tuple[PrecisionGate, ...]:
-    """Hold a precision's scores against the FP32 column's.
+    """Compare a precision's scores with the FP32 column's.
 
     Args:
-        precision: which.
-        fp32: scores in 0..1 by the names of ``DROPS``; what the truth does not score is None and
-            not held.
-        found: the precision's own. One that is missing where FP32 has it fails.
+        precision: the precision.
+        fp32: the FP32 column's scores in 0..1, by the names of ``DROPS``. A score that is None
+            (the truth cannot give it) has no gate.
+        found: the precision's own scores. One that is missing where FP32 has it fails.
     """
     held = []
     for name, tolerance in DROPS[precision].items():
@@ -214,56 +237,59 @@ def drop_gates(
         if before is None:
             continue
         drop = None if after is None else before - after
-        held.append(_gate(f"drop of {name}", drop, "<=", tolerance.limit, tolerance.reason))
+        held.append(_precision_gate(f"drop of {name}", drop, "<=", tolerance))
     return tuple(held)
 
 
 def label_gates(
     precision: PrecisionName, agreement: float | None, pixels: int
 ) -> tuple[PrecisionGate, ...]:
-    """Hold labels against the FP32 column's where there is no truth; FP16 only.
+    """Compare FP16's labels with the FP32 column's; used where there is no truth.
 
     Args:
-        precision: which.
-        agreement: share of equal labels.
-        pixels: how many were compared; ``gates.FEW`` of them may always differ.
+        precision: the precision; any but ``fp16`` has no such gate.
+        agreement: share (0..1) of equal labels.
+        pixels: number of labels compared; :data:`FEW` of them may always differ.
     """
     if precision != "fp16":
         return ()
     limit = min(FP16_LABELS.limit, 1.0 - FEW / pixels) if pixels else FP16_LABELS.limit
-    name = "labels that agree with fp32"
-    return (_gate(name, agreement, ">=", limit, FP16_LABELS.reason),)
+    tolerance = Tolerance(limit, FP16_LABELS.reason)
+    return (_precision_gate("labels that agree with fp32", agreement, ">=", tolerance),)
 
 
 def readable_gate(unreadable: int) -> PrecisionGate:
-    """No picture's answers may be ones that cannot be right."""
-    return _gate(UNREADABLE, float(unreadable), "<=", READABLE.limit, READABLE.reason)
+    """Return the gate on ``unreadable``, the number of pictures whose answers cannot be right.
+
+    It passes at zero only.
+    """
+    return _precision_gate(UNREADABLE, float(unreadable), "<=", READABLE)
 
 
 def accuracy_gates(column: PrecisionColumn) -> tuple[PrecisionGate, ...]:
-    """The gates of a column that hold its accuracy; none where there was nothing to hold it to."""
+    """Return the gates on a column's accuracy; none where there was nothing to compare it with."""
     return tuple(gate for gate in column.gates if gate.name != UNREADABLE)
 
 
-def ungated(precisions: Mapping[PrecisionName, bool], task: str) -> tuple[str, ...]:
-    """What is not held without a truth, in words.
+def ungated(precisions: Mapping[PrecisionName, bool], truth_options: str) -> tuple[str, ...]:
+    """Say in words which columns have no gate on accuracy, because no truth was given.
 
     Args:
-        precisions: which columns there are, and whether any gate on accuracy applies to each.
-        task: of the bundle.
+        precisions: for each column whether any gate on its accuracy applies.
+        truth_options: the options that give a truth, such as ``--labels``.
     """
-    give = "--labels" if task == "semantic" else "--coco or --labels"
     return tuple(
-        f"{name}: its accuracy is not gated, as no truth was given ({give})"
+        f"{name}: its accuracy is not gated, as no truth was given ({truth_options})"
         for name, held in precisions.items()
         if name != "fp32" and not held
     )
 
 
-def _gate(
-    name: str, value: float | None, op: Literal["<=", ">="], limit: float, reason: str
-) -> PrecisionGate:
-    good = value is not None and (value <= limit if op == "<=" else value >= limit)
-    return PrecisionGate(
-        name=name, value=value, limit=limit, op=op, reason=reason, passed=bool(good)
-    )
+def _precision_gate(name: str, value: float | None, op: Op, tolerance: Tolerance) -> PrecisionGate:
+    limit, reason = tolerance.limit, tolerance.reason
+    passed = _within(value, op, limit)
+    return PrecisionGate(name=name, value=value, limit=limit, op=op, reason=reason, passed=passed)
+
+
+def _within(value: float | None, op: Op, limit: float) -> bool:
+    return value is not None and bool(value <= limit if op == "<=" else value >= limit)

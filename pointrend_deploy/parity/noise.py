@@ -1,4 +1,4 @@
-"""Where in the network the error of a precision enters: signal to noise by stage, points by step.
+"""Where in the network the error of a precision enters: the noise of each stage, points by step.
 
 Stages of two graphs on the same input are summed over pictures in float64, so that no picture's
 activations are kept.
@@ -21,9 +21,9 @@ from pointrend_deploy.parity.tensors import PIECE, snr_db
 Array = npt.NDArray[Any]
 
 STAGE_PICTURES: Final = 16
-"""Pictures whose stages are compared: each costs a second call of every graph."""
+"""Number of pictures whose stages are compared; each costs a second call of every graph."""
 ENTRY_DB: Final = 30.0
-"""The first stage below this is named as where the error enters: noise of 3 % of the signal."""
+"""The error enters at the first stage below this SNR in dB: noise of 3 % of the signal."""
 NOT_FINITE: Final = "values that are NaN or infinite"
 
 
@@ -56,10 +56,11 @@ class StageSums:
         """Count one batch.
 
         Args:
-            fp32: stages by name in network order. ``step<t>.indices`` (N, K) are sets of points,
-                ``step<t>.point_logits`` (N, C, K) are compared at points both graphs chose, or as
-                they stand where the step has no indices. N is of pictures or of detections.
-            found: the precision's, of the same names and shapes, in any float type.
+            fp32: the FP32 graph's stages by name, in network order. ``step<t>.indices`` (N, K) are
+                sets of points. ``step<t>.point_logits`` (N, C, K) are compared at the points that
+                both graphs chose; where the step has no indices, at all points. N is the number of
+                pictures or of detections.
+            found: the precision's stages with the same names and shapes, in any float type.
         """
         for name, expected in fp32.items():
             ours = found.get(name)
@@ -82,11 +83,11 @@ class StageSums:
                 _square(sums, expected, ours)
 
     def stages(self) -> tuple[StageNoise, ...]:
-        """A row a stage, in the order they were first seen."""
+        """Return a row for each stage, in the order they were first seen in."""
         return tuple(_row(name, sums) for name, sums in self._sums.items())
 
     def points(self) -> tuple[StepOverlap, ...]:
-        """A row a subdivision step that chooses points."""
+        """Return a row for each subdivision step that chooses points."""
         return tuple(
             StepOverlap(
                 step=step,
@@ -112,9 +113,9 @@ class StageSums:
 
 
 def entry(stages: Iterable[StageNoise]) -> StageNoise | None:
-    """The first stage whose SNR is below ``ENTRY_DB``, or whose values are no numbers.
+    """Return the first stage whose SNR is below ``ENTRY_DB`` or whose values are not finite.
 
-    Logits that are near zero by choice are passed over: the final logits hold them too.
+    Logits that are near zero by choice are not looked at; the final logits contain them too.
     """
     return next(
         (

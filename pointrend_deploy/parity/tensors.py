@@ -1,34 +1,35 @@
 """Named tensors of two runs, side by side.
 
 Figures are summed in float64, in pieces, so that a gigabyte of features needs no second gigabyte.
-The verdict is Polygraphy's (largest absolute difference against a tolerance) on the worst piece,
-which is the verdict on the whole: its statistics take a second a million values.
+Polygraphy decides (largest absolute difference against a tolerance), on the piece with the largest
+difference only: that decides for the whole tensor, and its statistics take a second for every
+million values.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.parity import gates
 from pointrend_deploy.parity.record.runs import StageRow
 
 Array = npt.NDArray[Any]
 PIECE = 1 << 20
-"""Values looked at in one go."""
+"""Number of values that are summed at a time."""
 
 
 class Verdict(Protocol):
-    """Anything with a name that is truthy when it passes."""
+    """Anything with a name that is true in a condition when it passed."""
 
     @property
     def name(self) -> str:
-        """The stage's name."""
+        """Name of the stage."""
 
     def __bool__(self) -> bool: ...
 
@@ -39,31 +40,31 @@ def compare_tensor(name: str, reference: Array, candidate: Array, limit: float) 
     Args:
         name: the stage's name.
         reference: an array.
-        candidate: one of the same shape and kind (two widths of float are one kind).
+        candidate: an array of the same shape and kind (float32 and float16 are one kind).
         limit: largest absolute difference that passes.
 
     Returns:
-        A row, truthy when both are finite, of one shape and kind, and within the limit.
+        A row that passes when both arrays are finite, of one shape and kind, and differ by at most
+        the limit.
     """
     problem = _mismatch(reference, candidate)
+    row = StageRow(
+        name=name,
+        kind="tensor",
+        shape=reference.shape,
+        passed=False,
+        limit=limit,
+        problem=problem,
+    )
     if problem:
-        return StageRow(
-            name=name,
-            kind="tensor",
-            shape=reference.shape,
-            passed=False,
-            limit=limit,
-            problem=problem,
-        )
+        return row
     largest, worst, total, squares, size = _sums(reference, candidate)
     count = reference.size
     rms_difference = math.sqrt(squares / count) if count else 0.0
     rms_reference = math.sqrt(size / count) if count else 0.0
     passed = _polygraphy_agrees(reference.reshape(-1)[worst], candidate.reshape(-1)[worst], limit)
-    return StageRow(
-        name=name,
-        kind="tensor",
-        shape=reference.shape,
+    return msgspec.structs.replace(
+        row,
         passed=passed,
         compared=count,
         max_abs=largest,
@@ -71,50 +72,27 @@ def compare_tensor(name: str, reference: Array, candidate: Array, limit: float) 
         rms_difference=rms_difference,
         rms_reference=rms_reference,
         snr_db=snr_db(rms_reference, rms_difference),
-        limit=limit,
         problem="" if passed else f"differs by up to {largest:.3g}, more than {limit:.3g}",
     )
 
 
-def compare_stages(
-    reference: Mapping[str, Array],
-    candidate: Mapping[str, Array],
-    limits: Mapping[str, float] | None = None,
-) -> tuple[StageRow, ...]:
-    """Compare every tensor of ``reference``, in its order.
+def missing(name: str, expected: Array) -> StageRow:
+    """Return the row of a stage that the candidate does not have.
 
     Args:
-        reference: arrays by stage name.
-        candidate: the same; a stage it lacks fails.
-        limits: largest absolute difference by name; a stage without one gets the written tolerance
-            of its kind, scaled by the reference (see ``gates``).
+        name: the stage's name.
+        expected: the reference's array.
     """
-    rows = []
-    for name, expected in reference.items():
-        limit = (limits or {}).get(name)
-        if limit is None:
-            limit = gates.scaled(gates.tensor_tolerance(name), expected)
-        found = candidate.get(name)
-        rows.append(
-            missing(name, expected)
-            if found is None
-            else compare_tensor(name, expected, found, limit)
-        )
-    return tuple(rows)
-
-
-def missing(name: str, expected: Array) -> StageRow:
-    """The row of a stage the candidate does not have."""
     return StageRow(name=name, kind="tensor", shape=expected.shape, passed=False, problem="missing")
 
 
 def first_divergent(stages: Iterable[Verdict]) -> str | None:
-    """Name of the first stage, in the order given, that does not pass; None where all do."""
+    """Return the name of the first stage that did not pass; None where all passed."""
     return next((stage.name for stage in stages if not stage), None)
 
 
 def snr_db(rms_signal: float, rms_noise: float) -> float | None:
-    """Signal-to-noise ratio in dB; None where either side of it is zero."""
+    """Return the signal-to-noise ratio in dB; None where the signal or the noise is zero."""
     if rms_noise == 0.0 or rms_signal == 0.0:
         return None
     return 20.0 * math.log10(rms_signal / rms_noise)

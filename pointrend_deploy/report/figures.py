@@ -1,18 +1,35 @@
-"""Numbers as a reader meets them, and the one chart of the report (hand-made SVG)."""
+"""Numbers as text for reports, and the chart of the report (an SVG made here)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 NONE = "\N{EN DASH}"
-"""Stands where there is no number."""
+"""Written where there is no number."""
 BAR, GAP, GROUP, HEIGHT, LEFT, TOP = 26, 3, 26, 150, 34, 14
 
 
+PREDICTION_NAMES = {
+    "coarse": "coarse head alone",
+    "reference": "PyTorch reference",
+    "bundle": "this bundle",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure in large type: its value, its name, and one line below."""
+
+    value: str
+    name: str
+    note: str
+
+
 def percent(share: float | None, digits: int = 4) -> str:
-    """A share as a percentage, rounded down so that only an exact 1 reads 100 %."""
+    """Return a share (0..1) in percent, rounded down so that only an exact 1 becomes 100 %."""
     if share is None:
         return NONE
     if share == 1.0:
@@ -22,22 +39,22 @@ def percent(share: float | None, digits: int = 4) -> str:
 
 
 def score(value: float | None) -> str:
-    """An IoU to three digits."""
+    """Return an IoU (0..1) with three digits."""
     return NONE if value is None else f"{value:.3f}"
 
 
 def average(value: float | None) -> str:
-    """An average precision in percent, as papers give it."""
+    """Return an average precision (0..1) in percent with one digit, as papers give it."""
     return NONE if value is None else f"{100 * value:.1f}"
 
 
 def overlap(value: float | None) -> str:
-    """An IoU near 1, rounded down so that only an exact 1 reads as one."""
+    """Return an IoU near 1, rounded down so that only an exact 1 becomes 1.00000."""
     return NONE if value is None else f"{math.floor(value * 1e5) / 1e5:.5f}"
 
 
 def small(value: float | None) -> str:
-    """A difference: two significant digits, 0 as 0, powers of ten as a reader writes them."""
+    """Return a difference with two significant digits, such as 0, 0.012 or 1.2·10⁻⁵."""
     if value is None:
         return NONE
     if value == 0:
@@ -50,23 +67,33 @@ def small(value: float | None) -> str:
 
 
 def decibel(value: float | None) -> str:
-    """A signal-to-noise ratio."""
+    """Return a signal-to-noise ratio in whole dB."""
     return NONE if value is None else f"{value:.0f} dB"
 
 
 def shape(sizes: Sequence[int]) -> str:
-    """A tensor's shape, with multiplication signs."""
+    """Return a tensor's shape with multiplication signs between the sizes."""
     return " \N{MULTIPLICATION SIGN} ".join(str(size) for size in sizes)
 
 
 def count(value: int) -> str:
-    """A whole number with thousands marked."""
+    """Return a whole number with commas between thousands."""
     return f"{value:,}"
 
 
 def counted(value: int, what: str) -> str:
-    """So many of something: ``1 picture``, ``2 pictures``."""
+    """Return a number with its noun: ``1 picture``, ``2 pictures``."""
     return f"{value:,} {what}{'' if value == 1 else 's'}"
+
+
+def plain_percent(value: float | None, digits: int = 1) -> str:
+    """Return a share (0..1) in percent without the sign, for the terminal; ``-`` for None."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def right_aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Return the cells of a line of the terminal, each at the right of its width."""
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def bar_chart(
@@ -75,13 +102,14 @@ def bar_chart(
     title: str,
     first_colour: int = 0,
 ) -> str:
-    """Grouped bars from 0 to 1 as an inline SVG that follows the page's colours.
+    """Draw grouped bars from 0 to 1 as an inline SVG that follows the page's colours.
 
     Args:
         groups: names below the axis.
-        series: name and one value a group; the class ``bar<i>`` colours it.
-        title: read out in place of the picture.
-        first_colour: i of the first series.
+        series: for each its name and one value (0..1) for each group; None draws no bar. Series i
+            has the CSS class ``bar<first_colour + i>``.
+        title: for screen readers.
+        first_colour: number of the first series' colour.
     """
     each = len(series) * (BAR + GAP) + GROUP
     width = LEFT + each * len(groups) + 10

@@ -1,31 +1,33 @@
-"""The rows of the table of precisions, in groups: figures as a reader meets them."""
+"""The rows of the table of precisions, in groups, with every figure as text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pointrend_deploy.parity.record.precisions import (
-    LabelFigures,
-    MatchFigures,
     PrecisionColumn,
     PrecisionTable,
     StepOverlap,
 )
-from pointrend_deploy.report.figures import NONE, counted, overlap, percent, small
+from pointrend_deploy.report.figures import NONE, counted, percent
 
 MINUS = "\N{MINUS SIGN}"
 RUNS = {"onnx": "ONNX Runtime", "tensorrt": "TensorRT"}
 Getter = Callable[[PrecisionColumn], float | None]
+Found = Callable[[PrecisionColumn], StepOverlap | None]
 
 
 @dataclass(frozen=True)
 class ViewRow:
-    """A figure of every column: PyTorch's first, then a cell for each precision.
+    """One figure of every column.
 
     Attributes:
-        changes: what each precision gains or loses beside fp32, in points; empty where that is not
-            the question.
+        name: of the figure.
+        reference: PyTorch's own figure; may be empty.
+        cells: the figure of each precision.
+        changes: what each precision gains or loses beside fp32, in points; empty for figures that
+            are no scores.
     """
 
     name: str
@@ -36,35 +38,54 @@ class ViewRow:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that belong together, and one line on what they are."""
+    """Rows that belong together, their title, and a note beside it."""
 
     title: str
     note: str
     rows: tuple[ViewRow, ...]
 
 
-def groups(table: PrecisionTable) -> tuple[Group, ...]:
-    """Every group that has a row."""
-    scored = _labels(table) if table.task == "semantic" else _detections(table)
-    made = [*scored, _points(table), _made(table), _gates(table)]
+def groups(table: PrecisionTable, scores: Sequence[Group], points_note: str) -> tuple[Group, ...]:
+    """Return every group that has a row.
+
+    Args:
+        table: the precisions.
+        scores: the groups of the task's own figures.
+        points_note: where the points of refinement were chosen, after a comma; may be empty.
+    """
+    made = [*scores, _points(table, points_note), _made(table), _gates(table)]
     return tuple(group for group in made if group.rows)
 
 
-def _row(
+def figure_row(
     name: str,
     columns: Sequence[PrecisionColumn],
     of: Callable[[PrecisionColumn], str],
     reference: str = "",
 ) -> list[ViewRow]:
-    """A row, or none where no column has anything to say."""
+    """Return a list of one row, or an empty list where every cell is a dash.
+
+    Args:
+        name: of the figure.
+        columns: the precisions.
+        of: gives a column's cell.
+        reference: PyTorch's own figure, as text.
+    """
     cells = tuple(of(column) for column in columns)
     return [] if set(cells) <= {NONE} else [ViewRow(name, reference, cells)]
 
 
-def _scored(
+def score_row(
     name: str, columns: Sequence[PrecisionColumn], of: Getter, reference: float | None
 ) -> list[ViewRow]:
-    """A score in percent, and what each column gains or loses beside the first, in points."""
+    """Return a list of one row with a score in percent, or an empty list where no column has it.
+
+    Args:
+        name: of the score.
+        columns: the precisions; changes are in points beside the first of them.
+        of: gives a column's score in 0..1.
+        reference: PyTorch's own score in 0..1.
+    """
     values = [of(column) for column in columns]
     if all(value is None for value in values):
         return []
@@ -76,129 +97,35 @@ def _scored(
     return [ViewRow(name, _hundredths(reference), tuple(map(_hundredths, values)), changes)]
 
 
-def _labels(table: PrecisionTable) -> list[Group]:
-    columns = table.columns
-    compared = columns[0].labels_compared
-    agree = _row(
-        "the same as PyTorch", columns, lambda c: percent(c.agrees_reference), "100 %"
-    ) + _row("the same as fp32", columns, lambda c: percent(c.agrees_fp32))
-    return [
-        Group(
-            "Labels",
-            f"of {compared:,} pixels of the network's canvas that show a picture",
-            tuple(agree),
-        ),
-        Group(
-            "Against the truth",
-            _scored_on(table),
-            tuple(_label_scores(columns, lambda c: c.truth, table.reference_truth)),
-        ),
-        Group(
-            "Against PyTorch's labels",
-            "percent; no truth needed",
-            tuple(
-                replace(row, changes=())
-                for row in _label_scores(columns, lambda c: c.beside_reference, None)
-            ),
-        ),
-    ]
-
-
-def _scored_on(table: PrecisionTable) -> str:
+def scored_on(table: PrecisionTable) -> str:
+    """Return the note of a group of scores against the truth."""
     return f"percent, {counted(table.pictures, 'picture')}; beside it the change in points"
 
 
-def _label_scores(
-    columns: Sequence[PrecisionColumn],
-    of: Callable[[PrecisionColumn], LabelFigures | None],
-    reference: LabelFigures | None,
-) -> list[ViewRow]:
-    def miou(column: PrecisionColumn) -> float | None:
-        figures = of(column)
-        return None if figures is None else figures.miou
-
-    rows = _scored("mIoU", columns, miou, reference.miou if reference else None)
-    for band in ("2 px", "2 %"):
-
-        def boundary(column: PrecisionColumn, band: str = band) -> float | None:
-            figures = of(column)
-            return None if figures is None else figures.boundary_iou.get(band)
-
-        known = reference.boundary_iou.get(band) if reference else None
-        rows += _scored(f"boundary IoU, {band}", columns, boundary, known)
-    return rows
-
-
-def _detections(table: PrecisionTable) -> list[Group]:
-    columns = table.columns
-    scores: list[ViewRow] = []
-    reference = {row.measure: row.ap for row in table.reference_accuracy}
-    for measure in ("box", "mask", "boundary"):
-
-        def average(column: PrecisionColumn, measure: str = measure) -> float | None:
-            return next((row.ap for row in column.accuracy if row.measure == measure), None)
-
-        scores += _scored(f"{measure} AP", columns, average, reference.get(measure))
-    return [
-        Group(
-            "Average precision against the truth",
-            _scored_on(table),
-            tuple(scores),
-        ),
-        Group(
-            "Detections beside PyTorch's",
-            "matched by class and an overlap of at least one half",
-            tuple(_matches(columns, lambda c: c.found_reference)),
-        ),
-        Group("Detections beside fp32's", "", tuple(_matches(columns, lambda c: c.found_fp32))),
-    ]
-
-
-def _matches(
-    columns: Sequence[PrecisionColumn], of: Callable[[PrecisionColumn], MatchFigures | None]
-) -> list[ViewRow]:
-    def told(how: Callable[[MatchFigures], str]) -> Callable[[PrecisionColumn], str]:
-        def cell(column: PrecisionColumn) -> str:
-            found = of(column)
-            return NONE if found is None else how(found)
-
-        return cell
-
-    return (
-        _row("matched", columns, told(lambda m: f"{m.matched:,}"))
-        + _row("only here, only there", columns, told(lambda m: f"{m.only_here}, {m.only_there}"))
-        + _row("difference of a box, median, px", columns, told(lambda m: small(m.box_median_px)))
-        + _row("difference of a box, largest, px", columns, told(lambda m: small(m.box_px)))
-        + _row("mask IoU, mean", columns, told(lambda m: overlap(m.mask_iou_mean)))
-        + _row("mask IoU, least", columns, told(lambda m: overlap(m.mask_iou_min)))
-    )
-
-
-def _points(table: PrecisionTable) -> Group:
+def _points(table: PrecisionTable, note: str) -> Group:
     columns = table.columns
     steps = sorted({row.step for column in columns for row in column.points})
     rows: list[ViewRow] = []
     for step in steps:
 
-        def told(
-            how: Callable[[StepOverlap], str], step: int = step
-        ) -> Callable[[PrecisionColumn], str]:
-            def cell(column: PrecisionColumn) -> str:
-                found = next((row for row in column.points if row.step == step), None)
-                return NONE if found is None else how(found)
+        def found(column: PrecisionColumn, step: int = step) -> StepOverlap | None:
+            return next((each for each in column.points if each.step == step), None)
 
-            return cell
+        def share(column: PrecisionColumn, found: Found = found) -> str:
+            overlap = found(column)
+            return NONE if overlap is None else percent(overlap.share, 2)
 
-        known = next(row for c in columns for row in c.points if row.step == step)
-        rows += _row(
-            f"step {step}, {known.k:,} points", columns, told(lambda row: percent(row.share, 2))
-        )
-        rows += _row(f"step {step}, Jaccard", columns, told(lambda row: f"{row.jaccard:.3f}"))
-    where = "" if table.task == "semantic" else ", on the FP32 graph's boxes"
+        def jaccard(column: PrecisionColumn, found: Found = found) -> str:
+            overlap = found(column)
+            return NONE if overlap is None else f"{overlap.jaccard:.3f}"
+
+        known = next(each for each in map(found, columns) if each is not None)
+        rows += figure_row(f"step {step}, {known.k:,} points", columns, share)
+        rows += figure_row(f"step {step}, Jaccard", columns, jaccard)
     return Group(
         "Points chosen for refinement",
         f"share of the FP32 graph's points that this precision chose too, over "
-        f"{counted(table.stage_pictures, 'picture')}{where}",
+        f"{counted(table.stage_pictures, 'picture')}{note}",
         tuple(rows),
     )
 
@@ -222,15 +149,15 @@ def _made(table: PrecisionTable) -> Group:
         return ("TensorRT cache" if column.method == "cache" else column.method) + known
 
     rows = (
-        _row("computed by", columns, by, "PyTorch")
-        + _row("graph", columns, lambda c: _megabytes(c.graph_bytes))
-        + _row("engines", columns, engines)
-        + _row("layers in INT8", columns, lambda c: _count(c.int8_layers))
-        + _row("FLOPs in INT8, of those meant", columns, lambda c: percent(c.int8_flops, 2))
-        + _row("layers left out of INT8", columns, lambda c: _count(len(c.left_out)))
-        + _row("layers kept in FP32", columns, lambda c: _count(len(c.fp32_layers)))
-        + _row("all other layers", columns, lambda c: (c.fallback or NONE).upper())
-        + _row("calibration", columns, calibration)
+        figure_row("computed by", columns, by, "PyTorch")
+        + figure_row("graph", columns, lambda c: _megabytes(c.graph_bytes))
+        + figure_row("engines", columns, engines)
+        + figure_row("layers in INT8", columns, lambda c: _count(c.int8_layers))
+        + figure_row("FLOPs in INT8, of those meant", columns, lambda c: percent(c.int8_flops, 2))
+        + figure_row("layers left out of INT8", columns, lambda c: _count(len(c.left_out)))
+        + figure_row("layers kept in FP32", columns, lambda c: _count(len(c.fp32_layers)))
+        + figure_row("all other layers", columns, lambda c: (c.fallback or NONE).upper())
+        + figure_row("calibration", columns, calibration)
     )
     return Group("What it is", "", tuple(rows))
 
@@ -244,7 +171,7 @@ def _gates(table: PrecisionTable) -> Group:
             return f"{counted(len(column.gates), 'gate')} passed"
         return f"{len(failed)} of {counted(len(column.gates), 'gate')} FAILED"
 
-    return Group("Limits", "", tuple(_row("held to its limits", table.columns, cell)))
+    return Group("Limits", "", tuple(figure_row("held to its limits", table.columns, cell)))
 
 
 def _hundredths(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The table of precisions as a reader meets it, for HTML, Markdown and the terminal alike."""
+"""The table of precisions with every figure as text, for HTML, Markdown and the terminal."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from pointrend_deploy.parity.noise import ENTRY_DB, entry
 from pointrend_deploy.parity.record.precisions import PrecisionColumn, PrecisionGate, PrecisionTable
 from pointrend_deploy.report.figures import NONE, percent
 from pointrend_deploy.report.precision_rows import MINUS, Group, groups
+from pointrend_deploy.report.task import report_task
 
 Status = Literal["passed", "failed", "not gated"]
 
 
 @dataclass(frozen=True)
 class NoiseRow:
-    """A stage and each lower precision's SNR there.
+    """A stage, and the signal-to-noise ratio (SNR) of each lower precision there.
 
     Attributes:
-        cells: such as ``41 dB``, ``equal`` or a dash.
-        shares: of the longest bar, in 0..1; None without one.
-        enters: whether the error enters here, by precision.
+        stage: its name.
+        cells: the ratios as text, such as ``41 dB``, ``equal`` or a dash.
+        shares: length of each bar, as a share (0..1) of the longest; None without a bar.
+        enters: for each precision whether the error enters here.
     """
 
     stage: str
@@ -45,17 +47,20 @@ class GateRow:
 
 @dataclass(frozen=True)
 class View:
-    """All that is shown of a table; names of precisions as a reader meets them.
+    """All that is shown of a table of precisions.
 
     Attributes:
-        status: see ``status_of``.
-        columns: precisions, fp32 first; ``names`` the same in words.
-        simulated: those ONNX Runtime imitated, in words; empty where there are none.
-        lower: precisions whose stages are in ``noise``.
-        entries: for each of them where the error enters.
-        outdated: those whose graph is another one today, in words.
-        near_zero: whether logits of points stand among the stages that are near zero by choice.
-        left_out: layers that are not in INT8 with their reasons, by precision.
+        status: see :func:`status_of`.
+        columns: the precisions, fp32 first.
+        names: the same, in words.
+        simulated: the precisions that ONNX Runtime imitated, in words; empty where there are none.
+        lower: the precisions whose stages are in ``noise``.
+        entries: for each of ``lower`` a sentence on where the error enters.
+        outdated: the precisions whose graph has changed since, in words.
+        near_zero: whether the stages include logits of points that are near zero by choice.
+        left_out: layers that do not compute in INT8, with their reasons, by precision.
+        full_db: SNR in dB of a full bar.
+        entry_db: SNR in dB below which the error enters.
     """
 
     status: Status
@@ -85,12 +90,13 @@ FULL_BAR_DB = 80.0
 
 
 def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
-    """What a reader sees of a table.
+    """Return all that is shown of a table.
 
     Args:
-        table: as recorded.
-        files: SHA-256 of the bundle's files now; graphs that are others today are named.
+        table: from the record.
+        files: SHA-256 of the bundle's files now, by name; graphs that have changed since are named.
     """
+    task = report_task(table.task)
     columns = table.columns
     lower = tuple(column for column in columns if column.stages)
     changed = [
@@ -107,7 +113,7 @@ def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
         columns=tuple(column.precision for column in columns),
         names=_and(column.precision for column in columns),
         simulated=_and(column.precision for column in columns if column.simulated),
-        groups=groups(table),
+        groups=groups(table, task.score_groups(table), task.points_note),
         gates=tuple(
             _gate_row(column.precision, gate) for column in columns for gate in column.gates
         ),
@@ -119,14 +125,17 @@ def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
         outdated=_and(changed),
         near_zero=any(row.near_zero for column in lower for row in column.stages),
         left_out=tuple((c.precision, c.left_out) for c in columns if c.left_out),
-        unreadable=tuple(f"{c.precision}: {told}" for c in columns for told in c.unreadable[:5]),
+        unreadable=tuple(f"{c.precision}: {why}" for c in columns for why in c.unreadable[:5]),
         full_db=round(FULL_BAR_DB),
         entry_db=round(ENTRY_DB),
     )
 
 
 def status_of(table: PrecisionTable) -> Status:
-    """Passed only where a limit on accuracy was held against every precision beside fp32."""
+    """Return the status.
+
+    It is ``passed`` only where every precision but fp32 has a gate on its accuracy.
+    """
     if not table:
         return "failed"
     lower = [column for column in table.columns if column.precision != "fp32"]
@@ -134,7 +143,7 @@ def status_of(table: PrecisionTable) -> Status:
 
 
 def entry_sentence(column: PrecisionColumn) -> str:
-    """Where the error of a precision enters, in a sentence."""
+    """Say in a sentence where the error of a precision enters."""
     first = entry(column.stages)
     known = [
         each.snr_db for each in column.stages if each.snr_db is not None and not each.near_zero
@@ -150,7 +159,7 @@ def entry_sentence(column: PrecisionColumn) -> str:
 
 
 def _gate_row(precision: str, gate: PrecisionGate) -> GateRow:
-    def told(value: float | None) -> str:
+    def text(value: float | None) -> str:
         if value is None:
             return NONE
         if gate.name.startswith("drop"):
@@ -161,8 +170,8 @@ def _gate_row(precision: str, gate: PrecisionGate) -> GateRow:
     return GateRow(
         precision=precision,
         name=gate.name,
-        value=told(gate.value),
-        limit=f"{sign} {told(gate.limit)}",
+        value=text(gate.value),
+        limit=f"{sign} {text(gate.limit)}",
         reason=gate.reason,
         passed=gate.passed,
     )

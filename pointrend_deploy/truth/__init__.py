@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""The truth about pictures: label maps, COCO annotations and Cityscapes, read and checked."""

@@ -1,4 +1,4 @@
-"""True objects of pictures, whatever file they come from, and the checks every source shares."""
+"""The true objects of pictures, from any kind of file, and the checks that all kinds share."""
 
 from __future__ import annotations
 
@@ -19,14 +19,21 @@ HW = tuple[int, int]
 Segmentation = list[list[float]] | dict[str, Any]
 """Polygons (x, y, x, y, ...), or a COCO run-length encoding {"size": [h, w], "counts": ...}."""
 SHOWN = 5
-"""Names an error message lists before it says how many more there are."""
+"""Number of names that an error message lists; for the rest it says how many more there are."""
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
 class TruthPicture:
-    """A picture whose objects are known: its id in the truth, name, file, and upright size."""
+    """A picture whose objects are known.
+
+    Attributes:
+        image_id: in the truth.
+        name: in reports.
+        path: its file.
+        hw: height and width in pixels, with the EXIF rotation applied.
+    """
 
     image_id: int
     name: str
@@ -39,11 +46,11 @@ class TruthObject:
     """One object.
 
     Attributes:
-        image_id: of its picture.
-        label: class of the recipe, 0..C-1.
+        image_id: the picture it is in.
+        label: its class in the recipe, 0..C-1.
         box: x, y, width, height in pixels.
         area: in pixels; decides whether it is small, medium or large.
-        crowd: a region of many objects: detections in it count neither for nor against.
+        crowd: True for a region of many objects: detections inside it are neither right nor wrong.
         segmentation: its mask.
     """
 
@@ -59,8 +66,12 @@ class TruthObject:
 class InstanceTruth:
     """Checked pictures and objects.
 
-    ``classes_left_out`` are names of the recipe that the source does not know; its detections of
-    them are not scored.
+    Attributes:
+        source: name of the file or folder.
+        pictures: in the order of the source.
+        objects: of all pictures.
+        classes_left_out: names of the recipe's classes that the source does not list; detections
+            of these classes are not scored.
     """
 
     source: str
@@ -68,24 +79,31 @@ class InstanceTruth:
     objects: tuple[TruthObject, ...]
     classes_left_out: tuple[str, ...] = ()
 
+    def objects_by_picture(self) -> dict[int, tuple[TruthObject, ...]]:
+        """Return the objects of every picture, by its ``image_id``; pictures may have none."""
+        found: dict[int, list[TruthObject]] = {each.image_id: [] for each in self.pictures}
+        for each in self.objects:
+            found[each.image_id].append(each)
+        return {image_id: tuple(objects) for image_id, objects in found.items()}
+
 
 def labels_of_categories(
     categories: Mapping[int, str], used: Iterable[int], recipe: InstanceRecipe, where: str
 ) -> tuple[dict[int, int], tuple[str, ...]]:
-    """Which class each category is: both the recipe's id and its name must agree.
+    """Find the class of each category; both its id and its name must be those of the recipe.
 
     Args:
-        categories: name by id, as the annotations list them.
-        used: ids that have annotations.
-        recipe: names and ``category_ids``.
+        categories: the annotations' category names, by id.
+        used: ids of the categories that have annotations.
+        recipe: has the classes' names and ``category_ids``.
         where: the file, for messages.
 
     Returns:
-        Class by category id, and the names of classes the annotations do not list.
+        The class (0..C-1) by category id, and the names of classes the annotations do not list.
 
     Raises:
-        DeployError: an id or a name that stands for something else on the other side, or objects
-            of a category the model does not know.
+        DeployError: an id or a name means something else in the recipe, or there are objects of a
+            category that the model does not know.
     """
     ids = {_plain(name): number for number, name in categories.items()}
     labels: dict[int, int] = {}
@@ -130,27 +148,32 @@ def _plain(name: str) -> str:
 
 
 def listed(names: Sequence[object]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names with commas, and how many more there are."""
     shown = ", ".join(str(name) for name in names[:SHOWN])
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def upright_hw(path: Path) -> HW | None:
-    """Height and width of a picture as it is read, EXIF rotation applied; None if unreadable."""
+    """Return a picture's height and width after its EXIF rotation; None if it cannot be read."""
     try:
         with Image.open(path) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
-    except Exception:  # a broken picture is said when it is read, with its reason
+    except Exception:  # a broken picture is reported when it is compared, with the reason
         return None
     return (width, height) if turned else (height, width)
 
 
 def check_pictures(pictures: Sequence[TruthPicture], root: Path, where: str) -> None:
-    """Refuse annotations whose pictures are missing or of another size.
+    """Check that all annotated pictures are there and have the annotated size.
+
+    Args:
+        pictures: of the annotations.
+        root: the folder their names start from, for messages.
+        where: the annotations, for messages.
 
     Raises:
-        DeployError: naming the first few.
+        DeployError: some are missing or of another size; the message names the first few.
     """
     missing = [picture.name for picture in pictures if not picture.path.is_file()]
     if missing:
@@ -181,13 +204,13 @@ def _size(hw: HW) -> str:
 
 
 def need_evaluator() -> str:
-    """Name and version of the evaluator.
+    """Return the name and version of the evaluator of average precision.
 
     Raises:
         DeployError: it is not installed.
     """
     try:
-        import faster_coco_eval  # noqa: F401  (asked for before hours of work, not after)
+        import faster_coco_eval  # noqa: F401  (checked before hours of work, not after)
     except ImportError as error:
         raise DeployError(
             f"average precision needs faster-coco-eval, which cannot be imported: {error}",
@@ -197,14 +220,14 @@ def need_evaluator() -> str:
 
 
 def area_of(segmentation: Segmentation, hw: HW) -> float:
-    """Pixels of a mask."""
+    """Return the number of pixels of a mask in a picture of size ``hw``."""
     from faster_coco_eval.core import mask
 
     return float(mask.area(_run_lengths(segmentation, hw)))
 
 
 def box_of(segmentation: Segmentation, hw: HW) -> tuple[float, float, float, float]:
-    """The box around a mask: x, y, width, height."""
+    """Return the box around a mask: x, y, width, height in pixels."""
     from faster_coco_eval.core import mask
 
     x, y, width, height = (float(v) for v in mask.toBbox(_run_lengths(segmentation, hw)))
@@ -212,7 +235,7 @@ def box_of(segmentation: Segmentation, hw: HW) -> tuple[float, float, float, flo
 
 
 def mask_of(segmentation: Segmentation, hw: HW) -> npt.NDArray[np.bool_]:
-    """The pixels of a mask: (H, W) bool."""
+    """Return a mask as (H, W) bool."""
     from faster_coco_eval.core import mask
 
     return np.asarray(mask.decode(_run_lengths(segmentation, hw))).astype(np.bool_)

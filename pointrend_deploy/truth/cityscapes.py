@@ -1,10 +1,10 @@
 """Cityscapes instance folders as true objects (cityscapesScripts, helpers/labels.py).
 
-A pixel of ``*_gtFine_instanceIds.png`` holds 1000 * class + number for an object of the classes
-that have objects, and the class id alone elsewhere; where such a class stands alone it is a group
-whose members were not told apart. Groups become COCO's crowd regions. What is scored with this is
-COCO-style AP: cityscapesScripts' own metric also excuses detections in void regions and leaves out
-objects below 100 pixels.
+In ``*_gtFine_instanceIds.png`` a pixel of an object has the value 1000 * class id + number; any
+other pixel has its class id alone. A class that has objects but stands without a number is a group
+whose members were not annotated one by one; groups become COCO's crowd regions. The scores are
+COCO-style AP. They are not cityscapesScripts' own metric, which also ignores detections in void
+regions and leaves out objects below 100 pixels.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ THINGS: dict[str, int] = {
     "motorcycle": 32,
     "bicycle": 33,
 }
-"""Ids of the classes whose objects Cityscapes evaluates."""
+"""Cityscapes' class ids, by name, of the classes whose objects it evaluates."""
 
 _PICTURE, _IDS = "_leftImg8bit", "_gtFine_instanceIds"
 
@@ -46,17 +46,17 @@ _PICTURE, _IDS = "_leftImg8bit", "_gtFine_instanceIds"
 def read_cityscapes(
     labels: str | Path, images: str | Path, recipe: InstanceRecipe
 ) -> InstanceTruth:
-    """The objects of every picture below ``images``.
+    """Read the objects of every picture below ``images``.
 
     Args:
         labels: a folder above ``*_gtFine_instanceIds.png``, such as gtFine/val.
-        images: a folder above ``*_leftImg8bit.png``. Label maps without a picture are left alone,
-            so that a part of the set can be compared.
-        recipe: its classes must be among the eight things, by name.
+        images: a folder above ``*_leftImg8bit.png``. Label maps without a picture are ignored, so
+            that a part of the set can be compared.
+        recipe: its classes must be among the names of :data:`THINGS`.
 
     Raises:
-        DeployError: a class that is none of them; no picture; pictures without their label map;
-            a label map that is not one, or of another size.
+        DeployError: a class is not among them; there is no picture; pictures have no label map; a
+            label map cannot be read, has another size, or is not a map of instance ids.
     """
     strange = [name for name in recipe.classes.names if name not in THINGS]
     if strange:
@@ -106,7 +106,7 @@ def _read(path: Path) -> npt.NDArray[np.int32]:
         with Image.open(path) as image:
             if image.mode not in ("L", "I", "I;16", "I;16B", "I;16L"):
                 raise DeployError(
-                    f"{path} is no map of instance ids: its pixels are of type {image.mode}",
+                    f"{path} is not a map of instance ids: its pixels are of type {image.mode}",
                     f"*{_IDS}.png is a grey PNG of 16 bits",
                 )
             return np.asarray(image).astype(np.int32)

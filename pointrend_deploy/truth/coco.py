@@ -62,18 +62,18 @@ class _File(msgspec.Struct):
 def read_coco(path: str | Path, images: str | Path, recipe: InstanceRecipe) -> InstanceTruth:
     """Read an instance annotation file and find its pictures.
 
-    Polygons and run lengths (compressed or not) are taken; ``bbox`` and ``area`` are worked out
+    Masks may be polygons or run lengths (compressed or not). ``bbox`` and ``area`` are computed
     from the mask where they are absent.
 
     Args:
         path: the JSON file.
         images: the folder that its ``file_name`` entries start from.
-        recipe: whose classes the categories must be.
+        recipe: the recipe whose classes the categories must be.
 
     Raises:
-        DeployError: not such a file; ids that repeat or lead nowhere; categories that are not the
-            recipe's; a mask that is none; no annotation at all; pictures that are missing or of
-            another size. The message names the entry.
+        DeployError: the file is not an annotation file; an id is repeated or refers to nothing;
+            categories are not the recipe's; a mask is empty or damaged; there is no annotation;
+            pictures are missing or of another size. The message names the entry.
     """
     path, root = Path(path), Path(images)
     if not root.is_dir():
@@ -132,8 +132,8 @@ def _decoded(path: Path) -> _File:
     except msgspec.ValidationError as error:
         raise DeployError(
             f"{path} is not a COCO instance annotation file: {error}",
-            "it holds `images`, `annotations` and `categories`; keypoint, caption and result "
-            "files are others",
+            "such a file has `images`, `annotations` and `categories`; keypoint, caption and "
+            "result files have not",
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeployError(
@@ -214,10 +214,18 @@ def _run_lengths(found: _RunLengths, hw: HW, name: str) -> dict[str, object]:
 
 
 def compressed_counts(text: str) -> list[int] | None:
-    """The run lengths of COCO's compressed form (maskApi.c, rleFrString); None if malformed.
+    """Decode the run lengths of COCO's compressed form (maskApi.c, rleFrString).
 
-    Six bits a character from code 48 on: five of value, one saying that more follow; the last
-    group's top bit is the sign, and from the fourth run on the difference to the run two before.
+    A character's code minus 48 has six bits: five bits of a value, lowest first, and one bit that
+    is set where more bits of the value follow. The highest bit of the last five is the sign. From
+    the fourth run on, the value is the difference from the run two before.
+
+    Args:
+        text: the ``counts`` of an annotation.
+
+    Returns:
+        The lengths of the runs in pixels, beginning with the background; None if the text is
+        malformed.
     """
     counts: list[int] = []
     value = shift = 0

@@ -34,13 +34,13 @@ _PICTURE, _TRAIN_IDS, _IDS = "_leftImg8bit", "_gtFine_labelTrainIds", "_gtFine_l
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture and, where there is one, its label map.
+    """One picture and its label map, if it has one.
 
     Attributes:
-        name: what reports call it.
+        name: in reports.
         picture: the picture's file.
         labels: the label map's file, or None.
-        coding: what its pixel values mean.
+        coding: what the label map's pixel values mean.
     """
 
     name: str
@@ -50,19 +50,19 @@ class Pair:
 
 
 def pairs(images: str | Path, labels: str | Path | None = None) -> list[Pair]:
-    """The pictures of a folder (or one file), with their label maps when a folder is given.
+    """List the pictures of a folder (or one file), with their label maps where these are given.
 
     Args:
         images: a picture, a folder of pictures, or a folder above Cityscapes pictures.
         labels: a label map, a folder of them, or a folder above Cityscapes label maps.
 
     Returns:
-        Pairs in the order of their names. A label map without a picture is left alone, so that a
-        part of a data set can be compared.
+        Pairs in the order of their names. Label maps without a picture are ignored, so that a part
+        of a data set can be compared.
 
     Raises:
-        DeployError: no picture; two pictures, or two label maps, of one name; pictures without a
-            label map, by name.
+        DeployError: there is no picture; two pictures or two label maps have the same name;
+            pictures have no label map (the message names them).
     """
     root = Path(images)
     city = sorted(root.rglob(f"*{_PICTURE}.png")) if root.is_dir() else []
@@ -70,7 +70,7 @@ def pairs(images: str | Path, labels: str | Path | None = None) -> list[Pair]:
     names = [
         printable(path.stem.removesuffix(_PICTURE) if city else path.stem) for path in pictures
     ]
-    if labels is None:  # nothing is found by its name, so twins are told apart by their suffix
+    if labels is None:  # names need not match label maps, so a suffix tells twins apart
         twins = {name for name in names if names.count(name) > 1}
         names = [
             printable(path.name) if name in twins else name
@@ -103,16 +103,17 @@ def read_labels(
 
     Args:
         path: a PNG, grey (8 or 16 bits) or indexed: a pixel's value, or its index, is its class.
-        num_classes: C; labels run from 0 to C-1.
-        ignore_label: the value that is not evaluated.
-        coding: ``cityscapes ids`` are mapped to the 19 train ids, the rest to ``ignore_label``.
-        expected_hw: the picture's height and width.
+        num_classes: C; labels are 0 to C-1.
+        ignore_label: the value of pixels that are not evaluated.
+        coding: ``cityscapes ids`` are mapped to the 19 train ids, other ids to ``ignore_label``.
+        expected_hw: the picture's height and width, to be checked; None for any size.
 
     Returns:
-        (H, W) int32.
+        (H, W) int32 labels.
 
     Raises:
-        DeployError: not readable, a colour picture, another size, or a label out of range.
+        DeployError: the file cannot be read, is a colour picture, has another size, or has a label
+            that is out of range.
     """
     path = Path(path)
     try:
@@ -136,7 +137,7 @@ def read_labels(
     outside = ((values < 0) | (values >= num_classes)) & (values != ignore_label)
     if outside.any():
         raise DeployError(
-            f"label map {path} holds label {int(values[outside][0])}; the classes are 0 to "
+            f"label map {path} has label {int(values[outside][0])}; the classes are 0 to "
             f"{num_classes - 1}, and {ignore_label} is ignored",
             "labels are the recipe's class ids; map other ids first, or set "
             "classes.ignore_label in the recipe",
@@ -175,12 +176,12 @@ def _to_train_ids(
 ) -> npt.NDArray[np.int32]:
     if num_classes != len(CITYSCAPES_TRAIN_IDS):
         raise DeployError(
-            f"label map {path} holds Cityscapes ids, which stand for 19 classes; "
+            f"label map {path} has Cityscapes ids, which mean 19 classes; "
             f"this recipe has {num_classes}",
             "give label maps of the recipe's own class ids",
         )
     if values.min() < 0 or values.max() > 255:
-        raise DeployError(f"label map {path} holds ids beyond 0 to 255, not Cityscapes ids")
+        raise DeployError(f"label map {path} has ids outside 0 to 255: no Cityscapes ids")
     table = np.full(256, ignore_label, dtype=np.int32)
     for original, train in CITYSCAPES_TRAIN_IDS.items():
         table[original] = train

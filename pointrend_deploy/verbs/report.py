@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,15 +15,15 @@ from pointrend_deploy.report.report import report_files
 
 
 def encode_gallery(gallery: Sequence[GalleryItem]) -> str:
-    """``gallery.json``: the tiles of some pictures, so that a report can be rendered again."""
+    """Encode the tiles of pictures as ``gallery.json``, so that reports can be rendered again."""
     return msgspec.json.encode(list(gallery)).decode() + "\n"
 
 
 def stored_gallery(bundle: Bundle) -> list[GalleryItem]:
-    """The tiles a comparison left in the bundle; none where there was no comparison.
+    """Read the tiles of a bundle's last comparison; none where there was no comparison.
 
     Raises:
-        DeployError: the file was changed.
+        DeployError: the file was changed, or cannot be read.
     """
     if GALLERY not in bundle.manifest.files:
         return []
@@ -39,19 +39,35 @@ def write_reports(bundle: str | Path, out: str | Path | None = None) -> list[Pat
 
     Args:
         bundle: the folder.
-        out: another folder for them; in the bundle, and listed in its manifest, when absent.
+        out: another folder for them; None for the bundle itself.
 
     Returns:
         The files written.
 
     Raises:
-        DeployError: no bundle, an unreadable parity.json, or the disk refuses.
+        DeployError: the bundle or its parity.json cannot be read, or the disk refuses.
     """
     opened = Bundle.open(bundle)
-    files = report_files(opened, stored_gallery(opened))
+    return keep(opened, report_files(opened, stored_gallery(opened)), out)
+
+
+def keep(bundle: Bundle, files: Mapping[str, str], out: str | Path | None) -> list[Path]:
+    """Write files into the bundle and list them in its manifest, or write them elsewhere.
+
+    Args:
+        bundle: the bundle.
+        files: texts by file name.
+        out: another folder for them; None for the bundle.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DeployError: the disk refuses.
+    """
     if out is None:
-        opened.update(files)
-        return [opened.path / name for name in files]
+        bundle.update(files)
+        return [bundle.path / name for name in files]
     for name, text in files.items():
         atomic.write_text(Path(out) / name, text)
     return [Path(out) / name for name in files]

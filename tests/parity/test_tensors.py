@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pointrend_deploy.parity import gates, tensors
+from pointrend_deploy.parity.record.runs import StageRow
 
 
 def pair() -> tuple[np.ndarray, np.ndarray]:
@@ -71,18 +72,34 @@ def test_what_is_not_finite_fails_even_on_both_sides(value: float) -> None:
     assert not tensors.compare_tensor("x", candidate, candidate, 1e9)
 
 
+def rows_of(
+    reference: dict[str, np.ndarray], candidate: dict[str, np.ndarray], **limits: float
+) -> list[StageRow]:
+    """A row a stage, by the written limits unless others are given."""
+    rows = []
+    for name, expected in reference.items():
+        limit = limits.get(name, gates.scaled(gates.tensor_tolerance(name), expected))
+        found = candidate.get(name)
+        rows.append(
+            tensors.missing(name, expected)
+            if found is None
+            else tensors.compare_tensor(name, expected, found, limit)
+        )
+    return rows
+
+
 def test_the_first_divergent_stage_is_the_first_in_order() -> None:
     reference = {name: pair()[0] for name in ("p2", "coarse", "logits")}
     candidate = {name: value.copy() for name, value in reference.items()}
-    assert tensors.first_divergent(tensors.compare_stages(reference, candidate)) is None
+    assert tensors.first_divergent(rows_of(reference, candidate)) is None
     candidate["logits"] += 1
     candidate["coarse"] += 1
-    assert tensors.first_divergent(tensors.compare_stages(reference, candidate)) == "coarse"
-    rows = tensors.compare_stages(reference, candidate, limits={"coarse": 2.0})
-    assert tensors.first_divergent(rows) == "logits"
+    assert tensors.first_divergent(rows_of(reference, candidate)) == "coarse"
+    assert tensors.first_divergent(rows_of(reference, candidate, coarse=2.0)) == "logits"
     del candidate["p2"]
-    rows = tensors.compare_stages(reference, candidate)
+    rows = rows_of(reference, candidate)
     assert (rows[0].name, rows[0].problem) == ("p2", "missing")
+    assert tensors.first_divergent(rows) == "p2"
 
 
 def test_limits_grow_with_the_reference_and_never_shrink() -> None:
@@ -95,9 +112,8 @@ def test_limits_grow_with_the_reference_and_never_shrink() -> None:
 
 def test_a_large_reference_still_exposes_a_relative_error() -> None:
     reference, _ = pair()
-    row = tensors.compare_stages({"coarse": 30 * reference}, {"coarse": 30.3 * reference})[0]
-    assert not row
-    assert tensors.compare_stages({"coarse": 30 * reference}, {"coarse": 30.0001 * reference})[0]
+    assert not rows_of({"coarse": 30 * reference}, {"coarse": 30.3 * reference})[0]
+    assert rows_of({"coarse": 30 * reference}, {"coarse": 30.0001 * reference})[0]
 
 
 @pytest.mark.parametrize(

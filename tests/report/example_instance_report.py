@@ -17,13 +17,14 @@ from pointrend_deploy.parity.instance.boxes import Detections
 from pointrend_deploy.parity.instance.compare import compare_instances
 from pointrend_deploy.parity.instance.picture import ToCompare
 from pointrend_deploy.parity.instance.selection import Pool
+from pointrend_deploy.parity.instance.task import annotated
 from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.scores.average_precision import Scorer
 from pointrend_deploy.pictures.canvas import fit, from_rgb
 from pointrend_deploy.pictures.files import read_picture
 from pointrend_deploy.recipe.instance import InstanceClassesSpec
-from pointrend_deploy.report.gallery.instance import Gallery
+from pointrend_deploy.report.gallery.instance import InstanceGallery
 from pointrend_deploy.report.gallery.tiles import GalleryItem
 from pointrend_deploy.truth.coco import read_coco
 from tests.fixtures.instance_data import Thing, drawn, recipe, scene, table, written
@@ -154,10 +155,13 @@ def compared(
     drawn_set = Drawn(folder, manifest(), mistake)
     truth = read_coco(drawn_set.annotations, drawn_set.images, recipe())
     (folder / "torn.png").write_bytes(b"torn")
-    given = [ToCompare(each.name, each.path, each.image_id) for each in truth.pictures]
+    given = [
+        each if scored else ToCompare(each.name, each.path, each.image_id)
+        for each in annotated(truth)
+    ]
     given.append(ToCompare("torn", folder / "torn.png"))
     shown, _ = described.instances
-    gallery = Gallery(shown, 2, truth if scored else None)
+    gallery = InstanceGallery(shown, 2)
     run = compare_instances(
         drawn_set,
         drawn_set.reference,

@@ -111,7 +111,7 @@ def semantic(lost: float = 0.003, truth: bool = True, **fields: Any) -> Precisio
         truth=truth,
         columns=tuple(columns),
         reference_truth=scores("fp32", 0) if truth else None,
-        notes=() if truth else ungated({"fp32": True, "int8": False}, "semantic"),
+        notes=() if truth else ungated({"fp32": True, "int8": False}, "--labels"),
     )
 
 

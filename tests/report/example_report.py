@@ -12,7 +12,8 @@ from PIL import Image
 from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.semantic.compare import compare
 from pointrend_deploy.recipe.parts import ClassesSpec
-from pointrend_deploy.report.gallery import semantic as gallery
+from pointrend_deploy.report.gallery.semantic import LabelGallery
+from pointrend_deploy.report.gallery.tiles import GalleryItem
 from pointrend_deploy.truth import label_maps as dataset
 from tests.fixtures import tiny_pointrend as tiny
 from tests.fixtures.fake_bundle import TinyRunner, manifest, reference
@@ -23,7 +24,7 @@ NASTY = "<script>alert('x')</script> | *a* `b`"
 
 def make(
     folder: Path, mistake: str = "", names: tuple[str, ...] = ()
-) -> tuple[dict[str, Any], dict[str, Any], list[gallery.GalleryItem]]:
+) -> tuple[dict[str, Any], dict[str, Any], list[GalleryItem]]:
     images, labels = folder / "images", folder / "labels"
     images.mkdir(parents=True)
     labels.mkdir()
@@ -48,11 +49,12 @@ def make(
                 candidate.bundle.manifest.recipe, classes=ClassesSpec(names=names)
             ),
         )
-    run = compare(candidate, reference(), pairs, versions={"onnxruntime": "1.32.0"})
+    gallery = LabelGallery(candidate.bundle.manifest, 2)
+    versions = {"onnxruntime": "1.32.0"}
+    run = compare(candidate, reference(), pairs, versions, seen=gallery)
     parity = results.Parity(runs={"export": example(mistake=mistake), "compare": run})
-    tiles = gallery.collect(candidate, reference(), pairs[:2])
     return (
         msgspec.to_builtins(described),
         msgspec.to_builtins(parity),
-        tiles,
+        gallery.items,
     )

@@ -18,8 +18,14 @@ from tests.fixtures.instance_runners import changed, dropped
 from tests.report.example_instance_report import compared, make
 from tests.report.example_report import NASTY
 from tests.report.example_report import make as make_semantic
-from tests.report.test_report import Balanced, Record, probe, visible
-from tests.report.test_report import chromium as chromium
+from tests.report.pages import (
+    Balanced,
+    Record,
+    check_shown_whole,
+    check_tables,
+    scrolls,
+    visible,
+)
 
 NAMES = (NASTY, "</table></style>", "f" * 200)
 
@@ -98,11 +104,7 @@ def test_pictures_show_each_side_the_truth_and_the_points(good: Record) -> None:
 
 def test_every_table_of_the_markdown_is_whole(good: Record, bad: Record, nasty: Record) -> None:
     for record in (good, bad, nasty):
-        width = None
-        for line in report.render_markdown(*record).splitlines():
-            cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else None
-            assert cells is None or width in (None, cells), line
-            width = cells
+        check_tables(report.render_markdown(*record))
 
 
 def test_names_cannot_break_the_page(nasty: Record) -> None:
@@ -192,12 +194,7 @@ def test_the_browser_shows_it_whole(
     chromium: str, tmp_path: Path, request: pytest.FixtureRequest, which: str, width: int
 ) -> None:
     page = report.render_html(*request.getfixturevalue(which))
-    scroll, client, images, shown, requests, wide, border = probe(chromium, tmp_path, page, width)
-    assert int(scroll) <= int(client) <= width, f"overflows sideways at {width} px"
-    assert wide == "none", f"{wide} stick out at {width} px"
-    assert int(images) == int(shown) == 12
-    assert requests == "0", "something was asked of the network"
-    assert border == "solid", "the style was not applied"
+    check_shown_whole(chromium, tmp_path, page, width, pictures=12)
 
 
 def real_names(record: Record, key: str) -> dict[str, Any]:
@@ -235,29 +232,3 @@ def test_the_table_of_pictures_needs_no_sideways_scrolling(
     for width, fits in ((1200, True), (500, False)):
         found = scrolls(chromium, tmp_path, loose.replace("</body>", told + "</body>"), width)
         assert (max(found) <= 0) is fits, (task, width, found)
-
-
-def scrolls(chromium: str, folder: Path, page: str, width: int) -> list[int]:
-    import subprocess
-
-    from tests.report.test_report import FLAGS
-
-    where = folder / f"scrolls{width}.html"
-    where.write_text(page, encoding="utf-8")
-    done = subprocess.run(
-        [
-            chromium,
-            *FLAGS,
-            f"--user-data-dir={folder / 'profile'}",
-            f"--window-size={width},900",
-            "--dump-dom",
-            where.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    found = re.search(r"SCROLLS ([-\d,]+) END", done.stdout)
-    assert found is not None, done.stdout[-2000:] + done.stderr[-2000:]
-    return [int(value) for value in found.group(1).split(",")]

@@ -18,9 +18,13 @@ from pointrend_deploy.report.verdict import verdict
 from tests.report import example_instance_report, example_precisions
 from tests.report.example_precisions import engines, instance, noise, semantic
 from tests.report.example_report import NASTY, make
-from tests.report.test_report import Balanced, Record, chromium, probe, visible
-
-__all__ = ["chromium"]  # a fixture
+from tests.report.pages import (
+    Balanced,
+    Record,
+    check_shown_whole,
+    check_tables,
+    visible,
+)
 
 
 @pytest.fixture(scope="module")
@@ -182,15 +186,9 @@ def test_names_cannot_break_the_page(plain: Record) -> None:
     html = report.render_html(*record)
     Balanced(html)
     assert "<script" not in html and html.count("</style>") == 1
-    width = None
-    for line in report.render_markdown(*record).splitlines():
-        if not line.startswith("|"):
-            width = None
-            continue
-        cells = len(re.findall(r"(?<!\\)\|", line))
-        assert width in (None, cells), line
-        width = cells
-        assert "<script" not in line
+    markdown = report.render_markdown(*record)
+    check_tables(markdown)
+    assert not [line for line in markdown.splitlines() if line[:1] == "|" and "<script" in line]
 
 
 @pytest.mark.browser
@@ -206,8 +204,4 @@ def test_the_browser_shows_it_whole(
         "nasty": (plain, nasty()),
     }
     page = report.render_html(*with_table(*made[which]))
-    scroll, client, _, _, requests, wide, border = probe(chromium, tmp_path, page, width)
-    assert int(scroll) <= int(client) <= width, f"overflows sideways at {width} px"
-    assert wide == "none", f"{wide} stick out at {width} px"
-    assert requests == "0"
-    assert border == "solid"
+    check_shown_whole(chromium, tmp_path, page, width)

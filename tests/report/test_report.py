@@ -1,22 +1,22 @@
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from html import escape
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.report import figures, report
 from tests.report.example_report import NASTY, make
-
-VOID = {"meta", "link", "img", "br", "line", "rect", "hr", "input"}
-Record = tuple[dict[str, Any], dict[str, Any], list[Any]]
+from tests.report.pages import (
+    Balanced,
+    Record,
+    check_shown_whole,
+    check_tables,
+    probe,
+    visible,
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,34 +33,6 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Record:
 def nasty(tmp_path_factory: pytest.TempPathFactory) -> Record:
     names = (NASTY, "</table></style>", '"><img src=x>', "d", "e", "f" * 300)
     return make(tmp_path_factory.mktemp("nasty"), names=names)
-
-
-class Balanced(HTMLParser):
-    """Fails on a tag that is closed without being open, and keeps every tag and attribute."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
-def visible(text: str) -> str:
-    return re.sub(r"\s+", " ", " ".join(Balanced(text).words))
 
 
 def test_a_passed_report_says_so_first(good: Record) -> None:
@@ -135,19 +107,12 @@ def test_names_cannot_break_the_markdown(nasty: Record) -> None:
 
 
 def test_every_table_of_the_markdown_is_whole(good: Record) -> None:
-    width = None
-    for line in report.render_markdown(*good).splitlines():
-        if not line.startswith("|"):
-            width = None
-            continue
-        cells = len(re.findall(r"(?<!\\)\|", line))
-        assert width in (None, cells), line
-        width = cells
+    check_tables(report.render_markdown(*good))
 
 
 def test_a_bundle_never_compared_is_reported_as_that(good: Record) -> None:
     words = visible(report.render_html(good[0], {"schema": 1, "runs": {}}))
-    assert "never held against its PyTorch reference" in words
+    assert "never compared with its PyTorch reference" in words
     assert "Passed" not in words
     assert "not compared" in report.render_markdown(good[0], {})
 
@@ -196,62 +161,6 @@ def test_small_numbers(value: float, text: str) -> None:
 # In a real browser
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI has no chromium, so the report was not looked at")
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    return found
-
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-PROBE = """<!doctype html><body style="margin:0"><iframe id="page" style="width:{width}px;
-height:900px;border:0" srcdoc="{page}"></iframe><pre id="found"></pre><script>
-addEventListener("load", () => {{
-  const frame = document.getElementById("page"), page = frame.contentDocument;
-  page.querySelectorAll("details").forEach(each => each.open = true);
-  const root = page.documentElement;
-  const images = [...page.images];
-  const wide = [...page.querySelectorAll("body *")].filter(each =>
-    each.getBoundingClientRect().right > root.clientWidth + 1 &&
-    !each.closest(".wide, pre, svg")).map(each => each.tagName);
-  document.getElementById("found").textContent = "FOUND " + [
-    root.scrollWidth, root.clientWidth, images.length,
-    images.filter(each => each.complete && each.naturalWidth > 0).length,
-    frame.contentWindow.performance.getEntriesByType("resource").length,
-    wide.join("+") || "none", getComputedStyle(page.querySelector(".verdict")).borderTopStyle,
-  ].join(" ") + " END";
-}});
-</script></body>"""
-
-
-def probe(chromium: str, folder: Path, page: str, width: int) -> list[str]:
-    where = folder / f"probe{width}.html"
-    where.write_text(PROBE.format(width=width, page=escape(page)), encoding="utf-8")
-    done = subprocess.run(
-        [chromium, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", where.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    found = re.search(r'id="found">FOUND (.*?) END', done.stdout)
-    assert found is not None, done.stdout[-2000:] + done.stderr[-2000:]
-    return found.group(1).split()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("which", ["good", "bad", "nasty"])
@@ -259,12 +168,7 @@ def test_the_browser_shows_it_whole(
     chromium: str, tmp_path: Path, request: pytest.FixtureRequest, which: str, width: int
 ) -> None:
     page = report.render_html(*request.getfixturevalue(which))
-    scroll, client, images, shown, requests, wide, border = probe(chromium, tmp_path, page, width)
-    assert int(scroll) <= int(client) <= width, f"overflows sideways at {width} px"
-    assert wide == "none", f"{wide} stick out at {width} px"
-    assert int(images) == int(shown) == 12
-    assert requests == "0", "something was asked of the network"
-    assert border == "solid", "the style was not applied"
+    check_shown_whole(chromium, tmp_path, page, width, pictures=12)
 
 
 @pytest.mark.browser

@@ -115,7 +115,7 @@ def test_a_map_of_another_size_or_kind(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="ulm_0_0 is 40x60, its annotations say 40x50"):
         read_cityscapes(labels, images, CITY)
     Image.new("RGB", HW[::-1]).save(where)
-    with pytest.raises(DeployError, match="is no map of instance ids: its pixels are of type RGB"):
+    with pytest.raises(DeployError, match="not a map of instance ids: its pixels are of type RGB"):
         read_cityscapes(labels, images, CITY)
     where.write_bytes(b"torn")
     with pytest.raises(DeployError, match="cannot read the label map"):

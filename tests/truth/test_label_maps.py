@@ -97,7 +97,7 @@ def test_indexed_and_16_bit_label_maps(tmp_path: Path) -> None:
 
 def test_a_label_out_of_range_is_named(tmp_path: Path) -> None:
     path = save(tmp_path / "x.png", LABELS)
-    with pytest.raises(DeployError, match="holds label 4; the classes are 0 to 3, and 255"):
+    with pytest.raises(DeployError, match="has label 4; the classes are 0 to 3, and 255"):
         dataset.read_labels(path, 4)
     assert dataset.read_labels(path, 4, ignore_label=4).max() == 4
 

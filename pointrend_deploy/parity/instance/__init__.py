@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""Instance bundles: boxes, masks and average precision beside PyTorch."""

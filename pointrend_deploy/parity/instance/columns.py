@@ -1,13 +1,14 @@
-"""The detections of every precision of an instance bundle, picture by picture.
+"""`compare --precision` of an instance bundle: the detections of every precision.
 
-MERGED: `compare --precision` of an instance bundle: stages on the same boxes, and the table.
+Every precision finds its own detections; stages are compared on the FP32 graph's boxes (see
+:mod:`pointrend_deploy.parity.instance.same_boxes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -15,9 +16,9 @@ import numpy.typing as npt
 
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.parity.columns import Columns, Runs, described
-from pointrend_deploy.parity.gates import drop_gates, readable_gate, ungated
-from pointrend_deploy.parity.instance.compare import InstanceBatch
+from pointrend_deploy.parity.columns import Columns, Runs, described, table_of
+from pointrend_deploy.parity.comparison import Batch
+from pointrend_deploy.parity.gates import drop_gates, readable_gate
 from pointrend_deploy.parity.instance.masks import overlap
 from pointrend_deploy.parity.instance.matching import match
 from pointrend_deploy.parity.instance.picture import Compared
@@ -30,24 +31,20 @@ from pointrend_deploy.parity.scores.average_precision import Scorer
 from pointrend_deploy.run.instance.instances import Instances, instances_at_picture_size
 from pointrend_deploy.truth.annotations import InstanceTruth
 
-if TYPE_CHECKING:
-    pass
-
-
 Array = npt.NDArray[Any]
 
 
 class InstanceStages(Protocol):
-    """Stages of the graphs of all precisions on the FP32 graph's proposals and boxes."""
+    """Runs the graphs of all precisions on the FP32 graph's proposals and boxes."""
 
     def __call__(
         self, inputs: Mapping[str, Array], used: int
     ) -> Mapping[PrecisionName, Mapping[str, Array]]:
-        """Stages by precision, then by name in network order.
+        """Return the stages by precision, then by name in network order.
 
         Args:
-            inputs: a batch.
-            used: rows of it that hold a picture.
+            inputs: a batch, by name.
+            used: number of its rows that contain a picture.
         """
 
 
@@ -62,7 +59,7 @@ class Matches:
     ious: list[float] = field(default_factory=list)
 
     def add(self, ours: Instances, theirs: Instances) -> None:
-        """Count one picture, both sides at its size."""
+        """Count one picture, both sides' detections being at its size."""
         found = match(
             ours.boxes, ours.classes, ours.scores, theirs.boxes, theirs.classes, theirs.scores
         )
@@ -78,7 +75,7 @@ class Matches:
                 self.ious.append(both / union)
 
     def figures(self) -> MatchFigures:
-        """What was summed."""
+        """Return the figures of all pictures."""
         return MatchFigures(
             matched=self.matched,
             only_here=self.only_here,
@@ -92,7 +89,13 @@ class Matches:
 
 @dataclass
 class InstanceColumn:
-    """Sums of one precision over pictures."""
+    """Sums of one precision over pictures.
+
+    Attributes:
+        reference, fp32: its detections beside PyTorch's and the FP32 column's.
+        sums: its stages beside the FP32 graph's.
+        unreadable: pictures whose answers cannot be right, each with the reason.
+    """
 
     reference: Matches = field(default_factory=Matches)
     fp32: Matches = field(default_factory=Matches)
@@ -101,14 +104,14 @@ class InstanceColumn:
 
 
 class InstanceColumns:
-    """Watches a comparison and runs every other precision on its very batches.
+    """Runs every other precision on the batches of a comparison, and sums up its figures.
 
     Args:
-        manifest: of the bundle.
-        runners: of the precisions beside fp32.
-        stages: of the graphs of all precisions; None where engines run.
-        scorer: scores every precision beside fp32 against the truth; None without one.
-        most: pictures whose stages are compared.
+        manifest: the bundle's manifest.
+        runners: by precision, without fp32.
+        stages: gives the stages of all precisions; None where engines run, which give none.
+        scorer: scores the precisions without fp32 against the truth; None without a truth.
+        most: number of pictures whose stages are compared.
     """
 
     def __init__(
@@ -125,8 +128,8 @@ class InstanceColumns:
         self.columns = {name: InstanceColumn() for name in names}
         self.staged = 0
 
-    def __call__(self, batch: InstanceBatch) -> None:
-        """Take one batch of the comparison."""
+    def __call__(self, batch: Batch[Compared]) -> None:
+        """Count one batch of the comparison."""
         for seen in batch.pictures:
             self.columns["fp32"].reference.add(seen.bundle, seen.reference)
         for name, runner in self._runners.items():
@@ -137,7 +140,7 @@ class InstanceColumns:
             self._compare_stages(batch)
 
     def accuracy(self, name: PrecisionName) -> tuple[AccuracyRow, ...]:
-        """Average precision of a precision beside fp32; empty without a truth."""
+        """Return the average precision of a precision; empty for fp32 and without a truth."""
         if self._scorer is None or name == "fp32":
             return ()
         return tuple(row for row in self._scores() if row.prediction == name)
@@ -164,7 +167,7 @@ class InstanceColumns:
         if self._scorer is not None and seen.picture.image_id is not None:
             self._scorer.add(seen.picture.image_id, {name: ours})
 
-    def _compare_stages(self, batch: InstanceBatch) -> None:
+    def _compare_stages(self, batch: Batch[Compared]) -> None:
         assert self._stages is not None
         used = len(batch.pictures)
         stages = self._stages(batch.inputs, used)
@@ -174,7 +177,12 @@ class InstanceColumns:
 
 
 def instance_columns(columns: Columns, truth: InstanceTruth | None) -> InstanceColumns:
-    """What watches the comparison of an instance bundle."""
+    """Return what counts every precision's detections during a comparison.
+
+    Args:
+        columns: the opened runners.
+        truth: pictures and objects; None without a truth.
+    """
     manifest = columns.bundle.manifest
     recipe, _ = manifest.instances
     stages = None
@@ -185,20 +193,19 @@ def instance_columns(columns: Columns, truth: InstanceTruth | None) -> InstanceC
 
 
 def instance_table(columns: Columns, found: InstanceColumns, run: Run) -> PrecisionTable:
-    """The table of an instance bundle.
+    """Return the table of an instance bundle.
 
     Args:
-        columns: what ran.
-        found: what it gave.
-        run: of the FP32 column beside the reference.
+        columns: the opened runners.
+        found: their figures.
+        run: the FP32 column beside the reference.
     """
     fp32 = tuple(row for row in run.accuracy if row.prediction == "bundle")
-    made, held = [], {}
+    made = []
     for name in columns.names:
         own = found.columns[name]
         accuracy = fp32 if name == "fp32" else found.accuracy(name)
         gates = drop_gates(name, _scores(fp32), _scores(accuracy))
-        held[name] = bool(gates)
         if name != "fp32":
             gates += (readable_gate(len(own.unreadable)),)
         made.append(
@@ -213,15 +220,10 @@ def instance_table(columns: Columns, found: InstanceColumns, run: Run) -> Precis
                 gates=gates,
             )
         )
-    return PrecisionTable(
-        task="instance",
-        created=run.created,
-        pictures=run.pictures,
-        stage_pictures=found.staged,
-        truth=run.truth is not None,
-        columns=tuple(made),
+    options = None if run.truth is not None else "--coco or --labels"
+    return msgspec.structs.replace(
+        table_of(run, "instance", made, found.staged, options),
         reference_accuracy=tuple(row for row in run.accuracy if row.prediction == "reference"),
-        notes=() if run.truth is not None else ungated(held, "instance"),
     )
 
 

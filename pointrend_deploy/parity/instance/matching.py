@@ -1,15 +1,11 @@
-"""Which detection of one set is which of another: greedy, within a class, by falling IoU.
+"""Which detection of one set is which of another, and what a graph of lower precision loses.
 
-MERGED: What a graph of lower precision loses, measured against the FP32 graph's own answers.
+Matching is greedy, within a class, by falling IoU.
 
-No truth is needed, so any pictures will do. In points: 0 is the same answers, 100 nothing in
-common. Both measures compare what is seen, pixels and things found, on the network's canvas.
-
-Of labels, 100 (1 - IoU) of two areas is a distance (Jaccard's), so by the triangle inequality the
-mIoU against any truth, over the classes that FP32 shows, is lower than FP32's by at most what is
-measured here, on these pictures. Usually it is lower by much less: most pixels that change lie on
-boundaries, where FP32 is as often wrong. Average precision has no such bound, since it depends on
-the order of scores too.
+The points lost (:func:`detection_points`) compare a graph's answers with the FP32 graph's own, so
+no truth is needed and any pictures will do: 0 is the same answers, 100 nothing in common. Unlike
+the points of labels (:func:`pointrend_deploy.parity.scores.labels.label_points`) they set no bound
+on what a score against a truth loses: average precision depends on the order of scores too.
 """
 
 from __future__ import annotations
@@ -31,12 +27,12 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Matching:
-    """What two sets of detections have in common.
+    """Which detections of two sets are the same.
 
     Attributes:
         pairs: (M, 2) int64: row in a, row in b; ordered by the row in a.
-        only_a: (A - M,) int64: rows of a that nothing in b answers, ascending.
-        only_b: (B - M,) int64: the reverse.
+        only_a: (A - M,) int64: rows of a without a partner in b, ascending.
+        only_b: (B - M,) int64: rows of b without a partner in a, ascending.
     """
 
     pairs: Int64
@@ -55,8 +51,8 @@ def match(
 ) -> Matching:
     """Pair detections of equal class, each used once, the best overlap first.
 
-    Equal overlaps go to the smaller difference of scores, then to the lower rows. A box without
-    area overlaps exactly itself.
+    Of equal overlaps the smaller difference of scores comes first, then the lower rows. A box
+    without area overlaps only a box that is equal.
 
     Args:
         boxes_a: (A, 4) x1, y1, x2, y2 in pixels.
@@ -91,9 +87,13 @@ def match(
 
 
 def box_iou(a: Array, b: Array) -> npt.NDArray[np.float64]:
-    """IoU of each of (A, 4) boxes with each of (B, 4), in float64: (A, B).
+    """Return the IoU of each box of a with each box of b, (A, B) float64.
 
-    Where the union has no area, 1 for two equal boxes and 0 otherwise.
+    Where the union has no area it is 1 for two equal boxes and 0 otherwise.
+
+    Args:
+        a: (A, 4) x1, y1, x2, y2.
+        b: (B, 4).
     """
     left, right = a[:, None].astype(np.float64), b[None].astype(np.float64)
     sides = np.minimum(left[..., 2:], right[..., 2:]) - np.maximum(left[..., :2], right[..., :2])
@@ -115,21 +115,21 @@ def _checked(boxes: Array, classes: Array, scores: Array, side: str) -> Array:
 
 
 CONFIDENT: Final = 0.5
-"""Detections with at least this score are what a user sees; the others only may answer them."""
+"""A user sees detections with at least this score; the others only count as partners of these."""
 
 
 def detection_points(theirs: Sequence[Instances], ours: Iterable[Instances]) -> float | None:
-    """Points lost of detections: 100 (1 - mean overlap).
+    """Return the points that detections lose: 100 (1 - mean overlap).
 
     Every confident detection of either graph counts once, with the best mask IoU that a detection
-    of its class and of any score has on the other side; 0 where there is none. So a thing that is
-    lost costs as much as one that is made up, while one whose score crosses the threshold by a
-    hair costs nothing. Confident is a score of :data:`CONFIDENT` or more, or any score where FP32
-    finds nothing confident.
+    of its class, of any score, has on the other side; 0 where there is none. So a lost detection
+    costs as much as an invented one, while a detection whose score just crosses the threshold costs
+    nothing. A detection is confident with a score of :data:`CONFIDENT` or more; where FP32 finds
+    nothing confident, with any score.
 
     Args:
-        theirs: of FP32, the detections in each picture.
-        ours: of the other graph, the same pictures in the same order; taken one by one.
+        theirs: the FP32 graph's detections in each picture.
+        ours: the other graph's, of the same pictures in the same order; taken one by one.
 
     Returns:
         0..100; None where FP32 finds nothing at all.
@@ -147,9 +147,10 @@ def detection_points(theirs: Sequence[Instances], ours: Iterable[Instances]) -> 
 
 
 def mask_ious(a: Instances, b: Instances) -> npt.NDArray[np.float64]:
-    """IoU of each mask of a with each of b in one picture, (A, B); 0 for two classes.
+    """Return the IoU of each mask of a with each of b in one picture, (A, B) float64.
 
-    Masks whose boxes do not overlap have 0 too: one is nowhere more than a pixel outside its box.
+    It is 0 for detections of different classes, and where the boxes do not overlap: a mask is
+    nowhere more than one pixel outside its box.
     """
     ious = np.zeros((len(a), len(b)))
     meeting = (a.classes[:, None] == b.classes[None]) & (box_iou(a.boxes, b.boxes) > 0)

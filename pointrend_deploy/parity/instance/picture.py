@@ -26,6 +26,7 @@ from pointrend_deploy.run.instance.instances import (
     instances_at_picture_size,
     probabilities,
 )
+from pointrend_deploy.truth.annotations import TruthObject
 
 Array = npt.NDArray[Any]
 UInt8 = npt.NDArray[np.uint8]
@@ -33,24 +34,41 @@ UInt8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ToCompare:
-    """A picture: its name in reports, its file, and its id in the truth, if it has one."""
+    """A picture to compare.
+
+    Attributes:
+        name: in reports.
+        path: its file.
+        image_id: its id in the truth; None without a truth.
+        objects: its true objects; None without a truth.
+    """
 
     name: str
     path: Path
     image_id: int | None = None
+    objects: tuple[TruthObject, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture that was read: its pixels, (H, W, 3) uint8, and its place on the canvas."""
+
+    picture: ToCompare
+    rgb: UInt8
+    fitted: Fitted
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Both sides' answers for one picture, for whoever draws them.
+    """Both sides' answers for one picture.
 
     Attributes:
-        picture: which.
-        rgb: its pixels.
+        picture: the picture.
+        rgb: (H, W, 3) uint8, its pixels.
         fitted: the picture on the canvas.
-        bundle, reference: what each side found, at the picture's size.
-        boxes: (R, 4) the reference's boxes on the canvas.
-        stages: the reference's stages of the mask part, (R, ...) each; empty where R is 0.
+        bundle, reference: each side's detections, at the picture's size.
+        boxes: (R, 4) the reference's boxes in pixels of the canvas.
+        stages: the reference's stages of the mask part by name, (R, ...) each; empty where R is 0.
     """
 
     picture: ToCompare
@@ -64,7 +82,13 @@ class Compared:
 
 @dataclass(frozen=True)
 class Found:
-    """What is kept of a compared picture: its row, its boxes, and pixels of its masks' overlaps."""
+    """The part of a compared picture that is kept until the end.
+
+    Attributes:
+        row: its row in the record.
+        outcome: how its boxes compare.
+        overlaps: for each matched pair of masks, the pixels of both and the pixels of either.
+    """
 
     row: DetectedPicture
     outcome: Outcome
@@ -75,20 +99,20 @@ def compare_picture(
     manifest: Manifest,
     outputs: Mapping[str, Array],
     reference: PictureReference,
-    picture: ToCompare,
-    rgb: UInt8,
-    fitted: Fitted,
+    item: Item,
 ) -> tuple[Found, Compared]:
-    """Hold a bundle's answers for one picture against the reference's.
+    """Compare a bundle's answers for one picture with the reference's.
 
     Args:
-        manifest: the bundle's.
-        outputs: of the bundle, the picture's row of each.
-        reference: the picture's reference.
-        picture: which.
-        rgb: (H, W, 3) uint8.
-        fitted: the picture on the canvas.
+        manifest: the bundle's manifest.
+        outputs: the picture's row of each of the bundle's outputs, by name.
+        reference: the reference's answers for the picture.
+        item: the picture.
+
+    Returns:
+        What is kept of it, and both sides' answers at its size.
     """
+    fitted = item.fitted
     _, export = manifest.instances
     count = int(outputs["num_detections"])
     found = Detections(outputs["boxes"], outputs["scores"], outputs["classes"])
@@ -99,7 +123,7 @@ def compare_picture(
     ours = _of_bundle(manifest, outputs, fitted, outcome)
     stages = reference.mask_stages(theirs.boxes, theirs.classes) if len(theirs.boxes) else {}
     exact = _of_reference(manifest, theirs, stages, fitted, "logits")
-    alike = exact  # masks are held like to like; what is scored is the reference's own answer
+    alike = exact  # masks are compared in one form; scored is the reference's own answer
     if export.masks == "prob-u8":
         alike = _of_reference(manifest, theirs, stages, fitted, "prob-u8")
     pairs = _pairs(outcome, ours, alike, found.boxes[:count], theirs.boxes, fitted)
@@ -107,21 +131,21 @@ def compare_picture(
     row = _row(outcome, ours, alike, pairs, overlaps, fitted)
     return (
         Found(
-            DetectedPicture(name=picture.name, size_hw=fitted.picture_hw, detections=row),
+            DetectedPicture(name=item.picture.name, size_hw=fitted.picture_hw, detections=row),
             outcome,
             overlaps,
         ),
-        Compared(picture, rgb, fitted, ours, exact, theirs.boxes, stages),
+        Compared(item.picture, item.rgb, fitted, ours, exact, theirs.boxes, stages),
     )
 
 
 def _other_proposals(
     outcome: Outcome, reference: PictureReference, theirs: Detections, found: Detections, count: int
 ) -> Outcome:
-    """The same outcome without its problems, where nearly tied proposals explain them all.
+    """Return the outcome without its problems, if nearly tied proposals explain them all.
 
-    Rounding exchanges a few proposals in a thousand. More differences than that are no ties of
-    proposals, however many there are to choose from.
+    Rounding exchanges a few proposals in a thousand. More differences than that are not ties of
+    proposals, however many proposals there are to choose from.
     """
     if outcome.strays > max(gates.FEW, gates.PROPOSALS.limit * len(theirs.boxes)):
         return outcome
@@ -139,7 +163,7 @@ def _other_proposals(
 def _of_bundle(
     manifest: Manifest, outputs: Mapping[str, Array], fitted: Fitted, outcome: Outcome
 ) -> Instances:
-    """What the bundle found; nothing, and a problem in the outcome, where it cannot be right."""
+    """Return the bundle's detections; none, and a problem in the outcome, if they are invalid."""
     recipe, export = manifest.instances
     try:
         return instances_at_picture_size(
@@ -184,10 +208,11 @@ def _pairs(
     canvas_theirs: Array,
     fitted: Fitted,
 ) -> list[tuple[int, int]]:
-    """Rows of detections that are one another, at the picture's size.
+    """Return the rows of detections that are the same object, at the picture's size.
 
-    Where all is explained these are the ones that agree: two that took each other's place in a
-    near tie may overlap and yet be different objects. Otherwise the best overlaps of a class.
+    Where everything is explained these are the detections that agree: two detections that took each
+    other's place in a near tie may overlap and still be different objects. Otherwise they are
+    matched by class and best overlap.
     """
     if outcome.problems:
         same = match(
@@ -203,7 +228,10 @@ def _pairs(
 
 
 def _places(canvas_boxes: Array, fitted: Fitted) -> dict[int, int]:
-    """Row at the picture's size by row on the canvas; boxes that are empty there have none."""
+    """Return the row at the picture's size for each row on the canvas.
+
+    Boxes that are empty at the picture's size have no row there.
+    """
     down, across = (a / b for a, b in zip(fitted.picture_hw, fitted.fitted_hw, strict=True))
     boxes = canvas_boxes * np.array([across, down, across, down], np.float32)
     height, width = fitted.picture_hw

@@ -1,4 +1,8 @@
-"""DOCSTRING."""
+"""The stages of every precision of an instance bundle, all on the same proposals and boxes.
+
+If every precision used its own boxes, no stage after the boxes could be compared: rounding keeps
+another of two overlapping boxes, and then everything computed from that box differs.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +21,17 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 FOUND = ("proposals", "proposal_count", "num_detections", "boxes", "classes")
-"""What is asked of the FP32 graph."""
+"""Tensors that the FP32 graph gives, besides its stages."""
 GIVEN = {"proposals": "float32", "num_detections": "int64", "boxes": "float32", "classes": "int64"}
-"""What every precision is then given of it; of a split layout's detector the proposals only."""
+"""Those that replace every precision's own; only the proposals in a split layout's detector."""
 
 
 class SameBoxes:
-    """Stages of every precision's graphs, all on the proposals and boxes of the FP32 graph.
-
-    Where precisions chose their own boxes, no stage after them could be held side by side: rounding
-    keeps another of two overlapping boxes, and everything of it differs.
+    """Gives the stages of every precision's graphs on the proposals and boxes of the FP32 graph.
 
     Args:
-        bundle: opened.
-        names: precisions, fp32 among them.
+        bundle: the bundle.
+        names: precisions, with fp32.
     """
 
     def __init__(self, bundle: Bundle, names: Sequence[PrecisionName]) -> None:
@@ -105,12 +106,12 @@ class SameBoxes:
 
 
 def used_rows(values: Array, counts: Array, rows: int) -> Array:
-    """The used rows of a batch, one after the other.
+    """Return the used rows of a batch, (sum of counts, ...), one picture after the other.
 
     Args:
         values: (N, rows, ...) or (N * rows, ...).
-        counts: (N,) used rows of each picture.
-        rows: a picture's.
+        counts: (N,) integers, number of used rows of each picture.
+        rows: number of rows of a picture, used or not.
     """
     flat = values
     if values.shape[0] != len(counts) * rows:
@@ -120,7 +121,7 @@ def used_rows(values: Array, counts: Array, rows: int) -> Array:
 
 
 def _shaped(stage: str, values: Array) -> Array:
-    """Logits of points as (R, 1, K), whatever shape the graph scatters them in."""
+    """Return logits of points as (R, 1, K), whatever shape the graph scatters them in."""
     if not stage.endswith(".point_logits"):
         return values
     return values.reshape(len(values), 1, -1) if len(values) else values.reshape(0, 1, 0)

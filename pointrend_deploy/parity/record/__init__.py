@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""The record of comparisons, ``parity.json``: its rows, and how it is read and written."""

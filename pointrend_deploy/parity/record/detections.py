@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
+from pointrend_deploy.parity.record.rows import Row
 
 Measure = Literal["box", "mask", "boundary"]
 
 
-class _Row(msgspec.Struct, kw_only=True, frozen=True):
-    """A frozen row of ``parity.json``."""
+class DetectionsRow(Row, frozen=True):
+    """Detections of two sides, matched by class and IoU.
 
-
-class DetectionsRow(_Row, frozen=True):
-    """Detections of two sides, matched by class and IoU. Truthy when the gates on them passed.
+    A row is true in a condition when its gates passed.
 
     Attributes:
-        matched: pairs; the differences below are over them.
-        only_bundle, only_reference: detections the other side lacks.
-        explained: of these, how many a near tie explains (see ``near_ties``).
+        matched: number of pairs; the differences below are over the pairs.
+        only_bundle, only_reference: number of detections that the other side does not have.
+        explained: how many of those a near tie explains (see ``parity.instance.selection``).
         box_canvas_px, box_picture_px: largest difference of a box's edge, in pixels of the network
             input and of the picture.
         score: largest difference of two scores.
-        mask_iou_mean, mask_iou_min: IoU of the pasted masks at the picture's size.
-        unexplained: what the others are, in a few words each; the first few.
+        mask_iou_mean, mask_iou_min: IoU (0..1) of the masks pasted at the picture's size.
+        unexplained: a few words on each detection that no near tie explains; the first few.
     """
 
     matched: int
@@ -43,7 +41,7 @@ class DetectionsRow(_Row, frozen=True):
         return self.passed
 
 
-class DetectedPicture(_Row, frozen=True):
+class DetectedPicture(Row, frozen=True):
     """One picture's detections beside the reference's."""
 
     name: str
@@ -51,21 +49,23 @@ class DetectedPicture(_Row, frozen=True):
     detections: DetectionsRow
 
 
-class ClassAP(_Row, frozen=True):
+class ClassAP(Row, frozen=True):
     """Average precision of one class; None where it has no object in the truth."""
 
     name: str
     ap: float | None
 
 
-class AccuracyRow(_Row, frozen=True):
+class AccuracyRow(Row, frozen=True):
     """COCO-style average precision of one side, in 0..1.
 
     Attributes:
         prediction: ``reference`` or ``bundle``.
-        measure: what overlaps: boxes, masks, or the inner bands of masks (boundary).
-        ap: over IoU 0.50 to 0.95; ``ap50``, ``ap75`` at one IoU; ``small``, ``medium``, ``large``
-            for objects below 32², between, and above 96² pixels.
+        measure: what is overlapped: boxes, masks, or the inner bands of masks (boundary).
+        ap: mean over the IoU thresholds 0.50 to 0.95.
+        ap50, ap75: at one IoU threshold.
+        small, medium, large: for objects below 32² pixels, between, and above 96² pixels.
+        classes: of each class the truth knows.
     """
 
     prediction: str
@@ -79,14 +79,15 @@ class AccuracyRow(_Row, frozen=True):
     classes: tuple[ClassAP, ...] = ()
 
 
-class Truth(_Row, frozen=True):
-    """The annotations scores were computed against.
+class Truth(Row, frozen=True):
+    """The annotations that the scores were computed against.
 
     Attributes:
-        source: the annotation file's or folder's name.
-        pictures, objects, crowds: evaluated; crowds are regions whose detections do not count.
-        evaluator: the program and its version.
-        classes_left_out: classes of the model the annotations do not know.
+        source: name of the annotation file or folder.
+        pictures, objects, crowds: how many were evaluated; crowds are regions whose detections do
+            not count.
+        evaluator: the program that scored, and its version.
+        classes_left_out: classes of the model that the annotations do not list.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""What a comparison of precisions found: a column each, beside the PyTorch reference."""
+"""What a comparison of precisions found: one column for each, beside the PyTorch reference."""
 
 from __future__ import annotations
 
@@ -7,48 +7,35 @@ from typing import Literal
 import msgspec
 
 from pointrend_deploy.parity.record.detections import AccuracyRow
+from pointrend_deploy.parity.record.rows import Limit, Row
 
 PrecisionName = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[PrecisionName, ...] = ("fp32", "fp16", "int8")
 
 
-class _Row(msgspec.Struct, kw_only=True, frozen=True):
-    """A frozen row of ``parity.json``."""
+class PrecisionGate(Limit, frozen=True):
+    """A limit on what a lower precision may lose.
 
-
-class PrecisionGate(_Row, frozen=True):
-    """One written limit of a lower precision and the value held against it. Truthy if it passes.
-
-    ``value`` of a drop is the FP32 column's figure less this column's, so a gain is below zero.
+    ``value`` of a drop is the FP32 column's figure minus this column's, so a gain is negative.
     """
 
-    name: str
-    value: float | None
-    limit: float
-    op: Literal["<=", ">="]
-    reason: str
-    passed: bool
 
-    def __bool__(self) -> bool:
-        return self.passed
-
-
-class LabelFigures(_Row, frozen=True):
+class LabelFigures(Row, frozen=True):
     """mIoU and boundary IoU (by band, see ``MetricRow``) of label maps, over all pictures."""
 
     miou: float | None
     boundary_iou: dict[str, float | None]
 
 
-class MatchFigures(_Row, frozen=True):
+class MatchFigures(Row, frozen=True):
     """Detections of one column matched with another side's, by class and overlap.
 
     Attributes:
-        matched: pairs; the differences are over them.
-        only_here, only_there: detections the other side lacks.
-        box_px: largest difference of a box's edge, in pixels of the picture; ``box_median_px`` the
-            median over the pairs of each one's largest.
-        mask_iou_mean, mask_iou_min: IoU of the pasted masks at the picture's size.
+        matched: number of pairs; the differences are over the pairs.
+        only_here, only_there: number of detections that the other side does not have.
+        box_px: largest difference of a box's edge over all pairs, in pixels of the picture.
+        box_median_px: median over the pairs of each pair's largest difference of an edge.
+        mask_iou_mean, mask_iou_min: IoU (0..1) of the masks pasted at the picture's size.
     """
 
     matched: int
@@ -60,7 +47,7 @@ class MatchFigures(_Row, frozen=True):
     mask_iou_min: float | None = None
 
 
-class StageNoise(_Row, frozen=True):
+class StageNoise(Row, frozen=True):
     """How far a stage of one precision is from the FP32 graph's.
 
     Attributes:
@@ -68,8 +55,8 @@ class StageNoise(_Row, frozen=True):
         rms: root mean square of the FP32 graph's values.
         noise: root mean square of the difference; 0 where nothing differs.
         snr_db: 20 log10(rms / noise); None where nothing differs or it could not be compared.
-        near_zero: logits at points chosen because their one logit is near zero: the signal is small
-            by choice, so a low ratio does not say that the error enters here.
+        near_zero: True for logits at points that were chosen because their one logit is near zero.
+            The signal is small by choice, so a low ratio does not mean that the error enters here.
         problem: why it could not be compared; empty where it was.
     """
 
@@ -81,14 +68,15 @@ class StageNoise(_Row, frozen=True):
     problem: str = ""
 
 
-class StepOverlap(_Row, frozen=True):
+class StepOverlap(Row, frozen=True):
     """Points chosen at one subdivision step: this precision's sets beside the FP32 graph's.
 
     Attributes:
-        k: points in a set; ``sets``: how many, one a picture or one a detection.
-        share: of the FP32 graph's points those that this precision chose too, over all sets.
-        least: the smallest such share of one set.
-        jaccard: points both chose over points either chose, over all sets.
+        k: number of points in a set.
+        sets: number of sets: one for each picture, or one for each detection.
+        share: share (0..1) of the FP32 graph's points that this precision chose too, over all sets.
+        least: the smallest such share of a single set.
+        jaccard: points that both chose divided by points that either chose, over all sets.
     """
 
     step: int
@@ -99,34 +87,37 @@ class StepOverlap(_Row, frozen=True):
     jaccard: float
 
 
-class PrecisionColumn(_Row, frozen=True):
-    """One precision. Truthy when every gate on it passed.
+class PrecisionColumn(Row, frozen=True):
+    """The figures of one precision. A column is true in a condition when all its gates passed.
 
     Attributes:
         runner: ``onnx`` (for fp16 and int8 a simulation on the CPU) or ``tensorrt``.
-        engine: the engine that ran; None for ``onnx``.
-        graphs: SHA-256 of the graphs of this precision by file name, as they were.
-        graph_bytes: their size together.
+        engine: folder of the engine that ran; None for ``onnx``.
+        graphs: SHA-256 of the graphs of this precision by file name, when they were compared.
+        graph_bytes: size of these graphs together, in bytes.
         engines: size in bytes of the engines of these graphs by folder; None where not known.
-        labels_compared: pixels of the canvas that show a picture.
-        agrees_reference, agrees_fp32: share of them with the same label.
+        labels_compared: number of pixels of the canvas that show a picture.
+        agrees_reference, agrees_fp32: share (0..1) of these pixels with the same label as PyTorch
+            and as the FP32 column.
         truth, beside_reference: label figures against the truth and against PyTorch's labels.
-        found_reference, found_fp32: detections beside PyTorch's and the FP32 column's.
-        accuracy: average precision, a row each for box, mask and boundary.
-        points, stages: beside the FP32 graph's; empty with the reason in ``stages_note``.
+        found_reference, found_fp32: detections matched with PyTorch's and with the FP32 column's.
+        accuracy: average precision, one row for each of box, mask and boundary.
+        points, stages: compared with the FP32 graph's. Where they could not be compared they are
+            empty and ``stages_note`` says why.
         unreadable: pictures whose answers cannot be right, each with the reason.
         fallback: type of the layers that are neither in ``int8_layers`` nor in ``fp32_layers``.
-        int8_flops: share of the FLOPs meant for INT8 that are in it.
+        int8_layers: number of layers that compute in INT8.
+        int8_flops: share (0..1) of the FLOPs meant for INT8 that do compute in INT8.
         left_out: layers that do not compute in INT8, each with the reason.
-        method, pictures: of the calibration.
+        method, pictures: how the ranges were calibrated, and on how many pictures.
     """
 
     precision: PrecisionName
     runner: str
     engine: str | None = None
-    graphs: dict[str, str] = {}
+    graphs: dict[str, str] = msgspec.field(default_factory=dict)
     graph_bytes: int | None = None
-    engines: dict[str, int | None] = {}
+    engines: dict[str, int | None] = msgspec.field(default_factory=dict)
     labels_compared: int = 0
     agrees_reference: float | None = None
     agrees_fp32: float | None = None
@@ -143,7 +134,7 @@ class PrecisionColumn(_Row, frozen=True):
     int8_layers: int = 0
     fp32_layers: tuple[str, ...] = ()
     int8_flops: float | None = None
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str] = msgspec.field(default_factory=dict)
     method: str | None = None
     pictures: int | None = None
     gates: tuple[PrecisionGate, ...] = ()
@@ -153,19 +144,21 @@ class PrecisionColumn(_Row, frozen=True):
 
     @property
     def simulated(self) -> bool:
-        """Whether ONNX Runtime imitated on the CPU what only an engine computes."""
+        """Whether ONNX Runtime on the CPU imitated what an engine computes."""
         return self.runner == "onnx" and self.precision != "fp32"
 
 
-class PrecisionTable(_Row, frozen=True):
-    """All columns of one comparison, FP32 first. Truthy when every gate on them passed.
+class PrecisionTable(Row, frozen=True):
+    """All columns of one comparison. A table is true in a condition when all gates passed.
 
     Attributes:
-        pictures: compared; of the first ``stage_pictures`` of them points and stages too.
-        truth: whether there was one.
-        reference_truth, reference_accuracy: PyTorch's own figures against it.
-        columns: fp32 always, then what was asked for.
-        notes: what is not gated, and why.
+        pictures: number of pictures compared.
+        stage_pictures: number of pictures, from the first on, whose stages and points were
+            compared too.
+        truth: whether a truth was given.
+        reference_truth, reference_accuracy: PyTorch's own figures against the truth.
+        columns: always fp32 first, then the other precisions that were chosen.
+        notes: which accuracies have no gate, and why.
     """
 
     task: Literal["semantic", "instance"]

@@ -1,4 +1,4 @@
-"""What a comparison found, as written to ``parity.json``; reports are rendered from it.
+"""What a comparison found, as it is written to ``parity.json``; the reports are made from this.
 
 ``parity.json`` is ``{"schema": 1, "runs": {"export": Run, "compare": Run}, "precisions":
 PrecisionTable or null}``. A number that does not exist (the SNR of two equal tensors, the IoU of a
@@ -8,12 +8,10 @@ class that never occurs) is ``null``.
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from pointrend_deploy import atomic
 from pointrend_deploy.bundle.folder import PARITY, Bundle
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.record.detections import (
@@ -23,42 +21,31 @@ from pointrend_deploy.parity.record.detections import (
     Truth,
 )
 from pointrend_deploy.parity.record.precisions import PrecisionTable
+from pointrend_deploy.parity.record.rows import Limit, Row
 
 SCHEMA = 1
 Kind = Literal["tensor", "points", "labels", "proposals", "detections", "masks"]
 Against = Literal["truth", "reference"]
 
 
-class _Row(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=False):
-    """A frozen row of ``parity.json``."""
+class Gate(Limit, frozen=True):
+    """A limit on a stage of the bundle beside the same stage of the PyTorch reference."""
 
-
-class Gate(_Row, frozen=True):
-    """One written limit and the value held against it. Truthy when it passes."""
-
-    name: str
     stage: str
-    value: float | None
-    limit: float
-    op: Literal["<=", ">="]
-    reason: str
-    passed: bool
-
-    def __bool__(self) -> bool:
-        return self.passed
 
 
-class StageRow(_Row, frozen=True):
-    """A named stage of the candidate against the reference. Truthy when it passes.
+class StageRow(Row, frozen=True):
+    """A named stage of the candidate beside the reference's. True in a condition when it passed.
 
     Attributes:
-        compared: values (tensor), points (points), pixels (labels), boxes (proposals and
-            detections) or masks that were held side by side.
+        compared: number of values (tensor), points (points), pixels (labels), boxes (proposals
+            and detections) or masks that were compared.
         max_abs, mean_abs, rms_difference: of candidate - reference.
         rms_reference: root mean square of the reference, which scales the limit.
         snr_db: 20 log10(rms_reference / rms_difference); None where nothing differs.
         limit: largest ``max_abs`` that passes (tensors only).
-        problem: what is wrong in a few words; empty where the stage passes.
+        agreement: share (0..1) of equal labels (labels only).
+        problem: what is wrong, in a few words; empty where the stage passes.
     """
 
     name: str
@@ -79,14 +66,17 @@ class StageRow(_Row, frozen=True):
         return self.passed
 
 
-class PointsRow(_Row, frozen=True):
-    """The points two sides chose at one subdivision step, over N images. Truthy when they agree.
+class PointsRow(Row, frozen=True):
+    """The points that two sides chose at one subdivision step, over N images.
+
+    A row is true in a condition when the choices agree.
 
     Attributes:
-        k: points an image; ``jaccard`` is the smallest of the N images' Jaccard indices.
-        strays: points of one side that the other lacks, over all images (larger of both ways).
-        exchangeable: of these, points whose uncertainty equals the K-th up to rounding, so that
-            either choice is right.
+        k: number of points in an image.
+        jaccard: the smallest of the N images' Jaccard indices.
+        strays: number of points that only one side chose, over all images (the larger side's).
+        exchangeable: how many of the strays have an uncertainty that equals the K-th up to
+            rounding, so that either choice is right.
         stray_fraction: (strays - exchangeable) / (N * K).
         worst_gap: largest distance of a stray's uncertainty, by the reference, from the K-th;
             None where the uncertainty is not known.
@@ -108,7 +98,7 @@ class PointsRow(_Row, frozen=True):
         return self.passed
 
 
-class ClassRow(_Row, frozen=True):
+class ClassRow(Row, frozen=True):
     """One class: IoU and boundary IoU by band; None where the class occurs on neither side."""
 
     name: str
@@ -116,7 +106,7 @@ class ClassRow(_Row, frozen=True):
     boundary_iou: dict[str, float | None]
 
 
-class MetricRow(_Row, frozen=True):
+class MetricRow(Row, frozen=True):
     """Label maps of ``prediction`` against ``against``, accumulated over all pictures.
 
     ``boundary_iou`` is keyed by band: "2 %" (of the picture's diagonal), "1 px", "2 px", "3 px".
@@ -131,7 +121,7 @@ class MetricRow(_Row, frozen=True):
     classes: tuple[ClassRow, ...] = ()
 
 
-class PictureRow(_Row, frozen=True):
+class PictureRow(Row, frozen=True):
     """One picture: agreement on its part of the network grid, and scores against its truth."""
 
     name: str
@@ -139,19 +129,36 @@ class PictureRow(_Row, frozen=True):
     agreement: float
     worst_jaccard: float | None = None
     first_divergent: str | None = None
-    miou: dict[str, float | None] = {}
-    boundary_iou_2px: dict[str, float | None] = {}
+    miou: dict[str, float | None] = msgspec.field(default_factory=dict)
+    boundary_iou_2px: dict[str, float | None] = msgspec.field(default_factory=dict)
 
 
-class Skipped(_Row, frozen=True):
+class Skipped(Row, frozen=True):
     """A picture that could not be compared, and why."""
 
     name: str
     reason: str
 
 
-class Run(_Row, frozen=True):
-    """One comparison of a bundle with its PyTorch reference. Truthy when every gate passed."""
+class Run(Row, frozen=True):
+    """One comparison of a bundle with its PyTorch reference.
+
+    A run is true in a condition when every gate passed.
+
+    Attributes:
+        candidate, reference: the runners: ``onnx``, ``tensorrt``, ``torch``.
+        created: when, in UTC (see :func:`now`).
+        canvas_hw: height and width of the network's input, in pixels.
+        first_divergent: name of the first stage that differs; None where all agree.
+        pictures: number of pictures compared.
+        seconds: how long it took.
+        labels_from: how labels were brought to the picture's size; None for instance bundles.
+        metrics, per_picture: scores of label maps (semantic bundles).
+        detections, detected_pictures, accuracy, truth: matched detections and average precision
+            (instance bundles).
+        skipped: pictures that could not be read.
+        versions: of the libraries that ran, by name.
+    """
 
     kind: Literal["export", "compare"]
     passed: bool
@@ -174,32 +181,40 @@ class Run(_Row, frozen=True):
     truth: Truth | None = None
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return self.passed
 
+    @property
+    def task(self) -> Literal["semantic", "instance"]:
+        """The task of the bundle: only runs of instance bundles have ``detections``."""
+        return "semantic" if self.detections is None else "instance"
 
-class Parity(_Row, frozen=True):
+
+class Parity(Row, frozen=True):
     """The whole of ``parity.json``.
 
     Attributes:
         runs: by kind.
-        precisions: of the last comparison that was asked for precisions.
+        precisions: of the last comparison that compared precisions.
     """
 
     schema: int = SCHEMA
-    runs: dict[str, Run] = {}
+    runs: dict[str, Run] = msgspec.field(default_factory=dict)
     precisions: PrecisionTable | None = None
 
 
 def now() -> str:
-    """The time of a run, in UTC: ``2026-01-31T23:59:59Z``."""
+    """Return the present time in UTC: ``2026-01-31T23:59:59Z``."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def encode(parity: Parity) -> bytes:
-    """Indented JSON, UTF-8, keys in the order of the structs. NaN and infinity become null."""
+    """Encode as indented JSON in UTF-8, keys in the order of the structs.
+
+    NaN and infinity become null.
+    """
     return msgspec.json.format(msgspec.json.encode(parity), indent=2) + b"\n"
 
 
@@ -224,7 +239,10 @@ def decode(raw: bytes, where: str = "parity.json") -> Parity:
 
 
 def merged(parity: Parity, name: str, run: Run, precisions: PrecisionTable | None = None) -> Parity:
-    """``parity`` with one run, and a table of precisions, added or replaced; the others stay."""
+    """Return ``parity`` with one run, and a table of precisions, added or replaced.
+
+    All else stays as it is; without a table the one in ``parity`` stays.
+    """
     return msgspec.structs.replace(
         parity,
         runs={**parity.runs, name: run},
@@ -233,35 +251,12 @@ def merged(parity: Parity, name: str, run: Run, precisions: PrecisionTable | Non
 
 
 def of_bundle(bundle: Bundle) -> Parity:
-    """What a bundle's parity.json records; nothing only where the manifest lists no such file.
+    """Read the record of a bundle; an empty one where its manifest lists no ``parity.json``.
 
     Raises:
-        DeployError: it is listed and missing, changed or unreadable.
+        DeployError: the file is listed and missing, changed or unreadable.
     """
     if PARITY not in bundle.manifest.files:
         return Parity()
     path = bundle.file(PARITY)
     return decode(path.read_bytes(), str(path))
-
-
-def load(path: str | Path) -> Parity:
-    """Read ``parity.json``; an absent file is an empty record.
-
-    Raises:
-        DeployError: the file is there but cannot be read (see ``decode``).
-    """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return Parity()
-    except OSError as error:
-        raise DeployError(f"cannot read {path}: {error.strerror or error}") from error
-    return decode(raw, str(path))
-
-
-def add_run(path: str | Path, name: str, run: Run) -> Parity:
-    """Merge one run into the file, written whole or not at all, and return the new record."""
-    parity = merged(load(path), name, run)
-    atomic.write_bytes(path, encode(parity))
-    return parity

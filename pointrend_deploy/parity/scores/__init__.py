@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""Scores: agreement, IoU, boundary IoU and average precision."""

@@ -23,11 +23,11 @@ from pointrend_deploy.truth.annotations import (
 
 Array = npt.NDArray[Any]
 MEASURES: Final[dict[Measure, str]] = {"box": "bbox", "mask": "segm", "boundary": "boundary"}
-"""What the evaluator calls each of the overlaps."""
+"""The evaluator's name of each measure."""
 
 
 class Detected(Protocol):
-    """Detections of one picture, as a runner gives them."""
+    """Detections of one picture; R of them."""
 
     @property
     def boxes(self) -> npt.NDArray[np.float32]:
@@ -35,14 +35,14 @@ class Detected(Protocol):
 
     @property
     def scores(self) -> npt.NDArray[np.float32]:
-        """(R,)."""
+        """(R,) in 0..1."""
 
     @property
     def classes(self) -> npt.NDArray[np.int64]:
         """(R,) in 0..C-1."""
 
     def rle(self, index: int) -> Mapping[str, Any]:
-        """The mask of one detection as COCO's run-length encoding."""
+        """Return the mask of one detection as COCO's run-length encoding."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class _Found:
 
 
 class Scorer:
-    """Collects the detections of both sides; scores them when all pictures are done.
+    """Collects the detections of all sides, and scores them when all pictures are there.
 
     Args:
-        truth: pictures and objects.
-        recipe: names of the classes.
+        truth: has the pictures and their objects.
+        recipe: has the names of the classes.
 
     Raises:
         DeployError: the evaluator is not installed.
@@ -73,7 +73,12 @@ class Scorer:
         self._found: dict[str, list[_Found]] = {}
 
     def add(self, image_id: int, sides: Mapping[str, Detected]) -> None:
-        """Take one picture's detections by side (``bundle``, ``reference``)."""
+        """Add one picture's detections.
+
+        Args:
+            image_id: of the picture, in the truth.
+            sides: its detections by side, such as ``bundle`` and ``reference``.
+        """
         self._pictures.add(image_id)
         for who, detected in sides.items():
             mine = self._found.setdefault(who, [])
@@ -90,7 +95,7 @@ class Scorer:
                 )
 
     def rows(self) -> tuple[AccuracyRow, ...]:
-        """Average precision of every side by every measure, over the pictures added."""
+        """Return the average precision of every side by every measure, over the added pictures."""
         known = [
             label
             for label, name in enumerate(self.names)
@@ -103,7 +108,7 @@ class Scorer:
         )
 
     def summary(self) -> Truth:
-        """What the scores are of."""
+        """Return what the scores are computed against."""
         objects = self._objects(self._pictures)
         crowds = sum(each.crowd for each in objects)
         return Truth(
@@ -137,7 +142,7 @@ class Scorer:
         )
 
     def _precision(self, found: Sequence[_Found], measure: Measure, known: Sequence[int]) -> Array:
-        """(10 overlaps, 101 recalls, classes, all/small/medium/large); -1 where there is none."""
+        """Return precisions, (10 IoUs, 101 recalls, classes, all and three sizes); -1 for none."""
         from faster_coco_eval import COCO, COCOeval_faster
 
         truth = COCO(self._table(known))
@@ -153,10 +158,10 @@ class Scorer:
         return np.asarray(evaluation.eval["precision"])[..., -1]
 
     def _table(self, known: Sequence[int]) -> dict[str, Any]:
-        """The truth as a COCO file would hold it; new at every call, as the evaluator writes in it.
+        """Return the truth in the form of a COCO file.
 
-        Categories are classes counted from 1 and objects are numbered from 1: the evaluator takes
-        an id of 0 for "not matched".
+        It is made anew at every call, because the evaluator changes it. Classes and objects are
+        numbered from 1, because to the evaluator an id of 0 means "not matched".
         """
         return {
             "images": [
@@ -181,7 +186,10 @@ class Scorer:
 
 
 def _result(found: _Found, measure: Measure) -> dict[str, Any]:
-    """As the evaluator reads a result: with a box its area is the box's, else the mask's."""
+    """Return a result in the evaluator's form.
+
+    The evaluator takes the area of the box where a box is given, otherwise the mask's.
+    """
     own: dict[str, Any] = {"bbox": list(found.box)}
     if measure != "box":
         own = {"segmentation": found.mask}
@@ -199,4 +207,4 @@ def _mean(precision: Array) -> float | None:
 
 
 def _silent(*_: object) -> None:
-    """The evaluator prints its tables; the figures are returned instead."""
+    """Print nothing; the evaluator would print its tables here."""

@@ -1,12 +1,13 @@
 """Boundary IoU: the IoU of the inner bands of two masks (Cheng et al., CVPR 2021, section 3).
 
-The band of a mask at distance d is what d erosions with a 3x3 square take away, the picture's
-border counting as outside: the pixels of the mask with a pixel outside it within d rows and d
-columns. For a label map all classes go at once: a pixel lies in its class's band exactly when the
-(2d+1) x (2d+1) window around it is not all of its label. Ignored pixels of the truth are left out
-on both sides and make no boundary: an unlabelled pixel says nothing of where an object ends.
+The band of a mask at distance d is what d erosions with a 3x3 square remove, where the outside of
+the picture is outside the mask: the pixels of the mask that have a pixel outside it within d rows
+and d columns. For a label map all classes are computed at once: a pixel is in its class's band
+exactly when the (2d+1) x (2d+1) window around it is not all of its label. Ignored pixels of the
+truth are left out on both sides and make no boundary, because an unlabelled pixel does not show
+where an object ends.
 
-MERGED: mIoU and boundary IoU of every kind of prediction, against the truth and each other.
+:class:`Scores` sums mIoU and boundary IoU of every prediction of a comparison.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from pointrend_deploy.recipe.semantic import Recipe
 
 Array = npt.NDArray[Any]
 BANDS: dict[str, float | int] = {"2 %": 0.02, "1 px": 1, "2 px": 2, "3 px": 3}
-"""Bands reported: a float is a share of the picture's diagonal, an integer a distance in pixels."""
+"""Bands in reports: a float is a share of the picture's diagonal, an integer is in pixels."""
 
 
 def band_distance(height: int, width: int, share: float = 0.02) -> int:
-    """Distance in pixels: a share of the picture's diagonal, rounded, at least 1."""
+    """Return a share (0..1) of a picture's diagonal in pixels, rounded, at least 1."""
     return max(1, round(share * math.hypot(height, width)))
 
 
 def inner_bands(labels: Array, distance_px: int, ignored: Array | None = None) -> Array:
-    """Pixels within ``distance_px`` (chessboard distance) of another label or of the outside.
+    """Find the pixels within ``distance_px`` (chessboard distance) of another label or the outside.
 
     Args:
         labels: (H, W) integers from 0 to 32766 where not ignored.
         distance_px: d, at least 1.
-        ignored: (H, W) bool: pixels that make no boundary and lie in no band.
+        ignored: (H, W) bool: pixels that make no boundary and are in no band.
 
     Returns:
         (H, W) bool: the union of all classes' bands.
@@ -53,12 +54,12 @@ def inner_bands(labels: Array, distance_px: int, ignored: Array | None = None) -
 
 
 class BoundaryIoU:
-    """Intersections and unions of bands, summed over pictures class by class, as mIoU sums areas.
+    """Sums intersections and unions of bands over pictures, by class, as mIoU sums areas.
 
     Args:
         num_classes: C.
         distance_px: an integer d in pixels, or a float: that share of each picture's diagonal.
-        ignore_label: value in the truth that is not evaluated.
+        ignore_label: value of pixels of the truth that are not evaluated.
     """
 
     def __init__(
@@ -71,7 +72,11 @@ class BoundaryIoU:
         self.union = np.zeros(num_classes, dtype=np.int64)
 
     def add(self, prediction: Array, truth: Array) -> None:
-        """Count one picture: two (H, W) label maps.
+        """Count one picture.
+
+        Args:
+            prediction: (H, W) integer labels.
+            truth: (H, W) integer labels, or ``ignore_label``.
 
         Raises:
             DeployError: the shapes differ or a label is out of range.
@@ -93,37 +98,24 @@ class BoundaryIoU:
         self.union += self._count(prediction[found]) + self._count(truth[expected]) - intersection
 
     def per_class(self) -> npt.NDArray[np.float64]:
-        """(C,) boundary IoU; NaN for a class that occurs on neither side."""
+        """Return the boundary IoU of each class, (C,); NaN for a class that is on neither side."""
         return masks.ratio(self.intersection, self.union)
 
     def mean(self) -> float:
-        """Mean over the classes that occur on either side; NaN where none does."""
+        """Return the mean over the classes that are on either side; NaN where there are none."""
         return masks.mean_of_present(self.per_class())
 
     def _count(self, labels: Array) -> npt.NDArray[np.int64]:
         return np.bincount(labels.astype(np.int64), minlength=self.num_classes)
 
 
-def boundary_iou(
-    prediction: Array,
-    truth: Array,
-    num_classes: int,
-    distance_px: int | float = 0.02,
-    ignore_label: int | None = None,
-) -> float:
-    """Mean boundary IoU of one picture (see ``BoundaryIoU``)."""
-    counted = BoundaryIoU(num_classes, distance_px, ignore_label)
-    counted.add(prediction, truth)
-    return counted.mean()
-
-
 class LabelScores:
-    """Everything said of one kind of prediction over many pictures: mIoU and each band.
+    """Sums mIoU and the boundary IoU of each band over pictures, for one kind of prediction.
 
     Args:
         num_classes: C.
         ignore_label: value in the truth that is not evaluated.
-        bands: name -> distance, as in ``BoundaryIoU``.
+        bands: distance by name, as in :class:`BoundaryIoU`.
     """
 
     def __init__(
@@ -139,14 +131,19 @@ class LabelScores:
         self.pictures = 0
 
     def add(self, prediction: Array, truth: Array) -> None:
-        """Count one picture; raises DeployError, counting nothing, as ``masks.confusion`` does."""
+        """Count one picture: two (H, W) label maps.
+
+        Raises:
+            DeployError: see :func:`pointrend_deploy.parity.scores.labels.confusion`; nothing is
+                counted then.
+        """
         self.matrix += masks.confusion(prediction, truth, self.num_classes, self.ignore_label)
         for band in self.bands.values():
             band.add(prediction, truth)
         self.pictures += 1
 
     def merge(self, other: LabelScores) -> None:
-        """Add the counts of another, made with the same classes and bands."""
+        """Add the counts of another object with the same classes and bands."""
         self.matrix += other.matrix
         self.pictures += other.pictures
         for name, band in self.bands.items():
@@ -155,30 +152,22 @@ class LabelScores:
 
     @property
     def agreement(self) -> float:
-        """Share of counted pixels with the right label; NaN before any."""
+        """Share (0..1) of counted pixels with the right label; NaN before any is counted."""
         total = int(self.matrix.sum())
         return float(np.trace(self.matrix)) / total if total else float("nan")
-
-
-def _window_min(values: Array, distance: int, outside: int) -> Array:
-    """Minimum over the (2d+1) x (2d+1) window of each pixel; pixels outside hold ``outside``."""
-    padded = np.pad(values, distance, constant_values=outside)
-    for axis in (0, 1):
-        moved = np.moveaxis(padded, axis, 0)
-        width, wanted = 1, 2 * distance + 1
-        while width < wanted:  # windows double, so the cost is log d and not d
-            shift = min(width, wanted - width)
-            moved = np.minimum(moved[:-shift], moved[shift:])
-            width += shift
-        padded = np.moveaxis(moved, 0, axis)
-    return padded
 
 
 PREDICTIONS = ("coarse", "reference", "bundle")
 
 
 class Scores:
-    """Sums over pictures; ``coarse`` is the coarse head alone, ``reference`` PyTorch."""
+    """Sums the scores of every prediction over pictures, against the truth and the reference.
+
+    Predictions are ``coarse`` (the coarse head alone), ``reference`` (PyTorch) and ``bundle``.
+
+    Args:
+        recipe: has the classes.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -190,11 +179,11 @@ class Scores:
         """Count one picture.
 
         Args:
-            labels: (H, W) labels by kind of prediction; ``reference`` and ``bundle`` at least.
-            truth: (H, W) int32, or None where the picture has none.
+            labels: (H, W) labels by prediction; at least ``reference`` and ``bundle``.
+            truth: (H, W) int32 labels; None where the picture has none.
 
         Returns:
-            This picture's own mIoU and 2 px boundary IoU by kind; empty without truth.
+            This picture's own mIoU and 2 px boundary IoU by prediction; empty without a truth.
         """
         self._count("bundle", "reference", labels["bundle"], labels["reference"])
         own: dict[str, tuple[float | None, float | None]] = {}
@@ -210,7 +199,7 @@ class Scores:
         return own
 
     def rows(self) -> tuple[MetricRow, ...]:
-        """A row for each prediction, truth first."""
+        """Return a row for each prediction; those against the truth first."""
         keys = sorted(self.totals, key=lambda key: (key[1] != "truth", PREDICTIONS.index(key[0])))
         return tuple(self._row(who, against, self.totals[who, against]) for who, against in keys)
 
@@ -248,5 +237,22 @@ class Scores:
 
 
 def number(value: float) -> float | None:
-    """A float, or None for NaN (a score of nothing)."""
+    """Return a float, or None for NaN, which is a score without any pixel."""
     return None if math.isnan(value) else float(value)
+
+
+def _window_min(values: Array, distance: int, outside: int) -> Array:
+    """Return the minimum over each pixel's (2d+1) x (2d+1) window.
+
+    Beyond the edge of the picture the value is ``outside``.
+    """
+    padded = np.pad(values, distance, constant_values=outside)
+    for axis in (0, 1):
+        moved = np.moveaxis(padded, axis, 0)
+        width, wanted = 1, 2 * distance + 1
+        while width < wanted:  # windows double, so the cost is log d and not d
+            shift = min(width, wanted - width)
+            moved = np.minimum(moved[:-shift], moved[shift:])
+            width += shift
+        padded = np.moveaxis(moved, 0, axis)
+    return padded

@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""Semantic bundles: stages, labels and scores beside PyTorch."""

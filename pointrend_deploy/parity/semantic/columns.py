@@ -1,4 +1,4 @@
-"""The label figures of every precision of a semantic bundle, picture by picture."""
+"""`compare --precision` of a semantic bundle: the label figures of every precision."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.parity.columns import Columns, Runs, described
-from pointrend_deploy.parity.gates import drop_gates, label_gates, ungated
+from pointrend_deploy.parity.columns import Columns, Runs, described, table_of
+from pointrend_deploy.parity.comparison import Batch
+from pointrend_deploy.parity.gates import drop_gates, label_gates
 from pointrend_deploy.parity.noise import STAGE_PICTURES, StageSums
 from pointrend_deploy.parity.record.precisions import (
     LabelFigures,
@@ -22,19 +23,19 @@ from pointrend_deploy.parity.record.precisions import (
 from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.scores.boundary import LabelScores, number
 from pointrend_deploy.parity.scores.labels import mean_iou
-from pointrend_deploy.parity.semantic.compare import Batch, Item, labels_at
+from pointrend_deploy.parity.semantic.compare import ComparedLabels, labels_at
 from pointrend_deploy.recipe.semantic import Recipe
 
 Array = npt.NDArray[Any]
 Stages = Callable[[dict[str, Array]], Mapping[str, Array]]
-"""The stages of one precision's graph on a batch of inputs: by name, in network order."""
+"""Runs one precision's graph on a batch of inputs; gives its stages by name, in network order."""
 
 
 class LabelColumn:
     """Sums of one precision over pictures.
 
     Args:
-        recipe: of the bundle.
+        recipe: the bundle's recipe.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -45,17 +46,15 @@ class LabelColumn:
         self._mutual = LabelScores(recipe.num_classes)
         self.sums = StageSums()
 
-    def add(
-        self, item: Item, ours: Mapping[str, Array], fp32: Array, theirs: Mapping[str, Array]
-    ) -> None:
+    def add(self, picture: ComparedLabels, ours: Mapping[str, Array]) -> None:
         """Count one picture.
 
         Args:
-            item: which.
-            ours: this precision's outputs, the picture's row with its batch axis.
-            fp32: (Hp, Wp) the FP32 column's labels.
-            theirs: the reference's stages, likewise with a batch axis.
+            picture: the FP32 column's and the reference's answers for it.
+            ours: this precision's outputs for it by name, (1, ...) each.
         """
+        item, theirs = picture.item, picture.stages
+        fp32 = canvas_labels(picture.outputs)[0]
         height, width = item.fitted.fitted_hw
         labels = canvas_labels(ours)[0, :height, :width]
         self.compared += labels.size
@@ -72,7 +71,11 @@ class LabelColumn:
             self._truth.add(found, item.truth)
 
     def agreement(self, other: str) -> float | None:
-        """Share of the labels that are ``reference``'s or ``fp32``'s."""
+        """Return the share (0..1) of labels that equal another side's; None before any picture.
+
+        Args:
+            other: ``reference`` or ``fp32``.
+        """
         return self._same[other] / self.compared if self.compared else None
 
     @property
@@ -87,16 +90,15 @@ class LabelColumn:
 
 
 class LabelColumns:
-    """Watches a comparison and runs every other precision on its very batches.
+    """Runs every other precision on the batches of a comparison, and sums up its figures.
 
-    One batch is in memory at a time, and of the stages one precision's beside FP32's.
+    Only one batch is in memory at a time, and the stages of one precision beside FP32's.
 
     Args:
-        recipe: of the bundle.
-        runners: of the precisions beside fp32.
-        stages: of the graphs of all precisions whose stages can be had, fp32 among them; empty
-            where engines run.
-        most: pictures whose stages are compared.
+        recipe: the bundle's recipe.
+        runners: by precision, without fp32.
+        stages: by precision, with fp32; empty where engines run, which give no stages.
+        most: number of pictures whose stages are compared.
     """
 
     def __init__(
@@ -111,25 +113,23 @@ class LabelColumns:
         self.columns = {name: LabelColumn(recipe) for name in names}
         self.staged = 0
 
-    def __call__(self, batch: Batch) -> None:
-        """Take one batch of the comparison."""
-        fp32 = canvas_labels(batch.outputs)
-        self._count("fp32", batch, batch.outputs, fp32)
+    def __call__(self, batch: Batch[ComparedLabels]) -> None:
+        """Count one batch of the comparison."""
+        self._count("fp32", batch, batch.outputs)
         for name, runner in self._runners.items():
-            self._count(name, batch, runner.infer(batch.inputs), fp32)
+            self._count(name, batch, runner.infer(batch.inputs))
         if "fp32" in self._stages and len(self._stages) > 1 and self.staged < self._most:
             self._compare_stages(batch)
 
     def _count(
-        self, name: PrecisionName, batch: Batch, outputs: Mapping[str, Array], fp32: Array
+        self, name: PrecisionName, batch: Batch[ComparedLabels], outputs: Mapping[str, Array]
     ) -> None:
-        for row, item in enumerate(batch.items):
+        for row, picture in enumerate(batch.pictures):
             ours = {key: value[row : row + 1] for key, value in outputs.items()}
-            theirs = {key: value[row : row + 1] for key, value in batch.expected.items()}
-            self.columns[name].add(item, ours, fp32[row], theirs)
+            self.columns[name].add(picture, ours)
 
-    def _compare_stages(self, batch: Batch) -> None:
-        used = len(batch.items)
+    def _compare_stages(self, batch: Batch[ComparedLabels]) -> None:
+        used = len(batch.pictures)
         expected = {key: value[:used] for key, value in self._stages["fp32"](batch.inputs).items()}
         for name, stages in self._stages.items():
             if name != "fp32":
@@ -140,13 +140,19 @@ class LabelColumns:
     def stages_of(
         self, name: PrecisionName
     ) -> tuple[tuple[StageNoise, ...], tuple[StepOverlap, ...]]:
-        """Stages and points of a precision beside the FP32 graph's; empty where not compared."""
+        """Return a precision's stages and points beside the FP32 graph's.
+
+        Both are empty where they were not compared.
+        """
         sums = self.columns[name].sums
         return sums.stages(), sums.points()
 
 
 def canvas_labels(outputs: Mapping[str, Array]) -> Array:
-    """(N, Hp, Wp) labels of a bundle's outputs or a reference's stages."""
+    """Return the labels, (N, Hp, Wp), among a bundle's outputs or a reference's stages.
+
+    They are made from the logits, (N, C, Hp, Wp), where there are no labels.
+    """
     if "labels" in outputs:
         return outputs["labels"]
     labels: Array = outputs["logits"].argmax(axis=1).astype(np.uint8)
@@ -161,7 +167,7 @@ def _figures(scores: LabelScores) -> LabelFigures:
 
 
 def label_columns(columns: Columns) -> LabelColumns:
-    """What watches the comparison of a semantic bundle."""
+    """Return what counts every precision's label figures during a comparison."""
     return LabelColumns(columns.bundle.manifest.semantic, columns.others, _stages(columns))
 
 
@@ -177,25 +183,24 @@ def _stages(columns: Columns) -> dict[PrecisionName, Stages]:
 
 
 def label_table(columns: Columns, found: LabelColumns, run: Run) -> PrecisionTable:
-    """The table of a semantic bundle.
+    """Return the table of a semantic bundle.
 
     Args:
-        columns: what ran.
-        found: what it gave.
-        run: of the FP32 column beside the reference.
+        columns: the opened runners.
+        found: their figures.
+        run: the FP32 column beside the reference.
     """
     truth = next(
         (r for r in run.metrics if (r.prediction, r.against) == ("reference", "truth")), None
     )
     fp32 = found.columns["fp32"].truth
-    made, held = [], {}
+    made = []
     for name in columns.names:
         own = found.columns[name]
         scores = own.truth
         gates = drop_gates(name, _scores(fp32), _scores(scores))
         if truth is None:
             gates = label_gates(name, own.agreement("fp32"), own.compared)
-        held[name] = bool(gates)
         stages, points = found.stages_of(name)
         made.append(
             msgspec.structs.replace(
@@ -210,18 +215,11 @@ def label_table(columns: Columns, found: LabelColumns, run: Run) -> PrecisionTab
                 gates=gates,
             )
         )
-    return PrecisionTable(
-        task="semantic",
-        created=run.created,
-        pictures=run.pictures,
-        stage_pictures=found.staged,
-        truth=truth is not None,
-        columns=tuple(made),
-        reference_truth=None
-        if truth is None
-        else LabelFigures(miou=truth.miou, boundary_iou=truth.boundary_iou),
-        notes=() if truth is not None else ungated(held, "semantic"),
-    )
+    table = table_of(run, "semantic", made, found.staged, None if truth else "--labels")
+    if truth is None:
+        return table
+    known = LabelFigures(miou=truth.miou, boundary_iou=truth.boundary_iou)
+    return msgspec.structs.replace(table, reference_truth=known)
 
 
 def _scores(figures: LabelFigures | None) -> dict[str, float | None]:

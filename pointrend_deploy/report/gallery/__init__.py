@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""The pictures of a report."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,42 +10,50 @@ from PIL import Image
 
 from pointrend_deploy.parity.instance.picture import Compared
 from pointrend_deploy.recipe.instance import InstanceRecipe
-from pointrend_deploy.report.gallery.tiles import GalleryItem, Tile, dotted, make_tile, small_hw
+from pointrend_deploy.report.gallery.tiles import (
+    GALLERY_PICTURES,
+    HW,
+    Array,
+    GalleryItem,
+    Tile,
+    UInt8,
+    dotted,
+    make_tile,
+    small_hw,
+)
 from pointrend_deploy.run.instance.instances import Instances, probabilities
 from pointrend_deploy.run.instance.masks import Patch, paste_mask
 from pointrend_deploy.run.instance.overlay import outline, thing_colours
-from pointrend_deploy.truth.annotations import InstanceTruth, mask_of
-
-Array = npt.NDArray[Any]
-UInt8 = npt.NDArray[np.uint8]
-HW = tuple[int, int]
+from pointrend_deploy.truth.annotations import TruthObject, mask_of
 
 DRAWN_ABOVE = 0.5
-"""Score from which a detection is drawn; the five best where none has it."""
+"""Least score of a detection that is drawn; where none reaches it the best are drawn."""
 AT_LEAST = 5
+"""Number of best detections that are drawn then."""
 OPACITY = 0.55
+"""Of the masks' colours over the picture."""
 _SHADES = (0.0, 0.35, -0.3)
-"""How far neighbours of one class go to white (above 0) or black."""
+"""How much detections of one class are mixed with white (above 0) or black, in turn."""
 
 
-class Gallery:
-    """Makes the tiles of the first pictures it is shown.
+class InstanceGallery:
+    """Draws the first pictures of an instance bundle's comparison.
 
     Args:
-        recipe: names and colours of the classes.
-        limit: most pictures.
-        truth: drawn beside the predictions where it is known.
+        recipe: has the classes' names and colours.
+        limit: number of pictures to draw.
     """
 
-    def __init__(
-        self, recipe: InstanceRecipe, limit: int = 6, truth: InstanceTruth | None = None
-    ) -> None:
+    def __init__(self, recipe: InstanceRecipe, limit: int = GALLERY_PICTURES) -> None:
         self.items: list[GalleryItem] = []
-        self._recipe, self._limit, self._truth = recipe, limit, truth
+        self._recipe, self._limit = recipe, limit
         self._colours = thing_colours(recipe.classes)
 
     def __call__(self, seen: Compared) -> None:
-        """Take one picture's answers; pictures beyond the limit are passed over."""
+        """Draw one picture from both sides' answers, and its true objects where they are known.
+
+        Pictures past the limit are not drawn.
+        """
         if len(self.items) >= self._limit:
             return
         small = small_hw(seen.reference.hw)
@@ -62,8 +69,8 @@ class Gallery:
             rows = np.flatnonzero(found.scores >= above)[::-1]  # the best last, so on top
             tiles.append(self._tile(title, base, found, rows.tolist()))
             labels |= set(found.classes[rows].tolist())
-        if self._truth is not None and seen.picture.image_id is not None:
-            true = _true_instances(self._truth, seen.picture.image_id, seen.reference.hw)
+        if seen.picture.objects is not None:
+            true = _true_instances(seen.picture.objects, seen.reference.hw)
             tiles.append(self._tile("truth", base, true, range(len(true))))
             labels |= set(true.classes.tolist())
         if (points := _points(seen)) is not None:
@@ -112,7 +119,7 @@ def _css(colour: UInt8) -> str:
 
 
 def _shrunk(patch: Patch, hw: HW, small: HW) -> npt.NDArray[np.bool_]:
-    """A mask at the tile's size: the pixel nearest to each of the tile's."""
+    """Return a mask at the tile's size: for each pixel of the tile the mask's nearest pixel."""
     top, left, covered = patch
     rows = (2 * np.arange(small[0]) + 1) * hw[0] // (2 * small[0]) - top
     columns = (2 * np.arange(small[1]) + 1) * hw[1] // (2 * small[1]) - left
@@ -124,7 +131,7 @@ def _shrunk(patch: Patch, hw: HW, small: HW) -> npt.NDArray[np.bool_]:
 
 
 def _coarse(seen: Compared) -> Instances | None:
-    """The reference's detections with the coarse head's masks in place of the refined ones."""
+    """Return the reference's detections with the coarse head's masks, not the refined ones."""
     found = seen.reference
     coarse = seen.stages.get("coarse")
     if coarse is None or len(coarse) != len(found):
@@ -138,8 +145,8 @@ def _coarse(seen: Compared) -> Instances | None:
     return Instances(found.boxes, found.scores, found.classes, found.hw, tuple(patches))
 
 
-def _true_instances(truth: InstanceTruth, image_id: int, hw: HW) -> Instances:
-    objects = [each for each in truth.objects if each.image_id == image_id and not each.crowd]
+def _true_instances(known: Sequence[TruthObject], hw: HW) -> Instances:
+    objects = [each for each in known if not each.crowd]
     boxes = [(x, y, x + w, y + h) for x, y, w, h in (each.box for each in objects)]
     return Instances(
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
@@ -151,7 +158,7 @@ def _true_instances(truth: InstanceTruth, image_id: int, hw: HW) -> Instances:
 
 
 def _points(seen: Compared) -> Tile | None:
-    """Where the last step put its points on the best object; None without such steps."""
+    """Draw the points of the last step on the best object; None without such steps."""
     steps = sum(name.endswith(".indices") for name in seen.stages)
     if not steps or not len(seen.boxes):
         return None

@@ -1,31 +1,36 @@
-"""Pictures for the report: coarse beside PointRend beside truth, and where the points went."""
+"""Pictures for the report of a semantic bundle: each side's labels, the truth, and the points."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from pointrend_deploy.parity.semantic.compare import Candidate, Reference
+from pointrend_deploy.bundle.manifest import Manifest
+from pointrend_deploy.parity.semantic.compare import ComparedLabels
 from pointrend_deploy.parity.subdivision import replay
 from pointrend_deploy.parity.subdivision.replay import bilinear
-from pointrend_deploy.pictures.canvas import Fitted, batch_of, fit, from_rgb
-from pointrend_deploy.pictures.files import read_picture
+from pointrend_deploy.pictures.canvas import Fitted
 from pointrend_deploy.recipe.parts import ClassesSpec
-from pointrend_deploy.report.gallery.tiles import GalleryItem, dotted, make_tile, small_hw
+from pointrend_deploy.report.gallery.tiles import (
+    GALLERY_PICTURES,
+    HW,
+    Array,
+    GalleryItem,
+    UInt8,
+    dotted,
+    make_tile,
+    small_hw,
+)
 from pointrend_deploy.run.overlay import class_colours
 from pointrend_deploy.run.semantic.labels import labels_at_picture_size
-from pointrend_deploy.truth.label_maps import Pair, read_labels
 
-Array = npt.NDArray[Any]
-UInt8 = npt.NDArray[np.uint8]
-HW = tuple[int, int]
 OPACITY = 0.68
+"""Of the labels' colours over the picture."""
 IGNORED = (0, 0, 0)
+"""Colour of labels that are no class."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,16 @@ def make_item(
     fitted_hw: HW | None = None,
     caption: str = "",
 ) -> GalleryItem:
-    """The tiles of one picture.
+    """Make the tiles of one picture.
 
     Args:
         name: of the picture.
         rgb: (H, W, 3) uint8.
-        labels: (H, W) labels by what the tile is called, in the order they stand.
-        classes: names and colours; a label outside them is drawn black (ignored).
-        points: chosen points, a tile for each step.
-        canvas_hw: size of the padded canvas the grids cover; the picture's when absent.
-        fitted_hw: the picture's area on the canvas; the picture's own size when absent.
+        labels: (H, W) labels by the label of their tile, in the order they are shown in.
+        classes: names and colours; a label that is no class is drawn black.
+        points: the points of each step; there is a tile for each.
+        canvas_hw: size of the padded canvas that the grids cover; None for the picture's own.
+        fitted_hw: size of the picture on the canvas; None for the picture's own.
         caption: a sentence below the tiles.
     """
     picture_hw = (rgb.shape[0], rgb.shape[1])
@@ -81,56 +86,51 @@ def make_item(
     return GalleryItem(name, tuple(tiles), legend, caption)
 
 
-def collect(
-    candidate: Candidate, reference: Reference, pictures: Sequence[Pair], limit: int = 6
-) -> list[GalleryItem]:
-    """Run both sides on the first pictures and make their tiles.
+class LabelGallery:
+    """Draws the first pictures of a semantic bundle's comparison.
 
     Args:
-        candidate: the bundle's runner, whose labels are the tile called PointRend.
-        reference: the torch runner, which knows the coarse logits and the points.
-        pictures: what ``dataset.pairs`` found.
-        limit: most pictures.
-
-    Raises:
-        DeployError: a picture or label map cannot be read.
+        manifest: the bundle's manifest.
+        limit: number of pictures to draw.
     """
-    manifest = candidate.bundle.manifest
-    classes = manifest.semantic.classes
-    items = []
-    for pair in pictures[:limit]:
-        rgb = read_picture(pair.picture).rgb
-        fitted = fit(from_rgb(rgb, manifest), manifest)
-        inputs = batch_of([fitted], manifest)
-        ours = candidate.infer(inputs)
-        stages = {name: np.asarray(v)[:1] for name, v in reference.canvas_stages(inputs).items()}
-        refined = manifest.semantic.point_head is not None
+
+    def __init__(self, manifest: Manifest, limit: int = GALLERY_PICTURES) -> None:
+        self.items: list[GalleryItem] = []
+        self._manifest, self._limit = manifest, limit
+
+    def __call__(self, seen: ComparedLabels) -> None:
+        """Draw one picture: coarse labels, the bundle's labels, the truth, and the points.
+
+        Pictures past the limit are not drawn.
+        """
+        if len(self.items) >= self._limit:
+            return
+        item, ours, stages = seen.item, seen.outputs, seen.stages
+        recipe = self._manifest.semantic
+        refined = recipe.point_head is not None
         labels: dict[str, Array] = {}
         if refined and "coarse" in stages:
             whole = bilinear(stages["coarse"][0], stages["logits"].shape[2:])
-            labels["coarse"] = _own_size(whole.argmax(axis=0).astype(np.uint8), None, fitted)
-        exported = ours.get("labels")
+            coarse = whole.argmax(axis=0).astype(np.uint8)
+            labels["coarse"] = _own_size(coarse, None, item.fitted)
         labels["PointRend" if refined else "labels"] = _own_size(
-            None if exported is None else exported[0],
+            ours["labels"][0] if "labels" in ours else None,
             ours["logits"][0] if "logits" in ours else None,
-            fitted,
+            item.fitted,
         )
-        if pair.labels is not None:
-            labels["truth"] = read_labels(
-                pair.labels, len(classes.names), classes.ignore_label, pair.coding
-            )
-        items.append(
+        if item.truth is not None:
+            labels["truth"] = item.truth
+        self.items.append(
             make_item(
-                pair.name,
-                rgb,
+                item.pair.name,
+                item.rgb,
                 labels,
-                classes,
+                recipe.classes,
                 _points(stages),
-                manifest.canvas.padded_hw,
-                fitted.fitted_hw,
+                self._manifest.canvas.padded_hw,
+                item.fitted.fitted_hw,
             )
         )
-    return items
 
 
 def _points(stages: Mapping[str, Array]) -> list[Points]:
@@ -164,7 +164,7 @@ def _tinted(base: UInt8, labels: Array, colours: UInt8) -> UInt8:
 
 
 def _positions(points: Points, canvas_hw: HW, fitted_hw: HW, small: HW) -> Array:
-    """(M, 2) x, y in tile pixels of the points inside the picture."""
+    """Return x, y in pixels of the tile, (M, 2), of the points inside the picture."""
     height, width = points.grid_hw
     y = (points.indices // width + 0.5) / height * canvas_hw[0] / fitted_hw[0]
     x = (points.indices % width + 0.5) / width * canvas_hw[1] / fitted_hw[1]

@@ -1,11 +1,11 @@
-"""DOCSTRING."""
+"""Tiles: the small pictures of a report's gallery."""
 
 from __future__ import annotations
 
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,20 @@ HW = tuple[int, int]
 TILE_SIDE = 400
 """Longest side of a tile in pixels."""
 DOT = (255, 214, 10)
+"""Colour of a point, RGB."""
+GALLERY_PICTURES = 6
+"""Number of pictures that a comparison draws for its report."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One small picture: what it shows, and its bytes as a data URI."""
+    """One small picture.
+
+    Attributes:
+        label: what it shows.
+        uri: its bytes as a data URI.
+        width, height: in pixels.
+    """
 
     label: str
     uri: str
@@ -32,7 +41,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """The tiles of one picture and the classes that occur in them, as (name, CSS colour)."""
+    """The tiles of one picture.
+
+    Attributes:
+        name: of the picture.
+        tiles: in the order they are shown in.
+        legend: the classes that occur in them, as (name, CSS colour).
+        caption: a sentence below the tiles; may be empty.
+    """
 
     name: str
     tiles: tuple[Tile, ...]
@@ -40,14 +56,36 @@ class GalleryItem:
     caption: str = ""
 
 
+class Gallery(Protocol):
+    """Draws the tiles of the first pictures of a comparison."""
+
+    items: list[GalleryItem]
+
+    def __call__(self, seen: Any) -> None:
+        """Draw one picture from both sides' answers; pictures past the limit are not drawn."""
+
+
 def small_hw(hw: HW, grow: bool = False) -> HW:
-    """The size of a picture's tile; a picture smaller than that only grows where asked."""
+    """Return height and width of the tile of a picture of size ``hw``.
+
+    Args:
+        hw: height and width of the picture.
+        grow: whether a picture smaller than :data:`TILE_SIDE` is enlarged.
+    """
     scale = TILE_SIDE / max(hw) if grow else min(1.0, TILE_SIDE / max(hw))
     return max(1, round(hw[0] * scale)), max(1, round(hw[1] * scale))
 
 
 def dotted(base: UInt8, where: Array) -> UInt8:
-    """A tile (H, W, 3), darkened, with dots at (M, 2) x, y in its pixels."""
+    """Return a picture, darkened, with dots.
+
+    Args:
+        base: (H, W, 3) uint8 RGB.
+        where: (M, 2) x, y of the dots in pixels.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
     grey = (base.mean(axis=2, keepdims=True) * 0.45).astype(np.uint8)
     image = Image.fromarray(np.repeat(grey, 3, axis=2))
     draw = ImageDraw.Draw(image)
@@ -58,7 +96,7 @@ def dotted(base: UInt8, where: Array) -> UInt8:
 
 
 def make_tile(label: str, rgb: UInt8) -> Tile:
-    """A tile from its pixels, (H, W, 3) uint8 RGB."""
+    """Make a tile of its label and its pixels, (H, W, 3) uint8 RGB."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=88, subsampling=0)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

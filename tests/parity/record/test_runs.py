@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from pointrend_deploy.bundle.folder import PARITY, Bundle
+from pointrend_deploy.bundle.manifest import MANIFEST, encode_manifest
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.semantic.verify import verify_stages
 from tests.fixtures import tiny_pointrend as tiny
+from tests.fixtures.fake_bundle import manifest
 
 
 def example(kind: str = "export", mistake: str = "") -> results.Run:
@@ -27,26 +31,40 @@ def example(kind: str = "export", mistake: str = "") -> results.Run:
     )
 
 
-def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    path = tmp_path / "parity.json"
-    written = results.add_run(path, "export", example())
-    assert results.load(path) == written
-    assert json.loads(path.read_text())["schema"] == 1
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """A folder that is a bundle only as far as records go."""
+    described = manifest(files={})
+    (tmp_path / MANIFEST).write_bytes(encode_manifest(described))
+    return Bundle(tmp_path, described)
 
 
-def test_a_second_run_joins_the_first_and_a_third_replaces_it(tmp_path: Path) -> None:
-    path = tmp_path / "parity.json"
-    results.add_run(path, "export", example())
-    results.add_run(path, "compare", example("compare"))
-    parity = results.add_run(path, "compare", example("compare", "k clamped"))
+def keep(bundle: Bundle, name: str, run: results.Run) -> Bundle:
+    """Add a run to the record of a bundle, as `compare` and `export` do."""
+    parity = results.merged(results.of_bundle(bundle), name, run)
+    return bundle.update({PARITY: results.encode(parity)})
+
+
+def test_a_run_comes_back_as_it_was_written(bundle: Bundle) -> None:
+    run = example()
+    written = keep(bundle, "export", run)
+    assert results.of_bundle(written) == results.Parity(runs={"export": run})
+    assert json.loads((bundle.path / PARITY).read_text())["schema"] == 1
+
+
+def test_a_second_run_joins_the_first_and_a_third_replaces_it(bundle: Bundle) -> None:
+    written = keep(bundle, "export", example())
+    written = keep(written, "compare", example("compare"))
+    written = keep(written, "compare", example("compare", "k clamped"))
+    parity = results.of_bundle(written)
     assert set(parity.runs) == {"export", "compare"}
     assert parity.runs["export"]
     assert not parity.runs["compare"]
-    assert results.load(path).runs["compare"].first_divergent == "step0.indices"
+    assert parity.runs["compare"].first_divergent == "step0.indices"
 
 
-def test_an_absent_file_is_an_empty_record(tmp_path: Path) -> None:
-    assert results.load(tmp_path / "parity.json").runs == {}
+def test_a_bundle_without_a_record_has_an_empty_one(bundle: Bundle) -> None:
+    assert results.of_bundle(bundle).runs == {}
 
 
 @pytest.mark.parametrize(
@@ -58,16 +76,21 @@ def test_an_absent_file_is_an_empty_record(tmp_path: Path) -> None:
         ('{"schema": 1, "runs": []}', "runs"),
     ],
 )
-def test_what_is_no_record_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "parity.json"
-    path.write_text(text)
+def test_what_is_no_record_is_refused_and_left_as_it_was(
+    bundle: Bundle, text: str, words: str
+) -> None:
+    written = bundle.update({PARITY: text})
     with pytest.raises(DeployError, match=words):
-        results.load(path)
+        keep(written, "export", example())
+    assert (bundle.path / PARITY).read_text() == text
 
 
-def test_a_refused_file_is_left_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "parity.json"
-    path.write_text("{")
-    with pytest.raises(DeployError):
-        results.add_run(path, "export", example())
-    assert path.read_text() == "{"
+def test_gates_written_by_an_earlier_version_are_read() -> None:
+    """Earlier versions wrote the stage of a gate second; the order of keys does not matter."""
+    old = (
+        b'{"name": "g", "stage": "coarse", "value": 0.5, "limit": 1.0, "op": "<=", '
+        b'"reason": "why", "passed": true}'
+    )
+    gate = msgspec.json.decode(old, type=results.Gate)
+    assert gate and (gate.name, gate.stage, gate.value) == ("g", "coarse", 0.5)
+    assert msgspec.json.decode(msgspec.json.encode(gate), type=results.Gate) == gate

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -204,15 +202,8 @@ def test_scoring_twice_gives_the_same() -> None:
     assert scorer.rows() == scorer.rows()
 
 
-def test_without_the_evaluator_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = builtins.__import__
-
-    def missing(name: str, *rest: Any) -> Any:
-        if name.split(".")[0] == "faster_coco_eval":
-            raise ImportError("No module named 'faster_coco_eval'")
-        return honest(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+@pytest.mark.usefixtures("without_evaluator")
+def test_without_the_evaluator_it_is_said_how_to_get_it() -> None:
     with pytest.raises(DeployError, match="needs faster-coco-eval") as caught:
         Scorer(truth([[square(1, 1, 9)]]), recipe())
     assert "pip install" in caught.value.hint

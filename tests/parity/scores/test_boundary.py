@@ -8,7 +8,6 @@ from pointrend_deploy.parity.scores.boundary import (
     BoundaryIoU,
     LabelScores,
     band_distance,
-    boundary_iou,
     inner_bands,
 )
 
@@ -97,7 +96,9 @@ def test_sums_run_over_pictures_class_by_class() -> None:
 
 
 def test_mean_leaves_absent_classes_out() -> None:
-    assert boundary_iou(square(5, 5, 8), square(5, 5, 8), num_classes=7, distance_px=2) == 1.0
+    counted = BoundaryIoU(num_classes=7, distance_px=2)
+    counted.add(square(5, 5, 8), square(5, 5, 8))
+    assert counted.mean() == 1.0
     assert np.isnan(BoundaryIoU(3, 1).mean())
 
 
@@ -114,6 +115,6 @@ def test_a_planted_error_in_the_boundary_is_seen_in_every_band() -> None:
 
 def test_other_sizes_and_labels_out_of_range_are_refused() -> None:
     with pytest.raises(DeployError, match="two sizes"):
-        boundary_iou(square(5, 5, 8), square(5, 5, 8, size=21), 2)
+        BoundaryIoU(2).add(square(5, 5, 8), square(5, 5, 8, size=21))
     with pytest.raises(DeployError, match="label 1"):
-        boundary_iou(square(5, 5, 8), square(5, 5, 8), 1)
+        BoundaryIoU(1).add(square(5, 5, 8), square(5, 5, 8))

@@ -45,9 +45,9 @@ def test_swapped_classes_are_seen() -> None:
 
 
 def test_labels_out_of_range_and_other_sizes_are_refused_by_value() -> None:
-    with pytest.raises(DeployError, match=r"truth holds label 255.* 0 to 3"):
+    with pytest.raises(DeployError, match=r"truth has label 255.* 0 to 3"):
         masks.confusion(FOUND, TRUTH, 4)
-    with pytest.raises(DeployError, match="prediction holds label 2"):
+    with pytest.raises(DeployError, match="prediction has label 2"):
         masks.confusion(np.full((1, 1), 2), np.zeros((1, 1), int), 2)
     with pytest.raises(DeployError, match="two sizes"):
         masks.agreement(FOUND, TRUTH[:1])

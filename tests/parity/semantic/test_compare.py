@@ -159,8 +159,8 @@ def test_no_picture_at_all_is_an_error(tmp_path: Path) -> None:
 def test_a_run_goes_into_the_record(tmp_path: Path) -> None:
     images = pictures(tmp_path / "images", count=1)
     run = compare(TinyRunner(("stages",)), reference(), dataset.pairs(images))
-    results.add_run(tmp_path / "parity.json", "compare", run)
-    assert results.load(tmp_path / "parity.json").runs["compare"] == run
+    parity = results.merged(results.Parity(), "compare", run)
+    assert results.decode(results.encode(parity)).runs["compare"] == run
 
 
 @pytest.mark.parametrize("out_hw", [(16, 24), (7, 31), (1, 1)])
