@@ -1,8 +1,9 @@
 """What a checkpoint's shapes say about an instance model, against what the recipe says.
 
 The companion of :mod:`pointrend_deploy.checkpoint.semantic_shapes` for ``task = "instance"``.
-Anchor sizes, thresholds and numbers of proposals and points leave no trace in the shapes and are not
-checked; nor does ``point_head.subdivision_steps``.
+Anchor sizes, thresholds and numbers of proposals and points leave no trace in the shapes and are
+not checked, nor is ``point_head.subdivision_steps``. Old checkpoints keep their anchors as tensors;
+those are checked by their values.
 """
 
 from __future__ import annotations

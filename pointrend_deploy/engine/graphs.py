@@ -1,10 +1,9 @@
-"""What a graph says of itself before a builder sees it: sizes, types, ops.
+"""A bundle's graph before a builder sees it: its form, and the facts its engine is checked by.
 
-MERGED: The two forms of a graph a builder is given: custom nodes without bodies, or bodies in place.
-
-A bundle keeps one ONNX file a precision, whose custom nodes carry function bodies. TensorRT 10.1 to
-10.3 prefers a body to a plugin, so the plugin form has none; the native form has no custom node.
-Needs onnx, not torch: engines are built on the device.
+A bundle keeps one ONNX file a precision, whose custom nodes carry function bodies. A builder gets
+one of two forms: the plugin form has custom nodes without bodies (TensorRT 10.1 to 10.3 prefers a
+body to a plugin), the native form has the bodies in place of the nodes. The facts are sizes, types
+and ops. Needs onnx, not torch: engines are built on the device.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import WEIGHTED
 
+DOMAIN: Final = "pointrend"
+Ops = Literal["plugin", "native"]
 TOPK_LIMIT: Final = 3840
 """The largest k of one TopK layer, in every TensorRT."""
 _MOVES: Final = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
@@ -34,136 +35,6 @@ _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendNMS": (("float32",), ("float32",)),
 }
 """Types of the inputs of each plugin; see plugins/README.md."""
-
-
-def topk_sizes(model: ModelProto) -> dict[str, int]:
-    """Value of k of every TopK where it is a constant, by node name.
-
-    Raises:
-        DeployError: a k beyond what any TensorRT takes.
-    """
-    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    for node in nodes_of(model):
-        if node.op_type == "Constant":
-            value = helper.get_attribute_value(node.attribute[0])
-            constants[node.output[0]] = (
-                numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.array(value)
-            )
-    sizes = {}
-    for node in nodes_of(model):
-        if node.op_type == "TopK" and node.domain in ("", "ai.onnx"):
-            if node.input[1] not in constants:
-                continue
-            size = int(constants[node.input[1]].reshape(-1)[0])
-            if size > TOPK_LIMIT:
-                raise DeployError(
-                    f"node {node.name}: TopK with k = {size}; TensorRT takes {TOPK_LIMIT} at most",
-                    "export with this project's ops, which select in rounds, or with --ops plugin",
-                )
-            sizes[node.name] = size
-    return sizes
-
-
-def refuse_ops(model: ModelProto, unsupported: Sequence[str], builder: str) -> None:
-    """Raise DeployError for the first node whose op this builder cannot build."""
-    for node in nodes_of(model):
-        if node.domain in ("", "ai.onnx") and node.op_type in unsupported:
-            raise DeployError(
-                f"{builder} has no {node.op_type} (node {node.name})",
-                "build with --ops plugin, which has its own, or with full TensorRT",
-            )
-
-
-def weighted_nodes(model: ModelProto) -> dict[str, str]:
-    """Name -> type it computes in, of every product: float32, float16 or int8.
-
-    That is every node with weights, and every MatMul of two activations. A node computes in int8
-    where both of its operands come from a DequantizeLinear, moved but not computed with between.
-
-    Raises:
-        DeployError: only one operand does, the operands are of two types, or a type is not
-            recorded.
-    """
-    types = _types(model)
-    makers = {output: node for node in nodes_of(model) for output in node.output}
-    found = {}
-    for node in nodes_of(model):
-        if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
-            continue
-        quantized = [_dequantized(name, makers) for name in node.input[:2]]
-        known = {types[name] for name in node.input[:2] if name in types}
-        if any(quantized) and not all(quantized):
-            which = "activation" if quantized[0] else "weight"
-            raise DeployError(
-                f"node {node.name}: its {which} alone is dequantised; it would compute in float",
-                "quantize the bundle again",
-            )
-        if len(known) > 1:
-            raise DeployError(f"node {node.name}: its operands are {' and '.join(sorted(known))}")
-        if not known and not any(quantized):
-            raise DeployError(f"node {node.name}: the types of its values are not in the file")
-        found[node.name] = "int8" if any(quantized) else known.pop()
-    return found
-
-
-def _dequantized(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
-    """Whether a value was int8, by what made it."""
-    maker = makers.get(name)
-    while maker is not None and maker.op_type in _MOVES:
-        maker = makers.get(maker.input[0])
-    return maker is not None and maker.op_type == "DequantizeLinear"
-
-
-def check_plugin_inputs(model: ModelProto) -> None:
-    """Each custom node is given what its plugin takes; builders do not say which is not.
-
-    Raises:
-        DeployError: naming the node and the input of another type, or of none that is recorded.
-    """
-    types = _types(model)
-    for node in custom_nodes(model):
-        for name, takes in zip(node.input, _TAKES.get(node.op_type, ()), strict=False):
-            found = types.get(name, "of a type that the file does not give")
-            if found not in takes:
-                raise DeployError(
-                    f"node {node.name}: {node.op_type} takes {' or '.join(takes)}, and {name} is "
-                    f"{found}",
-                    "export the bundle again",
-                )
-
-
-def _types(model: ModelProto) -> dict[str, str]:
-    codes = {value.name: value.type.tensor_type.elem_type for value in _typed_values(model)}
-    codes |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    known = set(helper.get_all_tensor_dtypes())
-    return {
-        name: str(helper.tensor_dtype_to_np_dtype(code))
-        for name, code in codes.items()
-        if code in known
-    }
-
-
-def _typed_values(model: ModelProto) -> Iterator[onnx.ValueInfoProto]:
-    yield from model.graph.input
-    yield from model.graph.output
-    yield from model.graph.value_info
-
-
-def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
-    """Shape of every input that is not a constant; a string stands for a dynamic dimension."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return {
-        value.name: tuple(
-            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
-            for dim in value.type.tensor_type.shape.dim
-        )
-        for value in model.graph.input
-        if value.name not in constants
-    }
-
-
-DOMAIN: Final = "pointrend"
-Ops = Literal["plugin", "native"]
 
 
 def read_graph(path: Path) -> ModelProto:
@@ -253,3 +124,129 @@ def creators_of(model: ModelProto) -> tuple[Creator, ...]:
             )
         found.append(Creator(node.op_type, values["plugin_version"], values["plugin_namespace"]))
     return tuple(dict.fromkeys(found))
+
+
+def check_plugin_inputs(model: ModelProto) -> None:
+    """Each custom node is given what its plugin takes; builders do not say which is not.
+
+    Raises:
+        DeployError: naming the node and the input of another type, or of none that is recorded.
+    """
+    types = _types(model)
+    for node in custom_nodes(model):
+        for name, takes in zip(node.input, _TAKES.get(node.op_type, ()), strict=False):
+            found = types.get(name, "of a type that the file does not give")
+            if found not in takes:
+                raise DeployError(
+                    f"node {node.name}: {node.op_type} takes {' or '.join(takes)}, and {name} is "
+                    f"{found}",
+                    "export the bundle again",
+                )
+
+
+def refuse_ops(model: ModelProto, unsupported: Sequence[str], builder: str) -> None:
+    """Raise DeployError for the first node whose op this builder cannot build."""
+    for node in nodes_of(model):
+        if node.domain in ("", "ai.onnx") and node.op_type in unsupported:
+            raise DeployError(
+                f"{builder} has no {node.op_type} (node {node.name})",
+                "build with --ops plugin, which has its own, or with full TensorRT",
+            )
+
+
+def topk_sizes(model: ModelProto) -> dict[str, int]:
+    """Value of k of every TopK where it is a constant, by node name.
+
+    Raises:
+        DeployError: a k beyond what any TensorRT takes.
+    """
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in nodes_of(model):
+        if node.op_type == "Constant":
+            value = helper.get_attribute_value(node.attribute[0])
+            constants[node.output[0]] = (
+                numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.array(value)
+            )
+    sizes = {}
+    for node in nodes_of(model):
+        if node.op_type == "TopK" and node.domain in ("", "ai.onnx"):
+            if node.input[1] not in constants:
+                continue
+            size = int(constants[node.input[1]].reshape(-1)[0])
+            if size > TOPK_LIMIT:
+                raise DeployError(
+                    f"node {node.name}: TopK with k = {size}; TensorRT takes {TOPK_LIMIT} at most",
+                    "export with this project's ops, which select in rounds, or with --ops plugin",
+                )
+            sizes[node.name] = size
+    return sizes
+
+
+def weighted_nodes(model: ModelProto) -> dict[str, str]:
+    """Name -> type it computes in, of every product: float32, float16 or int8.
+
+    That is every node with weights, and every MatMul of two activations. A node computes in int8
+    where both of its operands come from a DequantizeLinear, moved but not computed with between.
+
+    Raises:
+        DeployError: only one operand does, the operands are of two types, or a type is not
+            recorded.
+    """
+    types = _types(model)
+    makers = {output: node for node in nodes_of(model) for output in node.output}
+    found = {}
+    for node in nodes_of(model):
+        if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
+            continue
+        quantized = [_dequantized(name, makers) for name in node.input[:2]]
+        known = {types[name] for name in node.input[:2] if name in types}
+        if any(quantized) and not all(quantized):
+            which = "activation" if quantized[0] else "weight"
+            raise DeployError(
+                f"node {node.name}: its {which} alone is dequantised; it would compute in float",
+                "quantize the bundle again",
+            )
+        if len(known) > 1:
+            raise DeployError(f"node {node.name}: its operands are {' and '.join(sorted(known))}")
+        if not known and not any(quantized):
+            raise DeployError(f"node {node.name}: the types of its values are not in the file")
+        found[node.name] = "int8" if any(quantized) else known.pop()
+    return found
+
+
+def _dequantized(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
+    """Whether a value was int8, by what made it."""
+    maker = makers.get(name)
+    while maker is not None and maker.op_type in _MOVES:
+        maker = makers.get(maker.input[0])
+    return maker is not None and maker.op_type == "DequantizeLinear"
+
+
+def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
+    """Shape of every input that is not a constant; a string stands for a dynamic dimension."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in model.graph.input
+        if value.name not in constants
+    }
+
+
+def _types(model: ModelProto) -> dict[str, str]:
+    codes = {value.name: value.type.tensor_type.elem_type for value in _typed_values(model)}
+    codes |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    known = set(helper.get_all_tensor_dtypes())
+    return {
+        name: str(helper.tensor_dtype_to_np_dtype(code))
+        for name, code in codes.items()
+        if code in known
+    }
+
+
+def _typed_values(model: ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    yield from model.graph.input
+    yield from model.graph.output
+    yield from model.graph.value_info

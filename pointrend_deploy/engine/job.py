@@ -1,7 +1,4 @@
-"""What the process that builds is told, and what it says while it does.
-
-MERGED: How far a builder is, from the phases its progress monitor tells of.
-"""
+"""The messages between this process and the one that builds: the job, its progress, its outcome."""
 
 from __future__ import annotations
 

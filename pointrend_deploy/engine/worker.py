@@ -1,9 +1,9 @@
 """The process that builds one engine: ``python -m pointrend_deploy.engine.worker JOB DESCRIPTOR``.
 
 NVIDIA's builders end the process on some errors, so no other process calls them. JOB is a file with
-an engine.job.Job; messages go to DESCRIPTOR, one JSON line each; what is printed goes to the log.
-
-MERGED: What must be true of a parsed network: a parser that bends a graph says nothing.
+an engine.job.Job; messages go to DESCRIPTOR, one JSON line each; whatever the builder prints goes
+to the log. A parser that changes a graph does not say so: the parsed network is checked layer by
+layer before it is built.
 """
 
 from __future__ import annotations
@@ -33,6 +33,34 @@ from pointrend_deploy.engine.layers import LAYERS_BEGIN
 from pointrend_deploy.errors import DeployError
 
 Tell = Callable[[Message], None]
+
+
+def main() -> None:
+    """Do the job named on the command line and leave without the builder's teardown."""
+    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
+    out = os.fdopen(int(sys.argv[2]), "wb", buffering=0)
+
+    def tell(message: Message) -> None:
+        out.write(msgspec.json.encode(message) + b"\n")
+
+    run(job, tell)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # without a GPU TensorRT-RTX may not come to an end
+
+
+def run(job: Job, tell: Tell) -> None:
+    """Import the builder and build; every error becomes a message."""
+    with tempfile.TemporaryDirectory() as links:
+        keep = differences.prepare_import(job.module, Path(links))
+        try:
+            trt = importlib.import_module(job.module)
+            build(trt, job, tell)
+        except DeployError as error:
+            tell(Failed(error.message, error.hint))
+        except ImportError as error:
+            tell(Failed(f"{job.module} cannot be imported: {error}", "install it again"))
+        del keep
 
 
 def build(trt: Any, job: Job, tell: Tell) -> None:
@@ -125,38 +153,6 @@ def _monitor(trt: Any, tell: Tell) -> Any:
             tell(PhaseFinished(phase_name))
 
     return Monitor()
-
-
-def run(job: Job, tell: Tell) -> None:
-    """Import the builder and build; every error becomes a message."""
-    with tempfile.TemporaryDirectory() as links:
-        keep = differences.prepare_import(job.module, Path(links))
-        try:
-            trt = importlib.import_module(job.module)
-            build(trt, job, tell)
-        except DeployError as error:
-            tell(Failed(error.message, error.hint))
-        except ImportError as error:
-            tell(Failed(f"{job.module} cannot be imported: {error}", "install it again"))
-        del keep
-
-
-def main() -> None:
-    """Do the job named on the command line and leave without the builder's teardown."""
-    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
-    out = os.fdopen(int(sys.argv[2]), "wb", buffering=0)
-
-    def tell(message: Message) -> None:
-        out.write(msgspec.json.encode(message) + b"\n")
-
-    run(job, tell)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # without a GPU TensorRT-RTX may not come to an end
-
-
-if __name__ == "__main__":
-    main()
 
 
 def check_creators(trt: Any, job: Job) -> None:
@@ -269,3 +265,7 @@ def _node_name(layer: Any) -> str:
     """The ONNX node a layer came from."""
     found = re.search(r"\[ONNX Layer: ([^\]]*)\]", str(layer.metadata))
     return found[1] if found else str(layer.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,25 +1,23 @@
-"""The instance point head as the graph computes it: one plane, point by point.
+"""Point logits of the predicted classes as the graph computes them: one plane, point by point.
 
 Exact rewrites of ``StandardPointHead`` followed by ``of_class``, up to rounding:
 
 - class first: of the predictor only the predicted class's row is read;
 - sample after projecting, for the fine part of the first layer;
-- coarse once: (W_c * coarse) * weights for the coarse part of every layer, see instance_cost.py;
+- coarse once: (W_c * coarse) * weights for the coarse part of every layer, see graph/cost.py;
 - the bilinear weights of the coarse cells are products of two hat functions, not samples.
 
 Values are (points, channels): a layer is one product with a constant matrix on the right, which
 runtimes pack once, and the product of the coarse part is what it adds to.
 
-MERGED: Point logits of the predicted classes: where points are, in boxes, groups of RoIs and maps.
+:class:`InstancePointHead` has the layers, :class:`PointLogits` decides which points of which RoIs
+go through them together: coordinates, coarse weights and answers are of all RoIs, the rows of the
+fine maps and the layers of some RoIs at a time, whose values then stay in a CPU's caches.
 
-Coordinates, coarse weights and the answers are of all RoIs together; the rows of the fine maps and
-the layers are of some RoIs at a time, whose values then stay in a CPU's caches.
-
-MERGED: Bilinear sampling written out in standard ops, for points that are rows.
-
-The function is PointRendSample's: cell centres at (i + 0.5) / size, zeros outside. ONNX Runtime's
-GridSample walks every channel's plane over all points, a value at a time; rows of a (cells,
-channels) table are copied whole, and weighted by one small product a point.
+The functions at the end sample. :func:`neighbours` and :func:`gather` are PointRendSample written
+out in standard ops for points that are rows (cell centres at (i + 0.5) / size, zeros outside): ONNX
+Runtime's GridSample walks every channel's plane over all points, a value at a time, while rows of
+a (cells, channels) table are copied whole and weighted by one small product a point.
 """
 
 from __future__ import annotations
@@ -35,6 +33,9 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import ProjectionPlan
 from pointrend_deploy.graph.ops import integer_quotient, sample
 from pointrend_deploy.model.pointrend import StandardPointHead
+
+GATHERED_FROM: Final = 32
+"""RoIs from which rows are gathered: the table is a copy of the map, too much memory for fewer."""
 
 
 class InstancePointHead(nn.Module):
@@ -266,21 +267,17 @@ def _rows(plane: Tensor, points: Tensor) -> Tensor:
     return sample(plane, points.reshape(1, -1, 2))[0].t()
 
 
+def pays(rois: int, feature_hw: Sequence[tuple[int, int]]) -> bool:
+    """Whether a graph without plugins gathers rows for that many RoIs on maps of these sizes."""
+    return rois >= GATHERED_FROM and min(map(min, feature_hw)) > 1
+
+
 def centres(indices: Tensor, side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Columns and rows of a square grid's cells given by flat index, as x and y in [0, 1]."""
     rows = integer_quotient(indices, side)
     columns = indices - rows * side
     step = 1.0 / side
     return columns.to(dtype) * step + step / 2.0, rows.to(dtype) * step + step / 2.0
-
-
-GATHERED_FROM: Final = 32
-"""RoIs from which rows are gathered: the table is a copy of the map, too much memory for fewer."""
-
-
-def pays(rois: int, feature_hw: Sequence[tuple[int, int]]) -> bool:
-    """Whether a graph without plugins gathers rows for that many RoIs on maps of these sizes."""
-    return rois >= GATHERED_FROM and min(map(min, feature_hw)) > 1
 
 
 def hats(position: Tensor, size: int) -> Tensor:

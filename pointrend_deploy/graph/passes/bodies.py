@@ -1,7 +1,4 @@
-"""Give the custom nodes their function bodies, or put the bodies in their place.
-
-MERGED: Compute what is known before the graph runs.
-"""
+"""Function bodies of the custom nodes: attach them, or inline them and fold the constants left."""
 
 from __future__ import annotations
 
@@ -18,6 +15,9 @@ from onnx.reference import ReferenceEvaluator
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.bodies import nms_body, roi_align_body, sample_body, uncertain_body
 from pointrend_deploy.graph.ops import DOMAIN, NMS, ROI_ALIGN, SAMPLE, UNCERTAIN, VERSION
+
+LARGEST: Final = 2**16
+"""Most values of a constant made here."""
 
 
 def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -93,10 +93,6 @@ def inline_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     inlined.opset_import.extend(kept)
     fold_constants(inlined, before)
     return onnx.shape_inference.infer_shapes(inlined)
-
-
-LARGEST: Final = 2**16
-"""Most values of a constant made here."""
 
 
 def fold_constants(model: onnx.ModelProto, besides: Collection[str] = ()) -> None:

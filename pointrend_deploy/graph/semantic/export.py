@@ -1,4 +1,4 @@
-"""DOCSTRING."""
+"""The semantic model to ONNX: what the graph takes and gives, and the export itself."""
 
 from __future__ import annotations
 

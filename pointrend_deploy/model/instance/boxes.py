@@ -1,10 +1,10 @@
-"""Boxes: (x1, y1, x2, y2) in pixels of the network input, corners at pixel edges.
+"""Boxes: their arithmetic, non-maximum suppression, and masks pasted from boxes into the picture.
 
-Source: detectron2 structures/boxes.py and modeling/box_regression.py (Box2BoxTransform).
+A box is (x1, y1, x2, y2) float32 in pixels of the network input, corners at pixel edges: x from 0
+to W, y from 0 to H.
 
-MERGED: Non-maximum suppression, greedy by score, within groups (torchvision ops.batched_nms).
-
-MERGED: From masks in boxes to masks in the picture (detectron2 layers/mask_ops.py).
+Sources: detectron2 structures/boxes.py, modeling/box_regression.py (Box2BoxTransform) and
+layers/mask_ops.py (paste_masks_in_image); torchvision ops.batched_nms.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pointrend_deploy.model.pointrend import point_sample
 
 SCALE_CLAMP = math.log(1000.0 / 16)
 """Largest dw and dh: a box never grows by more than 1000 / 16."""
+MASK_THRESHOLD = 0.5
 
 
 def area(boxes: Tensor) -> Tensor:
@@ -117,9 +118,6 @@ def _kept_of_sorted(boxes: Tensor, threshold: float) -> Tensor:
         if torch.equal(again, kept):
             return kept
         kept = again
-
-
-MASK_THRESHOLD = 0.5
 
 
 def paste_masks(
