@@ -16,7 +16,6 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import check_contract
 from pointrend_deploy.graph.instance.export import export_instance_graphs
 from pointrend_deploy.graph.instance.specs import InstanceGraphOptions, instance_expected
-from pointrend_deploy.graph.trace import write_graph
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from tests.fixtures.instance_graphs import (
@@ -29,6 +28,7 @@ from tests.fixtures.instance_graphs import (
     canvas,
     exported,
     graph,
+    in_order,
     made,
     options,
     referred,
@@ -71,7 +71,10 @@ def test_stages_are_the_reference_s() -> None:
     assert list(found) == list(instance_expected(SMALL, SINGLE)["model"].outputs)
     count = int(found["proposal_count"][0])
     assert count == len(wanted["proposals"])
-    assert np.abs(found["proposals"][0, :count] - wanted["proposals"].numpy()).max() < CLOSE
+    # Objectness logits of neighbours are 1e-5 apart, so rows may change places on another CPU.
+    ours, theirs = found["proposals"][0, :count, None], wanted["proposals"].numpy()[None]
+    pairs = np.abs(ours - theirs).max(axis=2) < CLOSE
+    assert (pairs.sum(axis=0) == 1).all() and (pairs.sum(axis=1) == 1).all()
     for name in ("p2", "p3", "p4", "p5"):
         assert np.abs(found[name] - wanted[name].numpy()).max() < 1e-5, name
     for name in ("coarse", "step0.point_logits"):
@@ -136,9 +139,8 @@ def test_batch_of_two_native_whole_number_masks() -> None:
     for n, each in enumerate(referred(reference, image, extent)):
         count = int(found["num_detections"][n])
         assert count == len(each["boxes"]) > 0
-        assert np.abs(found["boxes"][n, :count] - each["boxes"].numpy()).max() < CLOSE
-        assert np.array_equal(found["classes"][n, :count], each["classes"].numpy())
-        wanted = 255 * each["mask_logits"][:, 0].sigmoid().numpy()
+        rows = in_order(found, n, each, CLOSE)
+        wanted = 255 * each["mask_logits"][rows, 0].sigmoid().numpy()
         assert (np.abs(found["masks"][n, :count] - wanted) > 0.51).mean() < 1e-3
 
 
@@ -254,12 +256,12 @@ def test_stages_are_inner_values_by_name() -> None:
 def test_twice_the_same_bytes_and_nothing_of_this_machine(tmp_path: Path) -> None:
     """A second process with another hash seed writes the same files."""
     program = (
-        "import sys; from tests.fixtures.instance_graphs import options;"
+        "import sys; from pathlib import Path; from tests.fixtures.instance_graphs import options;"
         "from tests.fixtures.tiny_instance import STANDARD, model;"
         "from pointrend_deploy.graph.instance.export import export_instance_graphs;"
-        "from pointrend_deploy.graph.trace import write_graph;"
         "graphs = export_instance_graphs(model(STANDARD), options(layout='split'));"
-        "[write_graph(each, f'{sys.argv[1]}/{name}.onnx') for name, each in graphs.items()]"
+        "[Path(sys.argv[1], f'{name}.onnx').write_bytes(each.SerializeToString(deterministic=True))"
+        " for name, each in graphs.items()]"
     )
     subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],
@@ -268,8 +270,7 @@ def test_twice_the_same_bytes_and_nothing_of_this_machine(tmp_path: Path) -> Non
         env={"PYTHONHASHSEED": "7", "PATH": "/usr/bin:/bin", "PYTHONPATH": "."},
     )
     for name, proto in export_instance_graphs(model(STANDARD), options(layout="split")).items():
-        write_graph(proto, tmp_path / "again.onnx")
-        data = (tmp_path / "again.onnx").read_bytes()
+        data = proto.SerializeToString(deterministic=True)
         assert data == (tmp_path / f"{name}.onnx").read_bytes()
         for word in (b"/home", b"/work", b"/root", b"site-packages", b".py", b"stack_trace"):
             assert word not in data, word
