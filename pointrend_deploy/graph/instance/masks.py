@@ -61,7 +61,7 @@ class StandardMasks(nn.Module):
         self.register_buffer("bias", offset.unsqueeze(1))
 
     def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
-        """Masks of boxes.
+        """Compute the masks of boxes.
 
         Args:
             boxes: (R, 4) in pixels of the network input.
@@ -88,8 +88,8 @@ class StandardMasks(nn.Module):
 class InstanceMasks(nn.Module):
     """PointRend's mask head for a fixed number of detections, or any where all go together.
 
-    Rows that stand for no detection (a box of zeros, class 0) are computed like any other: their
-    masks are finite, mean nothing, and change no other row.
+    Rows past the last detection (a box of zeros, class 0) are computed like any other: their masks
+    are finite, mean nothing, and change no other row.
 
     Args:
         head: the reference's mask head.
@@ -99,8 +99,8 @@ class InstanceMasks(nn.Module):
         feature_hw: height and width of each level named in :attr:`features`.
         channels: of each level.
         rois_at_once: most RoIs whose points are computed together.
-        gathered: fine maps are sampled by instance_samples.py, not by a node of PointRendSample:
-            for a runtime without plugins. It holds four rows a point of the RoIs together.
+        gathered: sample the fine maps by gathering rows (points.py), not by a PointRendSample node:
+            for a runtime without plugins. Needs memory for four rows a point of the RoIs together.
 
     Raises:
         DeployError: a number of RoIs below 1, sizes that do not fit :attr:`features`, or more
@@ -169,12 +169,9 @@ class InstanceMasks(nn.Module):
         )
 
     def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
-        """Stages of the masks, in the reference's order and under its names.
+        """Compute the stages of the masks, in the reference's order and under its names.
 
-        Args:
-            boxes: (R, 4) in pixels of the network input.
-            classes: (R,) int64, in [0, C).
-            features: (1, C, h, w) each, in the order of :attr:`features`.
+        The arguments are those of :meth:`StandardMasks.forward`.
 
         Returns:
             ``coarse`` (R, C, side, side), ``step0.point_logits`` (R, 1, start**2),
