@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointrend_deploy.checkpoint.fit import filled
@@ -180,25 +178,18 @@ class InstanceModel(ReferenceModel):
         levels = [int(name[1:]) for name in names]
         return pool_boxes([features[name] for name in names], levels, boxes, side)
 
-    @torch.no_grad()
-    def stages(
-        self, image: NDArray[np.uint8], out_hw: tuple[int, int] | None = None
+    def picture_stages(
+        self, x: Tensor, image_hw: tuple[int, int], out_hw: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """Every stage for one picture, as detectron2 computes it.
+        """Compute every stage of one picture.
 
-        Args:
-            image: H x W x 3 uint8 in the recipe's channel order; any size.
-            out_hw: size of the masks; the picture's own when absent.
+        The arguments are those of :meth:`ReferenceModel.picture_stages`.
 
         Returns:
             The stages of :meth:`canvas_stages` and those of :func:`output_stages`.
-
-        Raises:
-            DeployError: the image is not H x W x 3 uint8, or ``out_hw`` is not positive.
         """
-        image_hw = (image.shape[0], image.shape[1])
-        stages = self.canvas_stages(self.network_input(image), image_hw)
-        stages.update(output_stages(stages, image_hw, out_hw or image_hw))
+        stages = self.canvas_stages(x, image_hw)
+        stages.update(output_stages(stages, image_hw, out_hw))
         return stages
 
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointrend_deploy.checkpoint.fit import filled
 from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.network_input import check_out_hw
 from pointrend_deploy.model.pointrend import StandardPointHead, subdivide
 from pointrend_deploy.model.reference import ReferenceModel
 from pointrend_deploy.model.semantic.fpn_head import SemanticFPNHead
@@ -102,28 +99,21 @@ class SemanticModel(ReferenceModel):
         )
         return stages
 
-    @torch.no_grad()
-    def stages(
-        self, image: NDArray[np.uint8], out_hw: tuple[int, int] | None = None
+    def picture_stages(
+        self, x: Tensor, image_hw: tuple[int, int], out_hw: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """Every stage for one picture, as detectron2 computes it.
+        """Compute every stage of one picture.
 
-        Args:
-            image: H x W x 3 uint8 in the recipe's channel order; any size.
-            out_hw: size of the labels; the logits are cropped to the picture, resized bilinearly
-                to it, and then arg-maxed. The picture's own size when absent.
+        The arguments are those of :meth:`ReferenceModel.picture_stages`.
 
         Returns:
-            The stages of :meth:`canvas_stages` (N = 1) and last ``labels`` (1, H, W) uint8.
-
-        Raises:
-            DeployError: the image is not H x W x 3 uint8, or ``out_hw`` is not positive.
+            The stages of :meth:`canvas_stages` (N = 1) and last ``labels`` (1, H, W) uint8: the
+            logits are cropped to the picture, resized bilinearly to ``out_hw``, then arg-maxed.
         """
-        check_out_hw(out_hw)
-        stages = self.canvas_stages(self.network_input(image))
-        height, width = image.shape[:2]
+        stages = self.canvas_stages(x)
+        height, width = image_hw
         logits = stages["logits"][:, :, :height, :width]
-        if out_hw is not None and tuple(out_hw) != (height, width):
+        if tuple(out_hw) != (height, width):
             logits = F.interpolate(logits, size=out_hw, mode="bilinear", align_corners=False)
         stages["labels"] = logits.argmax(dim=1).to(torch.uint8)
         return stages
