@@ -122,9 +122,7 @@ def _pixel_contradictions(named: Mapping[str, Tensor], spec: InputSpec) -> list[
             else ""
         )
         found.append(
-            Contradiction(
-                f"input.{key}", list(says), f"the checkpoint holds {shown}{reversed_hint}"
-            )
+            Contradiction(f"input.{key}", list(says), f"the checkpoint has {shown}{reversed_hint}")
         )
     return found
 

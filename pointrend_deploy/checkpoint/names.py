@@ -54,7 +54,7 @@ def todays_names(tensors: Mapping[str, Value]) -> dict[str, Value]:
             new = COARSE_HEAD + new[len(LONE_HEAD) :]
         if new in renamed:
             raise DeployError(
-                f"the checkpoint holds {new} twice: as {source[new]} and as {original}",
+                f"the checkpoint has {new} twice: as {source[new]} and as {original}",
                 "remove the one that is out of date",
             )
         renamed[new], source[new] = tensors[original], original

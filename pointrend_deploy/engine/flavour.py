@@ -1,8 +1,8 @@
 """TensorRT or TensorRT-RTX: which is installed, and the calls in which they differ.
 
-Everything else is called alike on TensorRT 10.3 to 11.x and on TensorRT-RTX. ``trt`` stands for the
-imported module. What full TensorRT is called with was checked against the signatures its own Python
-bindings of 10.3.0, 10.16.1 and 11.4.0 document, not against a GPU.
+All other calls are the same on TensorRT 10.3 to 11.x and on TensorRT-RTX. ``trt`` is the imported
+module. Calls of full TensorRT were checked against the signatures that its Python bindings of
+10.3.0, 10.16.1 and 11.4.0 document, not on a GPU.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class Flavour:
 
 
 def installed() -> tuple[Flavour, ...]:
-    """The builders found, without importing them; full TensorRT first."""
+    """Find the installed builders without importing them; full TensorRT first."""
     return tuple(Flavour(name, _version(name)) for name in MODULES if find_spec(name) is not None)
 
 
 def flavour_of(module: Module) -> Flavour:
-    """The installed builder of that name.
+    """Find the installed builder of that name.
 
     Raises:
         DeployError: it is not installed, or too old.

@@ -21,11 +21,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import WEIGHTED
+from pointrend_deploy.graph.options import TOPK_LIMIT
 
 DOMAIN: Final = "pointrend"
 Ops = Literal["plugin", "native"]
-TOPK_LIMIT: Final = 3840
-"""The largest k of one TopK layer, in every TensorRT."""
 _MOVES: Final = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _EITHER = ("float32", "float16")
 _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
@@ -38,10 +37,10 @@ _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
 
 
 def read_graph(path: Path) -> ModelProto:
-    """A graph from its file.
+    """Read a graph from its file and check that it is whole.
 
     Raises:
-        DeployError: cut short, not ONNX, or of an opset that builders read wrongly.
+        DeployError: the file is cut short, not ONNX, or of an opset that builders read wrongly.
     """
     try:
         model = onnx.load(path)
@@ -61,7 +60,7 @@ def read_graph(path: Path) -> ModelProto:
 
 
 def in_form(model: ModelProto, ops: Ops) -> ModelProto:
-    """A copy of the graph in the form that ``ops`` names.
+    """Copy the graph in the form that ``ops`` names.
 
     Raises:
         DeployError: the plugin form of a graph without custom nodes: their bodies were inlined at
@@ -85,7 +84,7 @@ def in_form(model: ModelProto, ops: Ops) -> ModelProto:
 
 
 def nodes_of(model: ModelProto) -> Iterator[NodeProto]:
-    """Every node, those of If and Loop bodies too; not those of functions."""
+    """Yield every node, those inside If and Loop too, but not those of functions."""
     graphs = [model.graph]
     while graphs:
         graph = graphs.pop()
@@ -101,7 +100,7 @@ def custom_nodes(model: ModelProto) -> list[NodeProto]:
 
 @dataclass(frozen=True)
 class Creator:
-    """What a parser looks a plugin up by."""
+    """The three strings by which a parser looks a plugin up."""
 
     name: str
     version: str
@@ -109,10 +108,10 @@ class Creator:
 
 
 def creators_of(model: ModelProto) -> tuple[Creator, ...]:
-    """The plugin creators its custom nodes need, each once.
+    """Return the plugin creators that the custom nodes need, each once.
 
     Raises:
-        DeployError: a node that does not say which version of which namespace.
+        DeployError: a node lacks ``plugin_version`` or ``plugin_namespace``.
     """
     found = []
     for node in custom_nodes(model):
@@ -127,7 +126,7 @@ def creators_of(model: ModelProto) -> tuple[Creator, ...]:
 
 
 def check_plugin_inputs(model: ModelProto) -> None:
-    """Each custom node is given what its plugin takes; builders do not say which is not.
+    """Check that every custom node gets the types its plugin takes; builders do not name the node.
 
     Raises:
         DeployError: naming the node and the input of another type, or of none that is recorded.
@@ -155,7 +154,7 @@ def refuse_ops(model: ModelProto, unsupported: Sequence[str], builder: str) -> N
 
 
 def topk_sizes(model: ModelProto) -> dict[str, int]:
-    """Value of k of every TopK where it is a constant, by node name.
+    """Return the k of every TopK where it is a constant, by node name.
 
     Raises:
         DeployError: a k beyond what any TensorRT takes.
@@ -183,10 +182,10 @@ def topk_sizes(model: ModelProto) -> dict[str, int]:
 
 
 def weighted_nodes(model: ModelProto) -> dict[str, str]:
-    """Name -> type it computes in, of every product: float32, float16 or int8.
+    """Return the type that every product computes in, by node name: float32, float16 or int8.
 
-    That is every node with weights, and every MatMul of two activations. A node computes in int8
-    where both of its operands come from a DequantizeLinear, moved but not computed with between.
+    Products are the nodes with weights and every MatMul of two activations. A node computes in int8
+    where both of its operands come from a DequantizeLinear, with nothing but moves between.
 
     Raises:
         DeployError: only one operand does, the operands are of two types, or a type is not
@@ -215,7 +214,7 @@ def weighted_nodes(model: ModelProto) -> dict[str, str]:
 
 
 def _dequantized(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
-    """Whether a value was int8, by what made it."""
+    """Whether a value comes from a DequantizeLinear, through moves alone."""
     maker = makers.get(name)
     while maker is not None and maker.op_type in _MOVES:
         maker = makers.get(maker.input[0])

@@ -36,7 +36,7 @@ Tell = Callable[[Message], None]
 
 
 def main() -> None:
-    """Do the job named on the command line and leave without the builder's teardown."""
+    """Do the job named on the command line, then exit without the builder's teardown."""
     job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
     out = os.fdopen(int(sys.argv[2]), "wb", buffering=0)
 
@@ -120,7 +120,7 @@ def _take_timings(trt: Any, config: Any, job: Job) -> bool:
 
 
 def _logger(trt: Any, log: TextIO, layers: Path) -> Any:
-    """A logger that keeps what is worth reading, and the table of layers apart from it."""
+    """Make a logger that writes errors, warnings and notes to the log, and the layers to a file."""
     letters = {"INTERNAL_ERROR": "F", "ERROR": "E", "WARNING": "W", "INFO": "I"}
 
     class Log(trt.ILogger):  # type: ignore[misc]
@@ -156,10 +156,10 @@ def _monitor(trt: Any, tell: Tell) -> Any:
 
 
 def check_creators(trt: Any, job: Job) -> None:
-    """Every plugin the graph needs is registered.
+    """Check that every plugin the graph needs is registered.
 
     Raises:
-        DeployError: naming those that are not.
+        DeployError: plugins are missing; the message names them.
     """
     known = {
         (creator.name, creator.plugin_version, creator.plugin_namespace)
@@ -175,10 +175,10 @@ def check_creators(trt: Any, job: Job) -> None:
 
 
 def check_parsed(parser: Any, parsed: bool, builder: str) -> None:
-    """The parser took the whole graph.
+    """Check that the parser took the whole graph.
 
     Raises:
-        DeployError: what it said, node by node.
+        DeployError: it did not; the message has its errors, node by node.
     """
     if parsed and parser.num_errors == 0:
         return
@@ -194,15 +194,14 @@ def check_parsed(parser: Any, parsed: bool, builder: str) -> None:
 
 
 def check_network(trt: Any, network: Any, job: Job) -> int:
-    """The parsed network is the graph that was given.
+    """Check that the parsed network is the graph in the file.
 
     Returns:
         The number of plugin layers.
 
     Raises:
-        DeployError: a custom node that is no plugin or a plugin that was not asked for, a sampler
-            that is not bilinear, a TopK of another size, coordinates or scores to choose by that
-            are not FP32.
+        DeployError: a custom node is no plugin, a plugin is one too many, a sampler is not
+            bilinear, a TopK has another size, or coordinates or scores are not FP32.
     """
     layers = list(_layers(network))
     plugins = [layer for layer in layers if layer.type.name.startswith("PLUGIN")]

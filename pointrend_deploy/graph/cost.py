@@ -29,7 +29,7 @@ SAMPLE_FLOPS = 8
 WORTH: Final = 0.8
 """Largest share of the products at the points that a projected fine map may cost.
 
-It is held for the whole run beside the map itself: 62 MB for a p2 of 200 x 304.
+It stays in memory for the whole run beside the map itself: 62 MB for a p2 of 200 x 304.
 """
 
 
@@ -47,7 +47,7 @@ class ProjectionPlan:
 
 
 def part_flops(channels: int, width: int, cells: int, points: int, projected: bool) -> int:
-    """FLOPs of one map's part of one layer: product and sampling."""
+    """Count FLOPs of one map's part of one layer: product and sampling."""
     if projected:
         return 2 * cells * channels * width + SAMPLE_FLOPS * points * width
     return 2 * points * channels * width + SAMPLE_FLOPS * points * channels
@@ -75,7 +75,7 @@ class PointWork:
 
 
 def plan_projection(work: PointWork) -> ProjectionPlan:
-    """The cheaper side for each map, by :func:`part_flops`; sampling first where they are equal."""
+    """Choose the cheaper side for each map by :func:`part_flops`; sampling first on a tie."""
 
     def pays(channels: int, cells: int, width: int) -> bool:
         before = part_flops(channels, width, cells, work.points, projected=True)
@@ -92,7 +92,7 @@ def plan_projection(work: PointWork) -> ProjectionPlan:
 
 
 def point_head_flops(work: PointWork, plan: ProjectionPlan) -> int:
-    """FLOPs of sampling and of the whole point head over all points of one picture."""
+    """Count FLOPs of sampling and of the whole point head over all points of one picture."""
     classes, cells = work.coarse
     total = 0
     for (channels, size), projected in zip(work.fine, plan.fine, strict=True):
@@ -137,7 +137,7 @@ class InstanceWork:
 
 
 def plan_instance(work: InstanceWork, worth: float = WORTH) -> ProjectionPlan:
-    """What is projected: fine maps where it is worth it, coarse logits where it is cheaper.
+    """Choose what to project: fine maps if that pays by a margin, coarse logits if it is cheaper.
 
     Args:
         work: sizes.
@@ -157,7 +157,7 @@ def plan_instance(work: InstanceWork, worth: float = WORTH) -> ProjectionPlan:
 
 
 def coarse_flops(work: InstanceWork, projected: bool) -> int:
-    """FLOPs of the coarse part of all layers: sampling and products."""
+    """Count FLOPs of the coarse part of all layers: sampling and products."""
     columns = work.coarse_cells if projected else work.classes
     point = 2 * columns * work.coarse_rows + SAMPLE_FLOPS * columns
     once = 2 * work.coarse_cells * work.classes * work.coarse_rows if projected else 0

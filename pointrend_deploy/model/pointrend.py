@@ -41,7 +41,7 @@ def point_sample(features: Tensor, points: Tensor) -> Tensor:
 
 
 def uncertainty(logits: Tensor) -> Tensor:
-    """Second best minus best logit over the classes: never above 0, and 0 where the two best tie.
+    """Subtract the best logit from the second best: at most 0, and 0 where the two best tie.
 
     Args:
         logits: (N, C, ...) with C >= 2.
@@ -54,7 +54,7 @@ def uncertainty(logits: Tensor) -> Tensor:
 
 
 def most_uncertain_points(uncertainty_map: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
-    """The K = min(H*W, num_points) cells of highest uncertainty, and their centres.
+    """Select the K = min(H*W, num_points) cells of highest uncertainty, and their centres.
 
     Of cells with equal uncertainty those with the lower flat index come first: detectron2 leaves
     their order to torch.topk, which leaves it open; ONNX TopK fixes it this way, so a graph and
@@ -81,7 +81,7 @@ def most_uncertain_points(uncertainty_map: Tensor, num_points: int) -> tuple[Ten
 def cell_centres(indices: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
     """Centres (x, y) in [0, 1] of cells given by flat index: (N, K) int64 -> (N, K, 2).
 
-    The arithmetic is detectron2's (half a step plus so many steps), to the last bit.
+    The arithmetic is detectron2's (half a step plus index times step), to the last bit.
     """
     step_x, step_y = 1.0 / width, 1.0 / height
     x = step_x / 2.0 + (indices % width).to(dtype) * step_x
@@ -113,7 +113,7 @@ class StandardPointHead(nn.Module):
         self.predictor = nn.Conv1d(channels, num_outputs or num_classes, 1)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Logits of points.
+        """Compute the logits of points.
 
         Args:
             fine: (N, C_fine, P) features sampled from the pyramid.
@@ -173,7 +173,7 @@ def subdivide(
 
 
 def of_class(logits: Tensor, classes: Tensor) -> Tensor:
-    """The predicted class's plane of every RoI, or the only one.
+    """Take the predicted class's plane of every RoI, or the only plane.
 
     Args:
         logits: (R, C, ...) or, class-agnostic, (R, 1, ...).
@@ -229,7 +229,7 @@ def subdivide_instances(
     start: tuple[int, int],
     num_points: int,
 ) -> dict[str, Tensor]:
-    """Masks of every box: a first grid of points, then the most uncertain ones of doubled grids.
+    """Compute the mask of every box: a first grid of points, then doubled grids' uncertain points.
 
     Uncertainty is minus the absolute logit of the predicted class.
 

@@ -36,7 +36,7 @@ class Detector(nn.Module):
         self.roi_heads = BoxDetections(model, detections)
 
     def forward(self, image: Tensor, extent: Tensor) -> dict[str, Tensor]:
-        """Stages up to the detections.
+        """Compute the stages up to the detections.
 
         Args:
             image: (N, 3, Hp, Wp), normalised, then padded.
@@ -141,10 +141,10 @@ class LevelProposals(nn.Module):
 
 
 class BoxDetections(nn.Module):
-    """Detections among the proposals: the box head, then NMS within each class.
+    """The box head over the proposals, then NMS within each class.
 
-    Equal scores of different classes come in the order of the classes, where the reference has
-    them in the order of the proposals.
+    Detections with equal scores of different classes are in the order of the classes; the reference
+    has them in the order of the proposals.
 
     Args:
         model: the reference.
@@ -162,7 +162,7 @@ class BoxDetections(nn.Module):
     def forward(
         self, features: dict[str, Tensor], proposals: Tensor, count: Tensor, limit: Tensor
     ) -> dict[str, Tensor]:
-        """Detections of proposals.
+        """Detect objects among the proposals.
 
         Args:
             features: levels of the pyramid by name, (N, C, h, w).
@@ -217,30 +217,31 @@ class BoxDetections(nn.Module):
 
 
 def finite(values: Tensor) -> Tensor:
-    """Where all of the last dimension's values are finite: (..., K) -> (...) bool.
+    """Find where all values of the last dimension are finite: (..., K) -> (...) bool.
 
-    A comparison with infinity and a minimum; TensorRT's IsInf and IsNaN come and go by version.
+    A comparison with infinity and a minimum, since only some versions of TensorRT have IsInf and
+    IsNaN.
     """
     return (values.abs() < INFINITY).to(values.dtype).amin(dim=-1) > 0.5
 
 
 def clip_to(boxes: Tensor, limit: Tensor) -> Tensor:
-    """Boxes (N, K, 4) limited to pictures of ``limit`` (N, 1, 4)."""
+    """Clip boxes (N, K, 4) to [0, limit], limit (N, 1, 4) in pixels."""
     return torch.minimum(boxes.clamp(min=0.0), limit)
 
 
 def take_rows(rows: Tensor, indices: Tensor) -> Tensor:
-    """Rows (N, L, K) at indices (N, R) of each picture: (N, R, K)."""
+    """Take rows of (N, L, K) at indices (N, R) of each picture: (N, R, K)."""
     return rows.gather(1, indices.unsqueeze(2).expand(-1, -1, rows.shape[2]))
 
 
 def rows_of(count: Tensor, rows: int) -> Tensor:
-    """Which of so many rows are in use: (N,) -> (N, rows) bool."""
+    """Mark the first ``count`` of ``rows`` rows: (N,) int64 -> (N, rows) bool."""
     return torch.arange(rows) < count.unsqueeze(1)
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k highest of (N, L), ties to the lower index, as ONNX's TopK has it."""
+    """Return the k highest of (N, L) and their indices; ties to the lower index, as in ONNX."""
     if torch.compiler.is_exporting():
         return torch.topk(scores, k, dim=1)
     found = torch.sort(scores, dim=1, descending=True, stable=True)

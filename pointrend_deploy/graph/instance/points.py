@@ -35,7 +35,7 @@ from pointrend_deploy.graph.ops import integer_quotient, sample
 from pointrend_deploy.model.pointrend import StandardPointHead
 
 GATHERED_FROM: Final = 32
-"""RoIs from which rows are gathered: the table is a copy of the map, too much memory for fewer."""
+"""Fewest RoIs for which rows are gathered: the table is a copy of the map, too much for fewer."""
 
 
 class InstancePointHead(nn.Module):
@@ -79,7 +79,7 @@ class InstancePointHead(nn.Module):
             own = weight.shape[1]
 
     def _cut_fine(self, weight: Tensor, fine_channels: Sequence[int]) -> Tensor:
-        """Keep the projected maps' weights apart; give back the others'."""
+        """Register the weights of the projected maps; return those of the others."""
         left = [weight[:0]]
         pieces = torch.split(weight, list(fine_channels))
         for index, (piece, cut) in enumerate(zip(pieces, self.plan.fine, strict=True)):
@@ -90,7 +90,7 @@ class InstancePointHead(nn.Module):
         return torch.cat(left)
 
     def prepare(self, fine: Sequence[Tensor]) -> list[Tensor]:
-        """Fine maps to sample, (1, C, h, w) each, as cells (h * w, C'), projected or as they are.
+        """Turn fine maps (1, C, h, w) into cells (h * w, C'), projected where the plan says so.
 
         A product, not a 1x1 convolution: ONNX Runtime would bring the map into its blocked layout
         and back, two copies of the map.
@@ -102,7 +102,7 @@ class InstancePointHead(nn.Module):
         return tables
 
     def weights(self, coarse: Tensor, classes: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """What every layer multiplies its inputs by, and what it multiplies :meth:`beside` by.
+        """Compute, for every layer, the weights of its inputs and those of :meth:`beside`.
 
         Args:
             coarse: (R, C, side, side).
@@ -131,7 +131,7 @@ class InstancePointHead(nn.Module):
         return found
 
     def beside(self, coarse: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """What joins the layers at points of the boxes.
+        """Compute the values that join the layers at points of the boxes.
 
         Args:
             coarse: (R, C, side, side).
@@ -153,7 +153,7 @@ class InstancePointHead(nn.Module):
     def forward(
         self, fine: list[Tensor], beside: Tensor, weights: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
-        """Logits of the predicted class, less what :meth:`last` adds to them.
+        """Compute the logits of the predicted class, without the part that :meth:`last` adds.
 
         Args:
             fine: the prepared maps sampled, (R * P, C) each.
@@ -226,7 +226,7 @@ class PointLogits:
         self.some_weights = list(zip(*some, strict=True))
 
     def _some(self, value: Tensor) -> list[Tensor]:
-        """A value of all RoIs cut into groups; what all have in common is given to each."""
+        """Cut a value of all RoIs into groups; a value common to all RoIs goes to each group."""
         if len(self.groups) == 1:
             return [value]
         if value.dim() < 3 or value.shape[0] == 1:
@@ -268,12 +268,12 @@ def _rows(plane: Tensor, points: Tensor) -> Tensor:
 
 
 def pays(rois: int, feature_hw: Sequence[tuple[int, int]]) -> bool:
-    """Whether a graph without plugins gathers rows for that many RoIs on maps of these sizes."""
+    """Whether a graph without plugins should gather rows for that many RoIs on these maps."""
     return rois >= GATHERED_FROM and min(map(min, feature_hw)) > 1
 
 
 def centres(indices: Tensor, side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Columns and rows of a square grid's cells given by flat index, as x and y in [0, 1]."""
+    """Return x and y in [0, 1] of a square grid's cells, given by flat index (int64)."""
     rows = integer_quotient(indices, side)
     columns = indices - rows * side
     step = 1.0 / side
@@ -281,17 +281,17 @@ def centres(indices: Tensor, side: int, dtype: torch.dtype) -> tuple[Tensor, Ten
 
 
 def hats(position: Tensor, size: int) -> Tensor:
-    """Linear weights of all cells of an axis at positions in [0, 1] of it: (R, P) -> (R, size, P).
+    """Compute linear weights of an axis's cells at positions in [0, 1]: (R, P) -> (R, size, P).
 
     The hat function of a cell is 1 at its centre and 0 a cell away, so beyond the outer centres
-    the weights sum to less than 1: what is outside counts as zero.
+    the weights sum to less than 1: values outside the map count as zero.
     """
     cells = torch.arange(size, device=position.device).to(position.dtype).unsqueeze(1)
     return F.relu(1.0 - (position.unsqueeze(1) * size - 0.5 - cells).abs())
 
 
 def neighbours(x: Tensor, y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The four cells around points of a map, and their weights.
+    """Find the four cells around points of a map, and their bilinear weights.
 
     Args:
         x: (R, P), in cells: 0 is the first column's left edge.
@@ -323,6 +323,6 @@ def _pair(position: Tensor, size: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
 
 
 def gather(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
-    """Weighted rows of a table: (cells, C) at :func:`neighbours` -> (R * P, C)."""
+    """Blend rows of a table (cells, C) at the cells of :func:`neighbours`: (R * P, C)."""
     rows = F.embedding(cells, table)
     return (weights @ rows).flatten(0, 2)

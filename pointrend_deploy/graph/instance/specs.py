@@ -23,14 +23,14 @@ MODEL: Final = "model"
 DETECTOR: Final = "detector"
 MASKS: Final = "masks"
 ROIS: Final = "R"
-"""Name of the size of the mask graph's inputs that is left open, from 1 to D."""
+"""Name of the open size of the mask graph's inputs: the RoIs, from 1 to D."""
 MaskOutput = Literal["prob", "prob-u8", "logits"]
 Layout = Literal["single", "split"]
 Specs = dict[str, tuple[str, tuple[int | str, ...]]]
 
 
 class InstanceGraphOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Choices of an export; the recipe says everything else.
+    """Options of an instance export; all else is in the recipe.
 
     Attributes:
         padded_hw: (Hp, Wp), the network grid; multiples of the recipe's ``size_divisibility``.
@@ -38,7 +38,7 @@ class InstanceGraphOptions(msgspec.Struct, frozen=True, kw_only=True):
         ops: ``plugin`` keeps the nodes of domain ``pointrend`` with their function bodies,
             ``native`` inlines the bodies, and gathers the rows the point head reads where the
             layout is single.
-        detections: rows of the outputs, D: the best that many detections of a picture.
+        detections: D, rows of the outputs: the D best detections of a picture.
         masks: ``prob`` float32 probabilities, ``prob-u8`` uint8, 255 p rounded (a half to the even
             number), ``logits`` float32.
         layout: ``single`` is one graph; ``split`` a detector and a graph of the masks of R
@@ -61,7 +61,7 @@ class InstanceGraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     stages: bool = False
 
     def check(self, recipe: InstanceRecipe) -> None:
-        """Refuse choices no graph can be made for.
+        """Refuse options for which no graph can be made.
 
         Raises:
             DeployError: naming the option and values that would do.
@@ -166,9 +166,9 @@ def mask_levels(recipe: InstanceRecipe) -> tuple[str, ...]:
 
 
 def instance_expected(recipe: InstanceRecipe, options: InstanceGraphOptions) -> dict[str, Expected]:
-    """What each graph of an export must be: under ``model``, or ``detector`` and ``masks``.
+    """Return the inputs and outputs of each graph: ``model``, or ``detector`` and ``masks``.
 
-    Sizes are numbers but for :data:`ROIS` in the mask graph's.
+    Sizes are numbers, except for :data:`ROIS` in the mask graph.
     """
     image = image_inputs(options)
     found = detection_outputs(options)

@@ -57,14 +57,14 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def inline_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Put every function's body in place of the nodes that call it.
+    """Replace the nodes that call a function by the function's body.
 
     before: y = PointRendSample(features, points), and the function
     after:  y = Squeeze(GridSample(features, Unsqueeze(2 * points - 1))), and no functions
 
     Inner nodes are named ``<caller>.<inner>``, so a pattern on the caller's path still finds them.
-    What a body reads from attributes and shapes is constant by then, and folded. Shapes of the
-    inner values come from ONNX's shape inference.
+    Values that a body reads from attributes and shapes are then constants, and are folded. Shapes
+    of the inner values come from ONNX's shape inference.
     """
     callers = {
         output: node.name
@@ -96,7 +96,7 @@ def inline_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def fold_constants(model: onnx.ModelProto, besides: Collection[str] = ()) -> None:
-    """Replace nodes whose inputs are constants by what they give, in place.
+    """Replace nodes whose inputs are constants by constants, in place.
 
     before: n = Shape(boxes); k = Constant(100); most = Unsqueeze(k, [0])
     after:  most = Constant([100]), and constants nothing reads are gone

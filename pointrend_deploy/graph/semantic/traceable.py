@@ -38,7 +38,7 @@ class SubdivisionStep(nn.Module):
     Args:
         head: the point head, shared by all steps.
         num_points: most points recomputed.
-        last_labels: this is the last step and only labels are wanted of it.
+        last_labels: this is the last step, and the graph needs only its labels.
         budget: bytes of a strip's working set, see two_best.py.
     """
 

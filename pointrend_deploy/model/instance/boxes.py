@@ -20,6 +20,7 @@ from pointrend_deploy.model.pointrend import point_sample
 SCALE_CLAMP = math.log(1000.0 / 16)
 """Largest dw and dh: a box never grows by more than 1000 / 16."""
 MASK_THRESHOLD = 0.5
+"""Least probability of a pixel that a mask covers (detectron2's)."""
 
 
 def area(boxes: Tensor) -> Tensor:
@@ -56,13 +57,13 @@ def pairwise_iou(boxes: Tensor) -> Tensor:
 
 
 def apply_deltas(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
-    """Boxes moved and resized by predicted deltas.
+    """Move and resize boxes by predicted deltas.
 
     Args:
         deltas: (R, K * 4), K boxes (dx, dy, dw, dh) for every given one; dx and dy are relative to
             its size, dw and dh logarithms of size ratios, clamped at :data:`SCALE_CLAMP`.
         boxes: (R, 4).
-        weights: what the four deltas are divided by first.
+        weights: divisors of the four deltas.
 
     Returns:
         (R, K, 4).
@@ -81,7 +82,7 @@ def by_score(scores: Tensor) -> Tensor:
 
 
 def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Drop every box that overlaps a kept, higher-scoring box of its group too much.
+    """Suppress boxes: drop those that overlap a kept, higher-scoring box of their group too much.
 
     Two boxes overlap too much when their IoU is strictly above the threshold. torchvision leaves
     the order of equal scores open in this function; here the lower index counts as the higher
@@ -123,7 +124,7 @@ def _kept_of_sorted(boxes: Tensor, threshold: float) -> Tensor:
 def paste_masks(
     probabilities: Tensor, boxes: Tensor, image_hw: tuple[int, int], threshold: float
 ) -> Tensor:
-    """Which pixels of the picture each mask covers.
+    """Paste masks into the picture: find the pixels that each mask covers.
 
     A mask is sampled bilinearly at the pixel centres, once, blending with zero outside its box; a
     pixel is covered where the sample is at least the threshold.
@@ -132,7 +133,7 @@ def paste_masks(
         probabilities: (R, S, S) in [0, 1], each relative to its box.
         boxes: (R, 4) in pixels of the picture, not empty.
         image_hw: height and width of the picture.
-        threshold: above 0 (nothing outside the boxes is looked at), at most 1.
+        threshold: above 0 (pixels outside the boxes are never covered), at most 1.
 
     Returns:
         (R, H, W) bool.

@@ -79,7 +79,7 @@ class InstanceModel(ReferenceModel):
     def canvas_stages(
         self, x: Tensor, image_hw: tuple[int, int] | None = None
     ) -> dict[str, Tensor]:
-        """Every stage from the network input on, in order.
+        """Compute every stage from the network input on, in order.
 
         Args:
             x: (1, 3, H, W) float, normalised, padded to a multiple of ``size_divisibility``.
@@ -123,7 +123,7 @@ class InstanceModel(ReferenceModel):
     def mask_stages(
         self, features: dict[str, Tensor], boxes: Tensor, classes: Tensor
     ) -> dict[str, Tensor]:
-        """The mask head's stages for given boxes.
+        """Compute the mask head's stages for given boxes.
 
         Args:
             features: pyramid levels (1, C, h, w) by name.

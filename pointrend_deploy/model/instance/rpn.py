@@ -35,7 +35,7 @@ def grid_anchors(
     offset: float,
     like: Tensor,
 ) -> Tensor:
-    """The anchors of one level, at every cell of its grid.
+    """Place the anchors of one level at every cell of its grid.
 
     Args:
         sizes: as for :func:`cell_anchors`.
@@ -107,7 +107,7 @@ class RPN(nn.Module):
     def forward(
         self, features: dict[str, Tensor], image_hw: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Proposals of one picture.
+        """Propose boxes of one picture.
 
         The best ``pre_nms_topk`` a level, decoded and clipped to the picture, empty ones and those
         that are not finite dropped, then NMS within each level and the best ``post_nms_topk``.

@@ -70,7 +70,7 @@ class SemanticModel(ReferenceModel):
         return self.canvas_stages(x)["logits"]
 
     def canvas_stages(self, x: Tensor) -> dict[str, Tensor]:
-        """Every stage from the network input on, in order.
+        """Compute every stage from the network input on, in order.
 
         Args:
             x: (N, 3, H, W) float, normalised, padded to a multiple of ``size_divisibility``.
