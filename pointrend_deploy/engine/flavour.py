@@ -157,7 +157,7 @@ def has_timing_cache(trt: Any) -> bool:
 
 
 def load_timing_cache(trt: Any, config: Any, data: bytes) -> bool:
-    """Give a builder the timings of an earlier build; what it refuses is replaced by none.
+    """Give a builder the timings of an earlier build, or none where it refuses them.
 
     Returns:
         Whether they were taken.
@@ -169,14 +169,14 @@ def load_timing_cache(trt: Any, config: Any, data: bytes) -> bool:
 
 
 def timing_cache(config: Any) -> bytes:
-    """The timings after a build."""
+    """Return the timings of a build, to be reused by the next."""
     return bytes(memoryview(config.get_timing_cache().serialize()))
 
 
 def layers_from_engine(
     trt: Any, logger: Any, engine: bytes, shapes: Mapping[str, tuple[int, ...]]
 ) -> str:
-    """The engine inspector's JSON. It deserialises, so it needs the GPU that full TensorRT has.
+    """Return the engine inspector's JSON; deserialises the engine, so it needs a GPU.
 
     Args:
         trt: the module.
@@ -200,7 +200,7 @@ def layers_from_engine(
 
 
 def prepare_import(module: Module, folder: Path) -> list[Any]:
-    """Whatever must be loaded before the module; keep what is returned.
+    """Load what must be loaded before the module; keep the returned objects alive.
 
     The parser of TensorRT-RTX opens ``libtensorrt_rtx.so``, and its wheel has
     ``libtensorrt_rtx.so.1`` only; where it is not found the first plugin node ends the process.
