@@ -27,9 +27,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from arena import arena_bytes
+from graph_measure import graph_size
 from subdivision_graphs import Sizes, both_graphs
-
-from pointrend_deploy.graph.measure import graph_size
 
 
 def labels_of(session: ort.InferenceSession, feed: dict[str, Any]) -> np.ndarray:

@@ -30,9 +30,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from arena import arena_bytes
+from graph_measure import graph_size
 from instance_graphs import Sizes, both_graphs, inputs, mask_head, reference
-
-from pointrend_deploy.graph.measure import graph_size
 
 
 def session(path: Path, threads: int) -> ort.InferenceSession:

@@ -13,39 +13,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from pointrend_deploy.recipe.parts import (
-    ClassesSpec,
-    EfficientNetLiteSpec,
-    FPNSpec,
-    InputSpec,
-    PointHeadSpec,
-)
-from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe
+from pointrend_deploy.recipe.semantic import Recipe
 from scripts.unpack_demo import unpack
+from tests.fixtures.recipes import small_recipe
 
 SIZE = (64, 96)
 Exporter = Callable[..., Path]
-
-
-def small_recipe(**changes: object) -> Recipe:
-    """Six classes, coarse logits at stride 16, four steps of 200 points."""
-    fields: dict[str, object] = {
-        "name": "small",
-        "input": InputSpec(
-            channel_order="RGB",
-            pixel_mean=(120.0, 115.0, 105.0),
-            pixel_std=(60.0, 58.0, 57.0),
-            size_divisibility=16,
-        ),
-        "classes": ClassesSpec(names=("sky", "road", "tree", "car", "person", "wall")),
-        "backbone": EfficientNetLiteSpec(),
-        "fpn": FPNSpec(in_features=("res2", "res3", "res4"), out_channels=32, top_level=False),
-        "coarse_head": CoarseHeadSpec(in_features=("p4",), channels=32, common_stride=16),
-        "point_head": PointHeadSpec(
-            fc_dim=24, num_fc=2, subdivision_steps=4, subdivision_points=200
-        ),
-    }
-    return Recipe(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def small_weights(recipe: Recipe, path: Path) -> Path:

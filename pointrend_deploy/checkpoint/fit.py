@@ -1,9 +1,9 @@
-"""Making a checkpoint's tensors fit a recipe's model, or saying everything that does not."""
+"""Fit a checkpoint's tensors to a recipe's model, or report everything that does not fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from pointrend_deploy.checkpoint.instance_shapes import (
     instance_contradictions,
 )
 from pointrend_deploy.checkpoint.names import refuse_other_kinds, todays_names
-from pointrend_deploy.checkpoint.semantic_shapes import contradictions
+from pointrend_deploy.checkpoint.semantic_shapes import semantic_contradictions
 from pointrend_deploy.checkpoint.shapes import Contradiction, Shapes
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import InstanceRecipe
@@ -27,10 +27,27 @@ _PIXEL_TOLERANCE = 1e-3
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
+def _semantic(named: Mapping[str, Tensor], shapes: Shapes, recipe: Recipe) -> list[Contradiction]:
+    return semantic_contradictions(shapes, recipe)
+
+
+def _instance(
+    named: Mapping[str, Tensor], shapes: Shapes, recipe: InstanceRecipe
+) -> list[Contradiction]:
+    return [*anchor_contradictions(named, recipe), *instance_contradictions(shapes, recipe)]
+
+
+_CONTRADICTIONS: Final[Mapping[type, Callable[..., list[Contradiction]]]] = {
+    Recipe: _semantic,
+    InstanceRecipe: _instance,
+}
+"""What of a recipe a checkpoint contradicts, by the kind of recipe."""
+
+
 def fit_checkpoint(
     tensors: Mapping[str, Tensor], expected: Shapes, recipe: Recipe | InstanceRecipe
 ) -> dict[str, Tensor]:
-    """Check a checkpoint against a recipe and give the model's tensors.
+    """Check a checkpoint against a recipe and return the model's tensors.
 
     Old names become today's; ``pixel_mean`` and ``pixel_std`` are compared with the recipe and
     dropped, and so are an instance model's anchors; ``num_batches_tracked`` is dropped. A FrozenBN
@@ -43,8 +60,8 @@ def fit_checkpoint(
         recipe: what the model was built from.
 
     Returns:
-        A float32 tensor for every name of ``expected``, in its order. One that is float32 already
-        is given as it is, not copied.
+        A float32 tensor for every name of ``expected``, in its order. A tensor that is float32
+        already is returned as it is, not copied.
 
     Raises:
         DeployError: the checkpoint is of another model; or it contradicts the recipe, lacks
@@ -58,11 +75,7 @@ def fit_checkpoint(
     if isinstance(recipe.backbone, ResNetSpec) and recipe.backbone.norm == "FrozenBN":
         kept.update(_folded_statistics(kept, expected))
     shapes = {name: tuple(value.shape) for name, value in kept.items()}
-    if isinstance(recipe, InstanceRecipe):
-        found += anchor_contradictions(named, recipe)
-        found += instance_contradictions(shapes, recipe)
-    else:
-        found += contradictions(shapes, recipe)
+    found += _CONTRADICTIONS[type(recipe)](named, shapes, recipe)
     differences = _differences(kept, shapes, expected, 5 if found else _LISTED)
     if found or differences:
         raise _misfit(recipe, found, differences)
@@ -70,7 +83,7 @@ def fit_checkpoint(
 
 
 def filled(model: Model, tensors: Mapping[str, Tensor], recipe: Recipe | InstanceRecipe) -> Model:
-    """A module with a checkpoint's weights in place of its own, without gradients.
+    """Put a checkpoint's weights into a module, without gradients, and return the module.
 
     Raises:
         DeployError: they do not fit; see :func:`fit_checkpoint`.
@@ -109,9 +122,7 @@ def _pixel_contradictions(named: Mapping[str, Tensor], spec: InputSpec) -> list[
             else ""
         )
         found.append(
-            Contradiction(
-                f"input.{key}", list(says), f"the checkpoint holds {shown}{reversed_hint}"
-            )
+            Contradiction(f"input.{key}", list(says), f"the checkpoint has {shown}{reversed_hint}")
         )
     return found
 

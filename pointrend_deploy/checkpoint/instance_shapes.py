@@ -1,8 +1,9 @@
 """What a checkpoint's shapes say about an instance model, against what the recipe says.
 
 The companion of :mod:`pointrend_deploy.checkpoint.semantic_shapes` for ``task = "instance"``.
-Anchor sizes, thresholds and numbers of proposals and points leave no trace in the shapes and are not
-checked; nor does ``point_head.subdivision_steps``.
+Anchor sizes, thresholds and numbers of proposals and points leave no trace in the shapes and are
+not checked, nor is ``point_head.subdivision_steps``. Old checkpoints keep their anchors as tensors;
+those are checked by their values.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from pointrend_deploy.checkpoint.shapes import (
     Contradiction,
     Shapes,
     backbone_contradictions,
+    class_contradictions,
+    count_matches,
     pyramid_contradictions,
+    toml_value,
 )
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import (
@@ -36,7 +40,7 @@ _IMPLICIT_HEAD = f"{_MASK_HEAD}parameter_head."
 
 
 def instance_contradictions(shapes: Shapes, recipe: InstanceRecipe) -> list[Contradiction]:
-    """Every key of the recipe that the shapes contradict, in the recipe's order.
+    """List every key of the recipe that the shapes contradict, in the recipe's order.
 
     Args:
         shapes: parameter name (today's) to shape.
@@ -47,7 +51,7 @@ def instance_contradictions(shapes: Shapes, recipe: InstanceRecipe) -> list[Cont
     """
     _refuse_implicit(shapes)
     return [
-        *_classes(shapes, recipe),
+        *class_contradictions(_num_classes(shapes), recipe.num_classes, " and background"),
         *backbone_contradictions(shapes, recipe.backbone),
         *pyramid_contradictions(shapes, recipe.fpn),
         *_anchors(shapes, recipe),
@@ -70,23 +74,12 @@ def _refuse_implicit(shapes: Shapes) -> None:
 
 def _differ(key: str, says: object, holds: object, what: str) -> Iterator[Contradiction]:
     if says != holds:
-        fits = f"{holds} would fit".replace("True", "true").replace("False", "false")
-        yield Contradiction(key, says, f"the checkpoint's {what}: {fits}")
+        yield Contradiction(key, says, f"the checkpoint's {what}: {toml_value(holds)} would fit")
 
 
 def _num_classes(shapes: Shapes) -> int | None:
     shape = shapes.get("roi_heads.box_predictor.cls_score.weight")
     return shape[0] - 1 if shape else None
-
-
-def _classes(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
-    classes = _num_classes(shapes)
-    if classes is not None and classes != recipe.num_classes:
-        yield Contradiction(
-            "classes.names",
-            f"{recipe.num_classes} names",
-            f"the checkpoint predicts {classes} classes and background: {classes} names would fit",
-        )
 
 
 def _anchors(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
@@ -110,7 +103,7 @@ def _box_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]
         what = f"first layer takes {first[1]} values"
         yield from _differ("box_head.pooler_resolution", spec.pooler_resolution, side, what)
         yield from _differ("box_head.fc_dim", spec.fc_dim, first[0], f"layers are {first[0]} wide")
-        layers = _count(shapes, r"roi_heads\.box_head\.fc\d+\.weight")
+        layers = count_matches(shapes, r"roi_heads\.box_head\.fc(\d{1,3})\.weight")
         yield from _differ("box_head.num_fc", spec.num_fc, layers, f"box head has {layers} layers")
     boxes = shapes.get("roi_heads.box_predictor.bbox_pred.weight")
     if boxes:
@@ -137,7 +130,7 @@ def _mask_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction
 
 
 def _standard(shapes: Shapes, spec: StandardMaskHeadSpec) -> Iterator[Contradiction]:
-    layers = _count(shapes, re.escape(_MASK_HEAD) + r"mask_fcn\d+\.weight")
+    layers = count_matches(shapes, re.escape(_MASK_HEAD) + r"mask_fcn(\d{1,3})\.weight")
     yield from _differ("mask_head.num_conv", spec.num_conv, layers, f"mask head has {layers}")
     predictor = shapes.get(f"{_MASK_HEAD}predictor.weight")
     if predictor:
@@ -152,7 +145,7 @@ def _coarse(
     conv = shapes.get(f"{_COARSE_HEAD}reduce_spatial_dim_conv.weight")
     if conv:
         yield from _differ("mask_head.channels", spec.channels, conv[0], f"is {conv[0]} wide")
-    layers = _count(shapes, re.escape(_COARSE_HEAD) + r"fc\d+\.weight")
+    layers = count_matches(shapes, re.escape(_COARSE_HEAD) + r"fc(\d{1,3})\.weight")
     yield from _differ("mask_head.num_fc", spec.num_fc, layers, f"coarse head has {layers} layers")
     prediction = shapes.get(f"{_COARSE_HEAD}prediction.weight")
     if prediction:
@@ -169,7 +162,7 @@ def _points(
     classes = _num_classes(shapes) or recipe.num_classes
     first = shapes.get(f"{_POINT_HEAD}fc1.weight", ())
     predictor = shapes.get(f"{_POINT_HEAD}predictor.weight", ())
-    layers = _count(shapes, re.escape(_POINT_HEAD) + r"fc\d+\.weight")
+    layers = count_matches(shapes, re.escape(_POINT_HEAD) + r"fc(\d{1,3})\.weight")
     yield from _differ("point_head.num_fc", spec.num_fc, layers, f"point head has {layers} layers")
     if len(first) != 3 or len(predictor) != 3:
         return
@@ -196,17 +189,13 @@ def _agnostic(shapes: Shapes, table: str, says: bool, rows: int) -> Iterator[Con
     yield from _differ(f"{table}.class_agnostic", says, agnostic, f"predictor has {rows} rows")
 
 
-def _count(shapes: Shapes, pattern: str) -> int:
-    return sum(1 for name in shapes if re.fullmatch(pattern, name))
-
-
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
 
 
 def anchor_contradictions(
     tensors: Mapping[str, Tensor], recipe: InstanceRecipe
 ) -> Iterator[Contradiction]:
-    """Levels whose anchors, kept by old checkpoints, are not what the recipe says."""
+    """Yield the levels whose anchors, which old checkpoints keep, differ from the recipe's."""
     spec = recipe.rpn
     for level, sizes in enumerate(spec.anchor_sizes):
         held = tensors.get(f"{_ANCHORS}{level}")

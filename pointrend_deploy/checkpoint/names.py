@@ -23,7 +23,7 @@ RENAMED = (
 """(old beginning, today's), applied one after another."""
 
 PARALLEL_PREFIX = "module."
-"""Put before every name when a model was saved inside DistributedDataParallel."""
+"""Prefix of every name in a model that was saved inside DistributedDataParallel."""
 
 POINT_HEAD = "sem_seg_head.point_head."
 COARSE_HEAD = "sem_seg_head.coarse_sem_seg_head."
@@ -31,10 +31,10 @@ LONE_HEAD = "sem_seg_head."
 
 
 def todays_names(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """The same values under the names the reference model uses.
+    """Rename a checkpoint's parameters to the names the reference model uses.
 
-    A semantic point head without a ``coarse_sem_seg_head`` means that the coarse layers stand
-    directly in ``sem_seg_head``; they are moved.
+    In a file with a semantic point head but no ``coarse_sem_seg_head``, the coarse layers are
+    directly under ``sem_seg_head``; they are moved.
 
     Raises:
         DeployError: an old and a new name of one parameter are both there.
@@ -54,7 +54,7 @@ def todays_names(tensors: Mapping[str, Value]) -> dict[str, Value]:
             new = COARSE_HEAD + new[len(LONE_HEAD) :]
         if new in renamed:
             raise DeployError(
-                f"the checkpoint holds {new} twice: as {source[new]} and as {original}",
+                f"the checkpoint has {new} twice: as {source[new]} and as {original}",
                 "remove the one that is out of date",
             )
         renamed[new], source[new] = tensors[original], original
@@ -63,7 +63,7 @@ def todays_names(tensors: Mapping[str, Value]) -> dict[str, Value]:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a checkpoint is.
+    """A kind of checkpoint.
 
     Attributes:
         what: as a user would say it.
@@ -147,7 +147,7 @@ _KINDS: tuple[tuple[tuple[str, ...], Kind], ...] = (
 
 
 def kind_of(names: Collection[str]) -> Kind:
-    """What model the names belong to: the first kind whose every beginning occurs."""
+    """Recognise a model by its parameter names: the first kind whose every beginning occurs."""
     for beginnings, kind in _KINDS:
         if all(any(name.startswith(start) for name in names) for start in beginnings):
             return kind

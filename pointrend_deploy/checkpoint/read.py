@@ -1,4 +1,4 @@
-"""Reading checkpoints (.pkl, .pth, .pt, .safetensors) without running what is in them.
+"""Read checkpoints (.pkl, .pth, .pt, .safetensors) without running code in them.
 
 The content decides how a file is read, not its name: a ``.pkl`` may hold a plain pickle, as
 detectron2's model zoo does, or what ``torch.save`` wrote. Wrappers such as ``{"model": ...}`` are
@@ -58,7 +58,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         DeployError: the file is missing, empty, cut short, of another format, asks for code to be
-            run (the name it asks for is in the message), announces far more than it holds, or has
+            run (the message has the name of that code), announces far more data than it has, or has
             no tensors.
     """
     path = Path(path)
@@ -142,7 +142,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"it is not a whole safetensors file ({error})") from error
     if not tensors:
-        raise DeployError("it holds no tensors", _SAVE_AGAIN)
+        raise DeployError("it has no tensors", _SAVE_AGAIN)
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
@@ -162,7 +162,7 @@ def _named_values(content: object) -> dict[str, object]:
             break
         content = dict(inner[0])
     if not isinstance(content, Mapping):
-        raise DeployError(f"it holds a {type(content).__name__}, not named weights", _SAVE_AGAIN)
+        raise DeployError(f"it is a {type(content).__name__}, not named weights", _SAVE_AGAIN)
     _refuse_caffe2(content)
     named: dict[str, object] = {}
     for name, value in content.items():
@@ -174,7 +174,7 @@ def _named_values(content: object) -> dict[str, object]:
                 _SAVE_AGAIN,
             )
     if not named:
-        raise DeployError("it holds no tensors", _SAVE_AGAIN)
+        raise DeployError("it has no tensors", _SAVE_AGAIN)
     return named
 
 

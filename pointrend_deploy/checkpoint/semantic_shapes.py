@@ -1,7 +1,7 @@
 """What a checkpoint's shapes say about its model, against what the recipe says.
 
-Every key of a recipe that leaves a trace in the parameters' shapes is read back from them. Where
-the stride of a ResNet's blocks stands (``stride_in_1x1``) leaves none and is not checked.
+Every key of a recipe that leaves a trace in the parameters' shapes is read back from them. Which
+convolution of a ResNet block has the stride (``stride_in_1x1``) leaves none and is not checked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pointrend_deploy.checkpoint.shapes import (
     Contradiction,
     Shapes,
     backbone_contradictions,
+    class_contradictions,
     count_matches,
     numbers_matched,
     pyramid_channels,
@@ -24,30 +25,20 @@ from pointrend_deploy.recipe.parts import PointHeadSpec
 from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe
 
 
-def contradictions(shapes: Shapes, recipe: Recipe) -> list[Contradiction]:
-    """Every key of the recipe that the shapes contradict, in the recipe's order.
+def semantic_contradictions(shapes: Shapes, recipe: Recipe) -> list[Contradiction]:
+    """List every key of the recipe that the shapes contradict, in the recipe's order.
 
     Args:
         shapes: parameter name (today's) to shape.
         recipe: for a semantic model.
     """
     return [
-        *_classes(shapes, recipe),
+        *class_contradictions(_coarse_classes(shapes), recipe.num_classes),
         *backbone_contradictions(shapes, recipe.backbone),
         *pyramid_contradictions(shapes, recipe.fpn),
         *_coarse_head(shapes, recipe.coarse_head),
         *_point_head(shapes, recipe),
     ]
-
-
-def _classes(shapes: Shapes, recipe: Recipe) -> Iterator[Contradiction]:
-    classes = _coarse_classes(shapes)
-    if classes is not None and classes != recipe.num_classes:
-        yield Contradiction(
-            "classes.names",
-            f"{recipe.num_classes} names",
-            f"the checkpoint predicts {classes} classes: {classes} names would fit",
-        )
 
 
 def _coarse_head(shapes: Shapes, spec: CoarseHeadSpec) -> Iterator[Contradiction]:

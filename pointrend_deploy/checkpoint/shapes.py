@@ -1,4 +1,4 @@
-"""Reading a backbone and a pyramid back from the shapes of a checkpoint's parameters."""
+"""Reading classes, backbone and pyramid back from the shapes of a checkpoint's parameters."""
 
 from __future__ import annotations
 
@@ -31,10 +31,28 @@ class Contradiction:
         return f"`{self.key}` is {toml_value(self.says)}; {self.holds}"
 
 
+def class_contradictions(
+    predicted: int | None, num_classes: int, background: str = ""
+) -> Iterator[Contradiction]:
+    """Compare the number of class names of a recipe with what the checkpoint predicts.
+
+    Args:
+        predicted: classes by the predictor's shape, background not counted; None if it is absent.
+        num_classes: names in the recipe.
+        background: said after the number, where the predictor has a row for the background.
+    """
+    if predicted is not None and predicted != num_classes:
+        yield Contradiction(
+            "classes.names",
+            f"{num_classes} names",
+            f"the checkpoint predicts {predicted} classes{background}: {predicted} names would fit",
+        )
+
+
 def backbone_contradictions(
     shapes: Shapes, spec: ResNetSpec | EfficientNetLiteSpec
 ) -> Iterator[Contradiction]:
-    """What of a recipe's ``backbone`` table the shapes contradict."""
+    """Yield every key of a recipe's ``backbone`` table that the shapes contradict."""
     kind = _backbone_kind(shapes)
     wanted = "resnet" if isinstance(spec, ResNetSpec) else "efficientnet_lite0"
     if kind is not None and kind != wanted:
@@ -76,7 +94,7 @@ def _backbone_kind(shapes: Shapes) -> str | None:
 
 
 def pyramid_contradictions(shapes: Shapes, spec: FPNSpec) -> Iterator[Contradiction]:
-    """What of a recipe's ``fpn`` table the shapes contradict."""
+    """Yield every key of a recipe's ``fpn`` table that the shapes contradict."""
     levels = numbers_matched(shapes, r"backbone\.fpn_lateral(\d{1,3})\.weight")
     names = [f"res{level}" for level in sorted(levels)]
     if names and names != sorted(spec.in_features):
@@ -95,19 +113,19 @@ def pyramid_contradictions(shapes: Shapes, spec: FPNSpec) -> Iterator[Contradict
 
 
 def pyramid_channels(shapes: Shapes) -> int | None:
-    """Channels of the checkpoint's feature pyramid; None where it holds no pyramid."""
+    """Channels of the checkpoint's feature pyramid; None where it has no pyramid."""
     levels = numbers_matched(shapes, r"backbone\.fpn_lateral(\d{1,3})\.weight")
     shape = shapes[f"backbone.fpn_lateral{min(levels)}.weight"] if levels else ()
     return shape[0] if shape else None
 
 
 def numbers_matched(shapes: Shapes, pattern: str) -> set[int]:
-    """The numbers that the pattern's one group matches among the parameter names."""
+    """Return the numbers that the pattern's one group matches among the parameter names."""
     return {int(found[1]) for name in shapes if (found := re.fullmatch(pattern, name))}
 
 
 def count_matches(shapes: Shapes, pattern: str) -> int:
-    """How many different numbers the pattern's one group matches among the parameter names."""
+    """Count the different numbers that the pattern's one group matches among the names."""
     return len(numbers_matched(shapes, pattern))
 
 

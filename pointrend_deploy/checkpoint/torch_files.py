@@ -1,8 +1,8 @@
 """Files of ``torch.save``: vetted here, then read by ``torch.load(weights_only=True)``.
 
 ``weights_only`` runs no code, but it allocates what a file asks for. So the same pickle is first
-run through :mod:`safe_pickle` with storages that are only described: every name must be one a
-checkpoint needs, every storage as large as the data behind it, and every tensor inside its storage.
+run through our own machine (pickle/machine.py) with storages that are only described: every name
+must be one a checkpoint needs, every storage as large as its data, every tensor inside its storage.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Build one engine in a process of its own; however that ends, an answer or an error."""
+"""Build one engine in a process of its own, and report how that process ended."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def build_engine(
     Args:
         request: what to build.
         folder: an existing folder; build.log is appended to.
-        progress: told of the builder's own progress, in hundredths.
-        worker: the command that builds; another one only in tests.
+        progress: is advanced by the builder's own progress, in hundredths.
+        worker: the command that builds; tests give another one.
 
     Raises:
         DeployError: the graph does not suit the builder, the builder refuses or dies, or the
-            engine does not compute in the precision asked for.
+            engine does not compute in the requested precision.
     """
     model = read_graph(request.graph)
     flavour = request.target.flavour
@@ -173,10 +173,10 @@ def _profiles(shapes: dict[str, tuple[int | str, ...]], request: Request) -> lis
 def run_worker(
     job: Job, scratch: Path, progress: Progress, title: str, worker: Sequence[str] = WORKER
 ) -> Built:
-    """Run the process that builds and follow what it says.
+    """Run the process that builds an engine, and show the progress it reports.
 
     Raises:
-        DeployError: it said what is wrong, died, or ended without an engine.
+        DeployError: the process reported an error, died, or ended without an engine.
     """
     described = scratch / "job.json"
     described.write_bytes(msgspec.json.encode(job))
@@ -195,16 +195,16 @@ def run_worker(
         os.close(writer)
         try:
             with progress.step(f"building {Path(job.engine).name}", 100) as advance:
-                phases, told = Phases(), 0
+                phases, shown = Phases(), 0
                 for line in messages:
                     message = _decoded(line)
                     if isinstance(message, (Built, Failed)):
                         last = message
                     elif message is not None:
                         now = int(phases.hear(message) * 100)
-                        for _ in range(now - told):
+                        for _ in range(now - shown):
                             advance()
-                        told = max(told, now)
+                        shown = max(shown, now)
             code = process.wait()
         finally:
             if process.poll() is None:
@@ -246,7 +246,7 @@ def _hint(said: list[str]) -> str:
 
 
 def _last_words(log: Path, start: int) -> list[str]:
-    """The last errors of the builder, or whatever it said last."""
+    """Return the last three errors in the builder's log, or its last three lines."""
     with open(log, "rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
@@ -261,7 +261,7 @@ def _with(message: str, said: list[str]) -> str:
 
 
 def _python_path() -> str:
-    """So that the worker finds this package wherever it was imported from."""
+    """PYTHONPATH with which the worker finds this package, wherever it was imported from."""
     own = str(Path(__file__).resolve().parent.parent.parent)
     rest = os.environ.get("PYTHONPATH", "")
     return f"{own}{os.pathsep}{rest}" if rest else own

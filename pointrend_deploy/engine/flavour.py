@@ -1,8 +1,8 @@
 """TensorRT or TensorRT-RTX: which is installed, and the calls in which they differ.
 
-Everything else is called alike on TensorRT 10.3 to 11.x and on TensorRT-RTX. ``trt`` stands for the
-imported module. What full TensorRT is called with was checked against the signatures its own Python
-bindings of 10.3.0, 10.16.1 and 11.4.0 document, not against a GPU.
+All other calls are the same on TensorRT 10.3 to 11.x and on TensorRT-RTX. ``trt`` is the imported
+module. Calls of full TensorRT were checked against the signatures that its Python bindings of
+10.3.0, 10.16.1 and 11.4.0 document, not on a GPU.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class Flavour:
 
 
 def installed() -> tuple[Flavour, ...]:
-    """The builders found, without importing them; full TensorRT first."""
+    """Find the installed builders without importing them; full TensorRT first."""
     return tuple(Flavour(name, _version(name)) for name in MODULES if find_spec(name) is not None)
 
 
 def flavour_of(module: Module) -> Flavour:
-    """The installed builder of that name.
+    """Find the installed builder of that name.
 
     Raises:
         DeployError: it is not installed, or too old.
@@ -157,7 +157,7 @@ def has_timing_cache(trt: Any) -> bool:
 
 
 def load_timing_cache(trt: Any, config: Any, data: bytes) -> bool:
-    """Give a builder the timings of an earlier build; what it refuses is replaced by none.
+    """Give a builder the timings of an earlier build, or none where it refuses them.
 
     Returns:
         Whether they were taken.
@@ -169,14 +169,14 @@ def load_timing_cache(trt: Any, config: Any, data: bytes) -> bool:
 
 
 def timing_cache(config: Any) -> bytes:
-    """The timings after a build."""
+    """Return the timings of a build, to be reused by the next."""
     return bytes(memoryview(config.get_timing_cache().serialize()))
 
 
 def layers_from_engine(
     trt: Any, logger: Any, engine: bytes, shapes: Mapping[str, tuple[int, ...]]
 ) -> str:
-    """The engine inspector's JSON. It deserialises, so it needs the GPU that full TensorRT has.
+    """Return the engine inspector's JSON; deserialises the engine, so it needs a GPU.
 
     Args:
         trt: the module.
@@ -200,7 +200,7 @@ def layers_from_engine(
 
 
 def prepare_import(module: Module, folder: Path) -> list[Any]:
-    """Whatever must be loaded before the module; keep what is returned.
+    """Load what must be loaded before the module; keep the returned objects alive.
 
     The parser of TensorRT-RTX opens ``libtensorrt_rtx.so``, and its wheel has
     ``libtensorrt_rtx.so.1`` only; where it is not found the first plugin node ends the process.

@@ -1,10 +1,9 @@
-"""What a graph says of itself before a builder sees it: sizes, types, ops.
+"""A bundle's graph before a builder sees it: its form, and the facts its engine is checked by.
 
-MERGED: The two forms of a graph a builder is given: custom nodes without bodies, or bodies in place.
-
-A bundle keeps one ONNX file a precision, whose custom nodes carry function bodies. TensorRT 10.1 to
-10.3 prefers a body to a plugin, so the plugin form has none; the native form has no custom node.
-Needs onnx, not torch: engines are built on the device.
+A bundle keeps one ONNX file a precision, whose custom nodes carry function bodies. A builder gets
+one of two forms: the plugin form has custom nodes without bodies (TensorRT 10.1 to 10.3 prefers a
+body to a plugin), the native form has the bodies in place of the nodes. The facts are sizes, types
+and ops. Needs onnx, not torch: engines are built on the device.
 """
 
 from __future__ import annotations
@@ -22,9 +21,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import WEIGHTED
+from pointrend_deploy.graph.options import TOPK_LIMIT
 
-TOPK_LIMIT: Final = 3840
-"""The largest k of one TopK layer, in every TensorRT."""
+DOMAIN: Final = "pointrend"
+Ops = Literal["plugin", "native"]
 _MOVES: Final = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _EITHER = ("float32", "float16")
 _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
@@ -36,8 +36,125 @@ _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
 """Types of the inputs of each plugin; see plugins/README.md."""
 
 
+def read_graph(path: Path) -> ModelProto:
+    """Read a graph from its file and check that it is whole.
+
+    Raises:
+        DeployError: the file is cut short, not ONNX, or of an opset that builders read wrongly.
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        raise DeployError(
+            f"{path} is not a whole ONNX file: {(str(error).strip() or 'damaged').splitlines()[0]}",
+            "copy or export the bundle again",
+        ) from error
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset not in (18, 19):
+        raise DeployError(
+            f"{path} is of opset {opset}, not 18 or 19",
+            "from opset 20 on TensorRT samples the nearest cell without saying so; export at 18",
+        )
+    return model
+
+
+def in_form(model: ModelProto, ops: Ops) -> ModelProto:
+    """Copy the graph in the form that ``ops`` names.
+
+    Raises:
+        DeployError: the plugin form of a graph without custom nodes: their bodies were inlined at
+            export, or the model needs none.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    if ops == "native":
+        inlined = onnx.inliner.inline_local_functions(copy) if copy.functions else copy
+        if left := custom_nodes(inlined):
+            raise DeployError(f"node {left[0].name} ({left[0].op_type}) has no function body")
+        return inlined
+    if not custom_nodes(copy):
+        raise DeployError(
+            "the graph has no custom node for a plugin: its model has no point head, or its bundle "
+            "was exported with --ops native",
+            "build with --ops native; a model with a point head exports with --ops plugin too",
+        )
+    del copy.functions[:]
+    return copy
+
+
+def nodes_of(model: ModelProto) -> Iterator[NodeProto]:
+    """Yield every node, those inside If and Loop too, but not those of functions."""
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        for node in graph.node:
+            yield node
+            graphs += [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+
+
+def custom_nodes(model: ModelProto) -> list[NodeProto]:
+    """Nodes of domain ``pointrend``."""
+    return [node for node in nodes_of(model) if node.domain == DOMAIN]
+
+
+@dataclass(frozen=True)
+class Creator:
+    """The three strings by which a parser looks a plugin up."""
+
+    name: str
+    version: str
+    namespace: str
+
+
+def creators_of(model: ModelProto) -> tuple[Creator, ...]:
+    """Return the plugin creators that the custom nodes need, each once.
+
+    Raises:
+        DeployError: a node lacks ``plugin_version`` or ``plugin_namespace``.
+    """
+    found = []
+    for node in custom_nodes(model):
+        values = {a.name: a.s.decode() for a in node.attribute if a.type == a.STRING}
+        if not {"plugin_version", "plugin_namespace"} <= set(values):
+            raise DeployError(
+                f"node {node.name} ({node.op_type}) lacks plugin_version or plugin_namespace",
+                "export the bundle again",
+            )
+        found.append(Creator(node.op_type, values["plugin_version"], values["plugin_namespace"]))
+    return tuple(dict.fromkeys(found))
+
+
+def check_plugin_inputs(model: ModelProto) -> None:
+    """Check that every custom node gets the types its plugin takes; builders do not name the node.
+
+    Raises:
+        DeployError: naming the node and the input of another type, or of none that is recorded.
+    """
+    types = _types(model)
+    for node in custom_nodes(model):
+        for name, takes in zip(node.input, _TAKES.get(node.op_type, ()), strict=False):
+            found = types.get(name, "of a type that the file does not give")
+            if found not in takes:
+                raise DeployError(
+                    f"node {node.name}: {node.op_type} takes {' or '.join(takes)}, and {name} is "
+                    f"{found}",
+                    "export the bundle again",
+                )
+
+
+def refuse_ops(model: ModelProto, unsupported: Sequence[str], builder: str) -> None:
+    """Raise DeployError for the first node whose op this builder cannot build."""
+    for node in nodes_of(model):
+        if node.domain in ("", "ai.onnx") and node.op_type in unsupported:
+            raise DeployError(
+                f"{builder} has no {node.op_type} (node {node.name})",
+                "build with --ops plugin, which has its own, or with full TensorRT",
+            )
+
+
 def topk_sizes(model: ModelProto) -> dict[str, int]:
-    """Value of k of every TopK where it is a constant, by node name.
+    """Return the k of every TopK where it is a constant, by node name.
 
     Raises:
         DeployError: a k beyond what any TensorRT takes.
@@ -64,21 +181,11 @@ def topk_sizes(model: ModelProto) -> dict[str, int]:
     return sizes
 
 
-def refuse_ops(model: ModelProto, unsupported: Sequence[str], builder: str) -> None:
-    """Raise DeployError for the first node whose op this builder cannot build."""
-    for node in nodes_of(model):
-        if node.domain in ("", "ai.onnx") and node.op_type in unsupported:
-            raise DeployError(
-                f"{builder} has no {node.op_type} (node {node.name})",
-                "build with --ops plugin, which has its own, or with full TensorRT",
-            )
-
-
 def weighted_nodes(model: ModelProto) -> dict[str, str]:
-    """Name -> type it computes in, of every product: float32, float16 or int8.
+    """Return the type that every product computes in, by node name: float32, float16 or int8.
 
-    That is every node with weights, and every MatMul of two activations. A node computes in int8
-    where both of its operands come from a DequantizeLinear, moved but not computed with between.
+    Products are the nodes with weights and every MatMul of two activations. A node computes in int8
+    where both of its operands come from a DequantizeLinear, with nothing but moves between.
 
     Raises:
         DeployError: only one operand does, the operands are of two types, or a type is not
@@ -107,29 +214,24 @@ def weighted_nodes(model: ModelProto) -> dict[str, str]:
 
 
 def _dequantized(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
-    """Whether a value was int8, by what made it."""
+    """Whether a value comes from a DequantizeLinear, through moves alone."""
     maker = makers.get(name)
     while maker is not None and maker.op_type in _MOVES:
         maker = makers.get(maker.input[0])
     return maker is not None and maker.op_type == "DequantizeLinear"
 
 
-def check_plugin_inputs(model: ModelProto) -> None:
-    """Each custom node is given what its plugin takes; builders do not say which is not.
-
-    Raises:
-        DeployError: naming the node and the input of another type, or of none that is recorded.
-    """
-    types = _types(model)
-    for node in custom_nodes(model):
-        for name, takes in zip(node.input, _TAKES.get(node.op_type, ()), strict=False):
-            found = types.get(name, "of a type that the file does not give")
-            if found not in takes:
-                raise DeployError(
-                    f"node {node.name}: {node.op_type} takes {' or '.join(takes)}, and {name} is "
-                    f"{found}",
-                    "export the bundle again",
-                )
+def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
+    """Shape of every input that is not a constant; a string stands for a dynamic dimension."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in model.graph.input
+        if value.name not in constants
+    }
 
 
 def _types(model: ModelProto) -> dict[str, str]:
@@ -147,109 +249,3 @@ def _typed_values(model: ModelProto) -> Iterator[onnx.ValueInfoProto]:
     yield from model.graph.input
     yield from model.graph.output
     yield from model.graph.value_info
-
-
-def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
-    """Shape of every input that is not a constant; a string stands for a dynamic dimension."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return {
-        value.name: tuple(
-            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
-            for dim in value.type.tensor_type.shape.dim
-        )
-        for value in model.graph.input
-        if value.name not in constants
-    }
-
-
-DOMAIN: Final = "pointrend"
-Ops = Literal["plugin", "native"]
-
-
-def read_graph(path: Path) -> ModelProto:
-    """A graph from its file.
-
-    Raises:
-        DeployError: cut short, not ONNX, or of an opset that builders read wrongly.
-    """
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-        raise DeployError(
-            f"{path} is not a whole ONNX file: {(str(error).strip() or 'damaged').splitlines()[0]}",
-            "copy or export the bundle again",
-        ) from error
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if opset not in (18, 19):
-        raise DeployError(
-            f"{path} is of opset {opset}, not 18 or 19",
-            "from opset 20 on TensorRT samples the nearest cell without saying so; export at 18",
-        )
-    return model
-
-
-def in_form(model: ModelProto, ops: Ops) -> ModelProto:
-    """A copy of the graph in the form that ``ops`` names.
-
-    Raises:
-        DeployError: the plugin form of a graph without custom nodes: their bodies were inlined at
-            export, or the model needs none.
-    """
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    if ops == "native":
-        inlined = onnx.inliner.inline_local_functions(copy) if copy.functions else copy
-        if left := custom_nodes(inlined):
-            raise DeployError(f"node {left[0].name} ({left[0].op_type}) has no function body")
-        return inlined
-    if not custom_nodes(copy):
-        raise DeployError(
-            "the graph has no custom node for a plugin: its model has no point head, or its bundle "
-            "was exported with --ops native",
-            "build with --ops native; a model with a point head exports with --ops plugin too",
-        )
-    del copy.functions[:]
-    return copy
-
-
-def nodes_of(model: ModelProto) -> Iterator[NodeProto]:
-    """Every node, those of If and Loop bodies too; not those of functions."""
-    graphs = [model.graph]
-    while graphs:
-        graph = graphs.pop()
-        for node in graph.node:
-            yield node
-            graphs += [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-
-
-def custom_nodes(model: ModelProto) -> list[NodeProto]:
-    """Nodes of domain ``pointrend``."""
-    return [node for node in nodes_of(model) if node.domain == DOMAIN]
-
-
-@dataclass(frozen=True)
-class Creator:
-    """What a parser looks a plugin up by."""
-
-    name: str
-    version: str
-    namespace: str
-
-
-def creators_of(model: ModelProto) -> tuple[Creator, ...]:
-    """The plugin creators its custom nodes need, each once.
-
-    Raises:
-        DeployError: a node that does not say which version of which namespace.
-    """
-    found = []
-    for node in custom_nodes(model):
-        values = {a.name: a.s.decode() for a in node.attribute if a.type == a.STRING}
-        if not {"plugin_version", "plugin_namespace"} <= set(values):
-            raise DeployError(
-                f"node {node.name} ({node.op_type}) lacks plugin_version or plugin_namespace",
-                "export the bundle again",
-            )
-        found.append(Creator(node.op_type, values["plugin_version"], values["plugin_namespace"]))
-    return tuple(dict.fromkeys(found))

@@ -1,7 +1,4 @@
-"""What the process that builds is told, and what it says while it does.
-
-MERGED: How far a builder is, from the phases its progress monitor tells of.
-"""
+"""The messages between this process and the one that builds: the job, its progress, its outcome."""
 
 from __future__ import annotations
 
@@ -100,7 +97,7 @@ class Built(msgspec.Struct, frozen=True, tag="built"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """An error with words; see DeployError."""
+    """The build failed; the fields are those of DeployError."""
 
     message: str
     hint: str
@@ -110,7 +107,11 @@ Message = PhaseStarted | StepDone | PhaseFinished | Built | Failed
 
 
 def decode(line: bytes) -> Message:
-    """One line of what the building process says. Raises msgspec.DecodeError or ValidationError."""
+    """Decode one line from the building process.
+
+    Raises:
+        msgspec.MsgspecError: the line is cut short, not JSON, or no message.
+    """
     return msgspec.json.decode(line, type=PhaseStarted | StepDone | PhaseFinished | Built | Failed)
 
 
@@ -122,7 +123,7 @@ class _Phase:
 
 
 class Phases:
-    """A share from 0 to 1 that never falls.
+    """How far a builder is: a share from 0 to 1 that never falls.
 
     Phases lie inside one another: a phase that is half done is half of the step of its parent that
     is under way. A builder does not say which step that is, so it is taken to be the next one.

@@ -1,4 +1,4 @@
-"""The layers an engine really has: what each reads, what it writes, the ONNX nodes in it.
+"""The layers of a built engine: what each reads and writes, and the ONNX nodes fused into it.
 
 Two sources give the same table: TensorRT-RTX's verbose message that begins ``Layers:``, which needs
 no GPU, and the JSON of full TensorRT's engine inspector.
@@ -39,10 +39,10 @@ _TYPES: Final = {
 
 
 class Operand(msgspec.Struct, frozen=True, array_like=True):
-    """What a layer reads or writes.
+    """A tensor that a layer reads or writes.
 
     Attributes:
-        type: float32, float16, int8 and the like; the builder's own word where it is none of them.
+        type: float32, float16, int8 and the like; the builder's own word for any other type.
         shape: as the layer sees it, -1 where it is dynamic; empty where the source does not say.
     """
 
@@ -63,7 +63,7 @@ class Layer(msgspec.Struct, frozen=True):
         kind: the builder's word for what it is: correlation (a convolution), gemm, kgen,
             runtime_fusion, custom_layer (a plugin), CaskConvolution and the like.
         inputs: what it reads; of a product of matrices the activation comes first.
-        constants: what it holds; of a product of matrices the weights come first.
+        constants: its own constants; of a product of matrices the weights come first.
         outputs: what it writes.
         nodes: the ONNX nodes that were fused into it.
         tactic: the kernel's name, where it is known before the GPU is.
@@ -95,7 +95,7 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 class LayerTable(msgspec.Struct, frozen=True):
-    """What ``layers.json`` holds for one engine.
+    """The entry of one engine in ``layers.json``.
 
     Attributes:
         kinds: number of layers by kind.
@@ -110,10 +110,10 @@ class LayerTable(msgspec.Struct, frozen=True):
 
 
 def read_layers(text: str) -> tuple[Layer, ...]:
-    """Layers from either source.
+    """Read the layers from either source.
 
     Raises:
-        DeployError: neither form, or no layer in it.
+        DeployError: the text has neither form, or no layer.
     """
     layers = _from_log(text) if text.startswith(LAYERS_BEGIN) else _from_inspector(text)
     if not layers:

@@ -16,7 +16,7 @@ NAME: Final = "libpointrend_plugins.so"
 VARIABLE: Final = "POINTREND_PLUGINS"
 HOW_TO_BUILD: Final = (
     f"scripts/build_plugins.sh builds it for this machine (docs/plugins.md); {VARIABLE}=FILE "
-    "names one that stands elsewhere"
+    "names one in another place"
 )
 OLDEST: Final = 100300
 """Version 10.3.0, the first whose plugin classes the library uses."""
@@ -47,17 +47,17 @@ class PluginLibrary:
 
 
 def candidates() -> tuple[Path, ...]:
-    """Where a library is looked for when the environment names none: build folders."""
+    """Return the build folders searched for a library when the environment names none."""
     checkout = Path(__file__).resolve().parent.parent.parent
     roots = dict.fromkeys((Path.cwd(), checkout))
     return tuple(root / "build" / folder / NAME for root in roots for folder in ("plugins", "."))
 
 
 def find_library() -> PluginLibrary:
-    """The library of this machine, loaded once to see that it can be.
+    """Find the plugin library of this machine and load it once as a test.
 
     Raises:
-        DeployError: there is none, it does not load, or it is not one.
+        DeployError: there is no library, it does not load, or it is not one of this project.
     """
     named = os.environ.get(VARIABLE)
     if named:
@@ -100,7 +100,7 @@ def load_library(path: Path) -> PluginLibrary:
 
 
 def note_on(library: PluginLibrary, module: str, version: str) -> str:
-    """What to know about this library under this builder; empty where there is nothing."""
+    """Return a warning about this library under this builder; empty where there is none."""
     major = "11" if module == "tensorrt_rtx" else version.split(".")[0]
     if library.tensorrt.split(".")[0] == major:
         return ""

@@ -1,7 +1,7 @@
-"""Whether an engine computes as its graph says: the graph's nodes against the engine's own layers.
+"""Check that an engine computes in its graph's types, by comparing nodes with the engine's layers.
 
-What counts is what the real product of matrices reads. A layer that merely names a node, such as
-the one that scales what the product wrote, says nothing of its precision.
+The types that count are those the product of matrices reads. A layer that only names a node, such
+as the one that scales the product's output, says nothing about its precision.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SHOWN: Final = 3
 
 
 def table_of(layers: tuple[Layer, ...], weighted: Collection[str]) -> LayerTable:
-    """The table, and for each node that multiplies matrices the type it computes in.
+    """Build the table of layers, with the type in which each matrix product computes.
 
-    That is the type of the activation and of the weights of every product the node is in. Where
-    there is none, since the builder made one kernel of it and its neighbours, it is the type of
-    what that kernel holds and reads. ``float16/int8`` stands for products whose operands differ,
+    The type is that of the activation and of the weights of every product the node is in. Where the
+    builder fused the node and its neighbours into one kernel without a product, it is the type of
+    the kernel's constants and inputs. ``float16/int8`` stands for products whose operands differ,
     ``?`` for a node that no layer names.
 
     Args:
@@ -83,16 +83,16 @@ def _spreads(operand: Operand, outputs: tuple[Operand, ...]) -> bool:
 
 
 def check_precision(table: LayerTable, weighted: Mapping[str, str], hint: str = "") -> None:
-    """Every product computes in the type its graph gives it, and nothing else in INT8.
+    """Check that every product computes in its graph's type, and nothing else in INT8.
 
     Args:
         table: of the engine.
-        weighted: type each node must compute in; see graph_facts.weighted_nodes.
+        weighted: type each node must compute in; see engine.graphs.weighted_nodes.
         hint: why nodes may have fallen back from INT8 on this target, and what to do.
 
     Raises:
-        DeployError: nodes compute in another type or are named by no layer, a layer computes in
-            INT8 that has none of them, or one writes sums that its type does not hold.
+        DeployError: nodes compute in another type or are named by no layer, a layer without such a
+            node computes in INT8, or a layer writes sums too large for its output type.
     """
     wrong = [node for node, wanted in weighted.items() if table.weighted.get(node, "?") != wanted]
     if len(wrong) == len(weighted) and all(table.weighted.get(n, "?") == "?" for n in wrong):
@@ -147,7 +147,7 @@ def _check_int8(layer: Layer, weighted: Mapping[str, str]) -> None:
 def check_record(
     record: QuantizedRecord | None, weighted: Mapping[str, str], precision: str
 ) -> None:
-    """The types in the graphs are those that ``quantize`` wrote down.
+    """Check that the types in the graphs are those that ``quantize`` recorded.
 
     Args:
         record: the manifest's, of this precision.

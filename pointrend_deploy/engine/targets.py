@@ -1,6 +1,7 @@
-"""What an engine is built for: the GPU at hand, or one that TensorRT-RTX knows of.
+"""The GPU an engine is built for: the one of this machine, or one that TensorRT-RTX knows.
 
-MERGED: The GPU of this machine, asked of the CUDA driver itself: no package, no nvidia-smi needed.
+The GPU of this machine is read from the CUDA driver itself, so neither a package nor nvidia-smi is
+needed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,22 @@ from dataclasses import dataclass
 
 from pointrend_deploy.engine.flavour import RTX_CAPABILITIES, Flavour, flavour_of, installed
 from pointrend_deploy.errors import DeployError, UsageError
+
+_MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR of cuda.h
+_MINOR = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first GPU.
+
+    Attributes:
+        name: as the driver calls it.
+        capability: compute capability as in sm_86: 86 for 8.6, 120 for 12.0.
+    """
+
+    name: str
+    capability: int
 
 
 @dataclass(frozen=True)
@@ -72,22 +89,6 @@ def _this_machine() -> Target:
             "build on the device, or for a GPU that need not be here: --target rtx:86",
         )
     return Target(flavour_of(found[0].module), gpu.capability, gpu)
-
-
-_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """The first GPU.
-
-    Attributes:
-        name: as the driver calls it.
-        capability: compute capability as in sm_86: 86 for 8.6, 120 for 12.0.
-    """
-
-    name: str
-    capability: int
 
 
 def first_gpu() -> Gpu | None:

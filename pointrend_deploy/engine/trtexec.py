@@ -24,7 +24,7 @@ def command_lines(
     sizes: Mapping[str, tuple[int, int, int]],
     library: Path | None,
 ) -> tuple[str, ...]:
-    """What to type in place of `build`, one command a line: make the graph's form, then build.
+    """Return the commands that do what `build` does: make the graph's form, then build.
 
     Args:
         graph: the bundle's ONNX file.
@@ -35,7 +35,7 @@ def command_lines(
         library: the plugin library, for ``ops`` plugin.
 
     Raises:
-        DeployError: the graph cannot be read, or is not to be had in that form.
+        DeployError: the graph cannot be read, or cannot be brought into that form.
     """
     model = read_graph(graph)
     form = in_form(model, ops)

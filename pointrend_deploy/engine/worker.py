@@ -1,9 +1,9 @@
 """The process that builds one engine: ``python -m pointrend_deploy.engine.worker JOB DESCRIPTOR``.
 
 NVIDIA's builders end the process on some errors, so no other process calls them. JOB is a file with
-an engine.job.Job; messages go to DESCRIPTOR, one JSON line each; what is printed goes to the log.
-
-MERGED: What must be true of a parsed network: a parser that bends a graph says nothing.
+an engine.job.Job; messages go to DESCRIPTOR, one JSON line each; whatever the builder prints goes
+to the log. A parser that changes a graph does not say so: the parsed network is checked layer by
+layer before it is built.
 """
 
 from __future__ import annotations
@@ -33,6 +33,34 @@ from pointrend_deploy.engine.layers import LAYERS_BEGIN
 from pointrend_deploy.errors import DeployError
 
 Tell = Callable[[Message], None]
+
+
+def main() -> None:
+    """Do the job named on the command line, then exit without the builder's teardown."""
+    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
+    out = os.fdopen(int(sys.argv[2]), "wb", buffering=0)
+
+    def tell(message: Message) -> None:
+        out.write(msgspec.json.encode(message) + b"\n")
+
+    run(job, tell)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # without a GPU TensorRT-RTX may not come to an end
+
+
+def run(job: Job, tell: Tell) -> None:
+    """Import the builder and build; every error becomes a message."""
+    with tempfile.TemporaryDirectory() as links:
+        keep = differences.prepare_import(job.module, Path(links))
+        try:
+            trt = importlib.import_module(job.module)
+            build(trt, job, tell)
+        except DeployError as error:
+            tell(Failed(error.message, error.hint))
+        except ImportError as error:
+            tell(Failed(f"{job.module} cannot be imported: {error}", "install it again"))
+        del keep
 
 
 def build(trt: Any, job: Job, tell: Tell) -> None:
@@ -92,7 +120,7 @@ def _take_timings(trt: Any, config: Any, job: Job) -> bool:
 
 
 def _logger(trt: Any, log: TextIO, layers: Path) -> Any:
-    """A logger that keeps what is worth reading, and the table of layers apart from it."""
+    """Make a logger that writes errors, warnings and notes to the log, and the layers to a file."""
     letters = {"INTERNAL_ERROR": "F", "ERROR": "E", "WARNING": "W", "INFO": "I"}
 
     class Log(trt.ILogger):  # type: ignore[misc]
@@ -127,43 +155,11 @@ def _monitor(trt: Any, tell: Tell) -> Any:
     return Monitor()
 
 
-def run(job: Job, tell: Tell) -> None:
-    """Import the builder and build; every error becomes a message."""
-    with tempfile.TemporaryDirectory() as links:
-        keep = differences.prepare_import(job.module, Path(links))
-        try:
-            trt = importlib.import_module(job.module)
-            build(trt, job, tell)
-        except DeployError as error:
-            tell(Failed(error.message, error.hint))
-        except ImportError as error:
-            tell(Failed(f"{job.module} cannot be imported: {error}", "install it again"))
-        del keep
-
-
-def main() -> None:
-    """Do the job named on the command line and leave without the builder's teardown."""
-    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
-    out = os.fdopen(int(sys.argv[2]), "wb", buffering=0)
-
-    def tell(message: Message) -> None:
-        out.write(msgspec.json.encode(message) + b"\n")
-
-    run(job, tell)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # without a GPU TensorRT-RTX may not come to an end
-
-
-if __name__ == "__main__":
-    main()
-
-
 def check_creators(trt: Any, job: Job) -> None:
-    """Every plugin the graph needs is registered.
+    """Check that every plugin the graph needs is registered.
 
     Raises:
-        DeployError: naming those that are not.
+        DeployError: plugins are missing; the message names them.
     """
     known = {
         (creator.name, creator.plugin_version, creator.plugin_namespace)
@@ -179,10 +175,10 @@ def check_creators(trt: Any, job: Job) -> None:
 
 
 def check_parsed(parser: Any, parsed: bool, builder: str) -> None:
-    """The parser took the whole graph.
+    """Check that the parser took the whole graph.
 
     Raises:
-        DeployError: what it said, node by node.
+        DeployError: it did not; the message has its errors, node by node.
     """
     if parsed and parser.num_errors == 0:
         return
@@ -198,15 +194,14 @@ def check_parsed(parser: Any, parsed: bool, builder: str) -> None:
 
 
 def check_network(trt: Any, network: Any, job: Job) -> int:
-    """The parsed network is the graph that was given.
+    """Check that the parsed network is the graph in the file.
 
     Returns:
         The number of plugin layers.
 
     Raises:
-        DeployError: a custom node that is no plugin or a plugin that was not asked for, a sampler
-            that is not bilinear, a TopK of another size, coordinates or scores to choose by that
-            are not FP32.
+        DeployError: a custom node is no plugin, a plugin is one too many, a sampler is not
+            bilinear, a TopK has another size, or coordinates or scores are not FP32.
     """
     layers = list(_layers(network))
     plugins = [layer for layer in layers if layer.type.name.startswith("PLUGIN")]
@@ -269,3 +264,7 @@ def _node_name(layer: Any) -> str:
     """The ONNX node a layer came from."""
     found = re.search(r"\[ONNX Layer: ([^\]]*)\]", str(layer.metadata))
     return found[1] if found else str(layer.name)
+
+
+if __name__ == "__main__":
+    main()

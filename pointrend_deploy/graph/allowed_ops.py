@@ -1,4 +1,4 @@
-"""Standard ops a graph may hold, and what their attributes may say.
+"""The standard ops a graph may contain, and the values their attributes may have.
 
 All of them are ops of TensorRT 10.3's parser.
 """
@@ -17,8 +17,9 @@ _POINTS = "ArgMax GridSample ScatterElements TopK"
 _BOXES = """
 Abs ConvTranspose Exp GatherElements Gemm LessOrEqual MatMul Neg ReduceMin Round Sigmoid Softmax
 """
-"""Abs, LessOrEqual and ReduceMin tell finite numbers from others; Exp decodes boxes, Round is for
-masks of whole numbers, Neg for the uncertainty of a mask; the others are layers of the heads."""
+"""Abs, LessOrEqual and ReduceMin separate finite numbers from others, Exp decodes boxes, Round is
+for masks of whole numbers, Neg for the uncertainty of a mask; the others are layers of the heads.
+"""
 _BODIES = """
 CastLike GatherND GreaterOrEqual NonMaxSuppression Pow Range ReduceSum RoiAlign ScatterND Shape Sqrt
 """
@@ -70,5 +71,5 @@ _DEFAULT_MODES: Final[Mapping[str, str]] = {
 
 
 def default_of(op: str, attribute: str) -> object:
-    """What a node of that op means when it does not give the attribute."""
+    """Return the value of an attribute that a node of that op does not give."""
     return _DEFAULT_MODES[op] if attribute == "mode" else _DEFAULTS[attribute]

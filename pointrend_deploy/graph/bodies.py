@@ -1,12 +1,12 @@
 """Function bodies of the custom ops, in standard ops that every runtime and TensorRT's parser take.
 
-With these in the file a runtime that has no kernel for ``pointrend`` runs the body, and a builder
-that has a plugin puts it in the body's place.
+With these in the file, a runtime without a kernel for ``pointrend`` runs the body, and a builder
+that has a plugin uses the plugin instead. One body serves every node of its name: what differs from
+node to node is read from the attributes; only PointRendUncertain needs one body a value of ``k``.
 
-MERGED: Function bodies of PointRendRoIAlign and PointRendNMS, in standard ops.
-
-One body serves every node of its name: what differs from node to node is read from the attributes.
-They are written in ONNX's own text form (onnx/docs/Syntax.md).
+The bodies of PointRendSample and PointRendUncertain are onnxscript functions; those of
+PointRendRoIAlign and PointRendNMS, which read attributes, are in ONNX's text form
+(onnx/docs/Syntax.md).
 """
 
 # mypy: disable-error-code="no-untyped-def,type-arg,operator"
@@ -35,6 +35,11 @@ from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 _domain = Opset(DOMAIN, VERSION)
 
 
+def sample_body(opset: int = 18) -> onnx.FunctionProto:
+    """The body of PointRendSample."""
+    return finished(SAMPLE, _sample.to_function_proto(), opset)
+
+
 @script(_domain, default_opset=op)
 def _sample(features, points):
     """Bilinear, cell centres at (i + 0.5) / size, zeros outside: ONNX GridSample, opset 16."""
@@ -43,33 +48,6 @@ def _sample(features, points):
     grid = op.Unsqueeze(centred, op.Constant(value_ints=[2]))
     sampled = op.GridSample(features, grid, align_corners=0, mode="bilinear", padding_mode="zeros")
     return op.Squeeze(sampled, op.Constant(value_ints=[3]))
-
-
-@script(_domain, default_opset=op)
-def _finite(uncertainty):
-    """Raise -inf to the lowest finite number, so that -inf can mark what has been taken."""
-    return op.Max(uncertainty, op.Constant(value_float=-3.4028234663852886e38))
-
-
-@script(_domain, default_opset=op)
-def _take(left, k):
-    """One round: the k highest cells, and the map with -inf in their place."""
-    values, taken = op.TopK(left, k, axis=1, largest=1, sorted=1)
-    gone = op.Sub(values, op.Constant(value_float=float("inf")))
-    rest = op.ScatterElements(left, taken, gone, axis=1)
-    return taken, rest
-
-
-@script(_domain, default_opset=op)
-def _take_last(left, k):
-    """The last round: nothing is left to mark."""
-    _, taken = op.TopK(left, k, axis=1, largest=1, sorted=1)
-    return taken
-
-
-def sample_body(opset: int = 18) -> onnx.FunctionProto:
-    """The body of PointRendSample."""
-    return finished(SAMPLE, _sample.to_function_proto(), opset)
 
 
 def uncertain_body(k: int, opset: int = 18) -> onnx.FunctionProto:
@@ -122,20 +100,44 @@ def _append(body: onnx.FunctionProto, part: Any, inputs: list[str], prefix: str)
     return [renamed(name) for name in proto.output]
 
 
-def finished(name: str, body: onnx.FunctionProto, opset: int) -> onnx.FunctionProto:
-    """Name a body's nodes, declare its plugin attributes, and leave nothing of this machine."""
-    body.name = name
-    body.doc_string = ""
-    for attribute in PLUGIN_ATTRIBUTES:
-        if attribute not in body.attribute:
-            body.attribute.append(attribute)
-    del body.opset_import[:]
-    body.opset_import.append(onnx.helper.make_opsetid("", opset))
-    for index, node in enumerate(body.node):
-        node.name = f"{node.op_type}_{index}"
-        node.doc_string = ""
-        del node.metadata_props[:]
-    return body
+@script(_domain, default_opset=op)
+def _finite(uncertainty):
+    """Raise -inf to the lowest finite number, so that -inf can mark what has been taken."""
+    return op.Max(uncertainty, op.Constant(value_float=-3.4028234663852886e38))
+
+
+@script(_domain, default_opset=op)
+def _take(left, k):
+    """One round: the k highest cells, and the map with -inf in their place."""
+    values, taken = op.TopK(left, k, axis=1, largest=1, sorted=1)
+    gone = op.Sub(values, op.Constant(value_float=float("inf")))
+    rest = op.ScatterElements(left, taken, gone, axis=1)
+    return taken, rest
+
+
+@script(_domain, default_opset=op)
+def _take_last(left, k):
+    """The last round: nothing is left to mark."""
+    _, taken = op.TopK(left, k, axis=1, largest=1, sorted=1)
+    return taken
+
+
+def roi_align_body(opset: int = 18) -> onnx.FunctionProto:
+    """The body of PointRendRoIAlign."""
+    lines = [_LEVELS, _PICTURES]
+    for i in range(MAX_LEVELS):
+        if i:
+            lines.append(_NEXT_MAP.format(i=i, before=i - 1))
+        lines.append(_ON_MAP.format(i=i))
+        if i:
+            lines.append(_ADD.format(i=i, before=f"sum{i - 1}" if i > 1 else "pooled0"))
+    maps = ", ".join(f"map{i}" for i in range(MAX_LEVELS))
+    text = (
+        f'<domain: "{DOMAIN}", opset_import: ["" : 18]>\n'
+        f"{ROI_ALIGN} <first_level, levels, side> (boxes, {maps}) => (pooled)\n"
+        f"{{ {''.join(lines)} pooled = CastLike (sum{MAX_LEVELS - 1}, map0) }}"
+    )
+    return finished(ROI_ALIGN, onnx.parser.parse_function(text), opset)
 
 
 _LEVELS: Final = """
@@ -211,6 +213,13 @@ _NEXT_MAP: Final = """
 _ADD: Final = """
     sum{i} = Add ({before}, pooled{i})
 """
+
+
+def nms_body(opset: int = 18) -> onnx.FunctionProto:
+    """The body of PointRendNMS."""
+    return finished(NMS, onnx.parser.parse_function(_NMS), opset)
+
+
 _NMS: Final = f"""
 <domain: "{DOMAIN}", opset_import: ["" : 18]>
 {NMS} <k, iou_threshold, score_threshold> (boxes, scores) => (indices, count)
@@ -258,24 +267,17 @@ values between the two have sizes that depend on the data.
 """
 
 
-def roi_align_body(opset: int = 18) -> onnx.FunctionProto:
-    """The body of PointRendRoIAlign."""
-    lines = [_LEVELS, _PICTURES]
-    for i in range(MAX_LEVELS):
-        if i:
-            lines.append(_NEXT_MAP.format(i=i, before=i - 1))
-        lines.append(_ON_MAP.format(i=i))
-        if i:
-            lines.append(_ADD.format(i=i, before=f"sum{i - 1}" if i > 1 else "pooled0"))
-    maps = ", ".join(f"map{i}" for i in range(MAX_LEVELS))
-    text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : 18]>\n'
-        f"{ROI_ALIGN} <first_level, levels, side> (boxes, {maps}) => (pooled)\n"
-        f"{{ {''.join(lines)} pooled = CastLike (sum{MAX_LEVELS - 1}, map0) }}"
-    )
-    return finished(ROI_ALIGN, onnx.parser.parse_function(text), opset)
-
-
-def nms_body(opset: int = 18) -> onnx.FunctionProto:
-    """The body of PointRendNMS."""
-    return finished(NMS, onnx.parser.parse_function(_NMS), opset)
+def finished(name: str, body: onnx.FunctionProto, opset: int) -> onnx.FunctionProto:
+    """Name a body's nodes, declare its plugin attributes, and leave nothing of this machine."""
+    body.name = name
+    body.doc_string = ""
+    for attribute in PLUGIN_ATTRIBUTES:
+        if attribute not in body.attribute:
+            body.attribute.append(attribute)
+    del body.opset_import[:]
+    body.opset_import.append(onnx.helper.make_opsetid("", opset))
+    for index, node in enumerate(body.node):
+        node.name = f"{node.op_type}_{index}"
+        node.doc_string = ""
+        del node.metadata_props[:]
+    return body

@@ -50,10 +50,10 @@ FP32_TYPES: Final = frozenset({"float32", "int64", "int32", "bool", "uint8"})
 
 @dataclass(frozen=True)
 class Expected:
-    """What a graph must be.
+    """The inputs, outputs and types that a graph must have.
 
     Attributes:
-        inputs: name -> (dtype, shape), in order. Where one leaves a size open, values may too.
+        inputs: name -> (dtype, shape), in order. If an input has an open size, values may too.
         outputs: the same for outputs.
         opset: 18 or 19.
         ops: ``plugin`` or ``native``.
@@ -68,10 +68,10 @@ class Expected:
 
 
 def check_contract(model: onnx.ModelProto, expected: Expected) -> None:
-    """Check every promise.
+    """Check a graph against what a bundle promises about it.
 
     Raises:
-        DeployError: the first broken promise: what is wrong and where.
+        DeployError: a promise is broken; the message says which, and where in the graph.
     """
     _check_opsets(model, expected)
     _check_ends("input", model.graph.input, expected.inputs)
@@ -122,7 +122,7 @@ def _check_ends(kind: str, values: Iterable[onnx.ValueInfoProto], expected: Tens
 
 
 def spec_of(value: onnx.ValueInfoProto) -> tuple[str, tuple[int | str, ...]]:
-    """Dtype and shape of a value; an open size is its name."""
+    """Return dtype and shape of a value; an open size is given by its name."""
     tensor = value.type.tensor_type
     dims = tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
@@ -244,11 +244,11 @@ def _check_nodes(
 
 
 _CHECKED_AT_THE_NODE: Final = [1]
-"""What stands for a body's ``k`` that comes from the attribute of the node calling it."""
+"""Placeholder for a body's ``k``, which comes from an attribute of the calling node."""
 
 
 def _whole_numbers(node: onnx.NodeProto, values: Mapping[str, object]) -> dict[str, list[int]]:
-    """Output name -> values of a Constant that holds whole numbers."""
+    """Return {output name: values} of a Constant of whole numbers, {} for any other."""
     if any(attribute.ref_attr_name == "k" for attribute in node.attribute):
         return {node.output[0]: _CHECKED_AT_THE_NODE}
     constant = values.get("value_ints", values.get("value"))

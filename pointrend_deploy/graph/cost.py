@@ -1,15 +1,16 @@
-"""Counted cost of the point head's exact rewrites, and the choice between them.
+"""FLOPs of the point head's exact rewrites, and the choice between them.
 
 Bilinear sampling is linear and acts on each channel alone, so a layer's product can be taken
-before it: W * sample(F) = sample(W * F). Before, the product is paid once a cell of the map; after,
-once a point. Counted in floating point operations, a multiply-add as two, sampling as eight a
+before it: W * sample(F) = sample(W * F). Before sampling the product is paid once a cell of the
+map; after it, once a point. FLOPs are counted with a multiply-add as two and sampling as eight a
 channel and point (four weights, four additions).
 
-MERGED: Counted cost of the instance point head's exact rewrites, and the choice between them.
+Semantic (:func:`plan_projection`): each fine map and the coarse logits go to the cheaper side.
 
-Counting is that of :mod:`pointrend_deploy.graph.cost`. Two products can be moved:
+Instances (:func:`plan_instance`) have R RoIs on one fine map, each with coarse logits of its own:
 
-- fine: W_f * sample(F) = sample(W_f * F), paid once a cell of the map, not once a point;
+- fine: as above, but a projected map is kept in memory for the whole run, so it has to pay by a
+  margin, :data:`WORTH`;
 - coarse: sampling R x C x side x side logits at P points is a product with a (side**2, P) matrix
   of bilinear weights, so W_c * sample(coarse) = (W_c * coarse) * weights. The bracket is paid once
   a cell and RoI, and what is left has side**2 columns (49) in place of C (80).
@@ -25,6 +26,31 @@ from dataclasses import dataclass
 from typing import Final
 
 SAMPLE_FLOPS = 8
+WORTH: Final = 0.8
+"""Largest share of the products at the points that a projected fine map may cost.
+
+It stays in memory for the whole run beside the map itself: 62 MB for a p2 of 200 x 304.
+"""
+
+
+@dataclass(frozen=True)
+class ProjectionPlan:
+    """Which maps meet the weights before sampling: each fine map, and the coarse logits."""
+
+    fine: tuple[bool, ...]
+    coarse: bool
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is projected at all."""
+        return self.coarse or any(self.fine)
+
+
+def part_flops(channels: int, width: int, cells: int, points: int, projected: bool) -> int:
+    """Count FLOPs of one map's part of one layer: product and sampling."""
+    if projected:
+        return 2 * cells * channels * width + SAMPLE_FLOPS * points * width
+    return 2 * points * channels * width + SAMPLE_FLOPS * points * channels
 
 
 @dataclass(frozen=True)
@@ -48,28 +74,8 @@ class PointWork:
     points: int
 
 
-@dataclass(frozen=True)
-class ProjectionPlan:
-    """Which maps meet the weights before sampling: each fine map, and the coarse logits."""
-
-    fine: tuple[bool, ...]
-    coarse: bool
-
-    @property
-    def any(self) -> bool:
-        """Whether anything is projected at all."""
-        return self.coarse or any(self.fine)
-
-
-def part_flops(channels: int, width: int, cells: int, points: int, projected: bool) -> int:
-    """FLOPs of one map's part of one layer: product and sampling."""
-    if projected:
-        return 2 * cells * channels * width + SAMPLE_FLOPS * points * width
-    return 2 * points * channels * width + SAMPLE_FLOPS * points * channels
-
-
 def plan_projection(work: PointWork) -> ProjectionPlan:
-    """The cheaper side for each map, by :func:`part_flops`; sampling first where they are equal."""
+    """Choose the cheaper side for each map by :func:`part_flops`; sampling first on a tie."""
 
     def pays(channels: int, cells: int, width: int) -> bool:
         before = part_flops(channels, width, cells, work.points, projected=True)
@@ -83,26 +89,6 @@ def plan_projection(work: PointWork) -> ProjectionPlan:
         fine=tuple(pays(channels, size, work.width) for channels, size in work.fine),
         coarse=pays(classes, cells, coarse_width),
     )
-
-
-def point_head_flops(work: PointWork, plan: ProjectionPlan) -> int:
-    """FLOPs of sampling and of the whole point head over all points of one picture."""
-    classes, cells = work.coarse
-    total = 0
-    for (channels, size), projected in zip(work.fine, plan.fine, strict=True):
-        total += part_flops(channels, work.width, size, work.points, projected)
-    hidden = 2 * work.points * work.width * work.width * (work.hidden_layers - 1)
-    total += hidden + 2 * work.points * work.width * classes
-    width = work.width * (work.hidden_layers if work.coarse_in_every_layer else 1)
-    width += classes if work.coarse_in_every_layer else 0
-    return total + part_flops(classes, width, cells, work.points, plan.coarse)
-
-
-WORTH: Final = 0.8
-"""Largest share of the products at the points that a projected fine map may cost.
-
-It is held for the whole run beside the map itself: 62 MB for a p2 of 200 x 304.
-"""
 
 
 @dataclass(frozen=True)
@@ -137,16 +123,8 @@ class InstanceWork:
         return self.width * self.hidden_layers + 1
 
 
-def coarse_flops(work: InstanceWork, projected: bool) -> int:
-    """FLOPs of the coarse part of all layers: sampling and products."""
-    columns = work.coarse_cells if projected else work.classes
-    point = 2 * columns * work.coarse_rows + SAMPLE_FLOPS * columns
-    once = 2 * work.coarse_cells * work.classes * work.coarse_rows if projected else 0
-    return work.rois * (work.points * point + once)
-
-
 def plan_instance(work: InstanceWork, worth: float = WORTH) -> ProjectionPlan:
-    """What is projected: fine maps where it is worth it, coarse logits where it is cheaper.
+    """Choose what to project: fine maps if that pays by a margin, coarse logits if it is cheaper.
 
     Args:
         work: sizes.
@@ -163,3 +141,11 @@ def plan_instance(work: InstanceWork, worth: float = WORTH) -> ProjectionPlan:
         fine=tuple(pays(channels, cells) for channels, cells in work.fine),
         coarse=coarse_flops(work, projected=True) < coarse_flops(work, projected=False),
     )
+
+
+def coarse_flops(work: InstanceWork, projected: bool) -> int:
+    """Count FLOPs of the coarse part of all layers: sampling and products."""
+    columns = work.coarse_cells if projected else work.classes
+    point = 2 * columns * work.coarse_rows + SAMPLE_FLOPS * columns
+    once = 2 * work.coarse_cells * work.classes * work.coarse_rows if projected else 0
+    return work.rois * (work.points * point + once)

@@ -11,27 +11,22 @@ PointRendUncertain, attributes ``k``, ``plugin_namespace`` and ``plugin_version`
     The k highest, ties to the lower index: the set is exact, the order of its members is free
     (the body gives them in descending order, the plugin in ascending order of index).
 
-TensorRT's parser matches op names only, not domains, so both names are unlike any ONNX or TensorRT
-op. Arity is fixed. The bodies, standard ops only, are in bodies.py.
-
-MERGED: The custom ops of instance graphs, of domain ``pointrend``: contract and calls.
-
 PointRendRoIAlign, attributes ``first_level``, ``levels`` (1 to 4), ``side`` and the plugin's two:
     boxes (N, R, 4) float32 in pixels of the network input, four maps (N, C, h_i, w_i) of the levels
-    from ``first_level`` on, stride 2**level; where ``levels`` is below 4 the last map stands in the
-    unused inputs too -> (N*R, C, side, side) of the maps' type.
-    ``pool_boxes`` of model/roi_align.py for each picture. A box without area gives zeros.
+    from ``first_level`` on, stride 2**level; where ``levels`` is below 4 the last map is repeated
+    for the unused inputs -> (N*R, C, side, side) of the maps' type.
+    ``pool_boxes`` of model/instance/roi_align.py for each picture. A box without area gives zeros.
 
 PointRendNMS, attributes ``k``, ``iou_threshold``, ``score_threshold`` and the plugin's two:
     boxes (N, G, L, 4) float32, scores (N, G, L) float32: G groups that never suppress one another
     -> indices (N, k) int64, flat into G*L, by falling score, ties to the lower index, 0 in rows
     past the count; count (N,) int64, of the kept ones, at most k.
     A candidate's score is strictly above ``score_threshold``: -inf is no candidate, nor is NaN. A
-    candidate goes where its IoU with a kept one of its group, higher in that order, is strictly
-    above ``iou_threshold``; 0/0 is not above. 1 <= k <= 3840 and k <= G*L.
+    candidate is dropped where its IoU with a kept one of its group, higher in that order, is
+    strictly above ``iou_threshold``; 0/0 is not above. 1 <= k <= 3840 and k <= G*L.
 
-Arity, names and attributes are fixed as for the ops of ops.py. The bodies are in
-instance_bodies.py.
+TensorRT's parser matches op names only, not domains, so the names are unlike any ONNX or TensorRT
+op. The number of inputs and outputs is fixed. The bodies, standard ops only, are in bodies.py.
 """
 
 from __future__ import annotations
@@ -52,6 +47,8 @@ DOMAIN: Final = "pointrend"
 VERSION: Final = 1
 SAMPLE: Final = "PointRendSample"
 UNCERTAIN: Final = "PointRendUncertain"
+ROI_ALIGN: Final = "PointRendRoIAlign"
+NMS: Final = "PointRendNMS"
 PLUGIN_ATTRIBUTES: Final = {"plugin_namespace": "pointrend", "plugin_version": "1"}
 
 
@@ -88,36 +85,6 @@ def most_uncertain(uncertainty: Tensor, k: int) -> Tensor:
         shape=(uncertainty.shape[0], k),
         version=VERSION,
     )
-
-
-def integer_quotient(numerator: Tensor, divisor: int) -> Tensor:
-    """Non-negative int64 divided by a positive int, rounded down: one Div node when exported.
-
-    The exporter's own translation of an integer division goes through float32, which is exact up
-    to 2**24 cells only, and through five more nodes.
-    """
-    if not torch.compiler.is_exporting():
-        return torch.div(numerator, divisor, rounding_mode="trunc")
-    return torch.onnx.ops.symbolic(
-        "Div",
-        (numerator, torch.tensor(divisor)),
-        {},
-        dtype=torch.int64,
-        shape=tuple(numerator.shape),
-    )
-
-
-def maximum3(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-    """The highest of three equally shaped tensors: one Max node when exported."""
-    if not torch.compiler.is_exporting():
-        return torch.maximum(torch.maximum(first, second), third)
-    return torch.onnx.ops.symbolic(
-        "Max", (first, second, third), {}, dtype=first.dtype, shape=tuple(first.shape)
-    )
-
-
-ROI_ALIGN: Final = "PointRendRoIAlign"
-NMS: Final = "PointRendNMS"
 
 
 def pool(boxes: Tensor, maps: Sequence[Tensor], first_level: int, side: int) -> Tensor:
@@ -205,3 +172,29 @@ def suppress(
         indices[picture, : len(kept)] = candidates[kept]
         count[picture] = len(kept)
     return indices, count
+
+
+def integer_quotient(numerator: Tensor, divisor: int) -> Tensor:
+    """Non-negative int64 divided by a positive int, rounded down: one Div node when exported.
+
+    The exporter's own translation of an integer division goes through float32, which is exact up
+    to 2**24 cells only, and through five more nodes.
+    """
+    if not torch.compiler.is_exporting():
+        return torch.div(numerator, divisor, rounding_mode="trunc")
+    return torch.onnx.ops.symbolic(
+        "Div",
+        (numerator, torch.tensor(divisor)),
+        {},
+        dtype=torch.int64,
+        shape=tuple(numerator.shape),
+    )
+
+
+def maximum3(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+    """The highest of three equally shaped tensors: one Max node when exported."""
+    if not torch.compiler.is_exporting():
+        return torch.maximum(torch.maximum(first, second), third)
+    return torch.onnx.ops.symbolic(
+        "Max", (first, second, third), {}, dtype=first.dtype, shape=tuple(first.shape)
+    )

@@ -1,4 +1,4 @@
-"""What a deployable graph is asked to be."""
+"""Options of a semantic export, and the limits that every graph has."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TOPK_LIMIT: Final = 3840
 """Largest k of TopK in TensorRT (its headers; RTX 1.7 refuses more when it builds)."""
 
 MAX_LEVELS: Final = 4
-"""Feature maps PointRendRoIAlign takes."""
+"""Largest number of feature maps that PointRendRoIAlign takes."""
 
 
 class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Choices of an export; the recipe says everything else.
+    """Options of a semantic export; all else is in the recipe.
 
     Attributes:
         padded_hw: (Hp, Wp), the network grid; multiples of the recipe's ``size_divisibility``.
@@ -42,7 +42,7 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
     opset: int = 18
 
     def check(self, size_divisibility: int) -> None:
-        """Refuse choices no graph can be made for.
+        """Refuse options for which no graph can be made.
 
         Raises:
             DeployError: naming the option and values that would do.
@@ -66,7 +66,7 @@ def check_graph(
     opset: int,
     size_divisibility: int,
 ) -> None:
-    """Refuse what no graph can be, semantic or instance.
+    """Refuse sizes and options that no graph, semantic or instance, can have.
 
     Raises:
         DeployError: naming the option and values that would do.

@@ -1,1 +1,1 @@
-"""The PyTorch reference, faithful to detectron2, and the checkpoints it reads."""
+"""The PyTorch reference models, faithful to detectron2."""

@@ -1,8 +1,10 @@
-"""Recipe and checkpoint to reference model, whatever the task."""
+"""Recipe and checkpoint to reference model: the one place where the recipe chooses the model."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from pointrend_deploy.model.instance.model import InstanceModel, load_instance_model
 from pointrend_deploy.model.semantic.model import SemanticModel
@@ -11,11 +13,15 @@ from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.read import load_any_recipe
 from pointrend_deploy.recipe.semantic import Recipe
 
+Model = SemanticModel | InstanceModel
+_LOADERS: Final[Mapping[type, Callable[[Any, str | Path], Model]]] = {
+    Recipe: load_semantic_model,
+    InstanceRecipe: load_instance_model,
+}
 
-def load_model(
-    recipe: Recipe | InstanceRecipe | str | Path, weights: str | Path
-) -> SemanticModel | InstanceModel:
-    """The reference model of a recipe with a checkpoint's weights, in eval mode.
+
+def load_model(recipe: Recipe | InstanceRecipe | str | Path, weights: str | Path) -> Model:
+    """Load the reference model of a recipe with a checkpoint's weights, in eval mode, float32.
 
     Args:
         recipe: a recipe, or the path of a TOML file.
@@ -29,6 +35,4 @@ def load_model(
     """
     if not isinstance(recipe, Recipe | InstanceRecipe):
         recipe = load_any_recipe(recipe)
-    if isinstance(recipe, InstanceRecipe):
-        return load_instance_model(recipe, weights)
-    return load_semantic_model(recipe, weights)
+    return _LOADERS[type(recipe)](recipe, weights)

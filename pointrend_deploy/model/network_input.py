@@ -89,14 +89,12 @@ class Normalise(nn.Module):
 
 
 def canvas_input(manifest: Manifest, batch: dict[str, npt.NDArray[Any]]) -> Tensor:
-    """What the network sees of a bundle's inputs: (N, 3, Hp, Wp) float32, normalised and padded.
+    """Turn a bundle's inputs into the network's: (N, 3, Hp, Wp) float32, normalised and padded.
 
     Args:
-        manifest: says where the pre-processing happens.
+        manifest: says whether the pre-processing happens outside the graph or inside.
         batch: the manifest's inputs by name.
     """
-    import torch
-
     image, *extent = (torch.from_numpy(batch[spec.name]) for spec in manifest.inputs)
     if manifest.preprocess.location == "outside":
         return image

@@ -1,21 +1,16 @@
-"""The semantic subdivision loop (paper section 3.1; detectron2 PointRendSemSegHead.forward).
+"""PointRend itself: point sampling, uncertainty, the point head, and the two subdivision loops.
 
-This is the reference: it keeps detectron2's form. The cheaper, equal forms live in graph/.
+This is the reference and keeps detectron2's form, all classes carried along; the cheaper, equal
+forms are in graph/. Read it from the top: the definitions, the head, the semantic loop, the
+instance loop.
 
-MERGED: The instance subdivision loop (paper section 3.1; detectron2 projects/PointRend mask_head.py).
+Coordinates are (x, y) in [0, 1] relative to the map or the box; the cell (row, column) of an H x W
+grid has its centre at ((column + 0.5) / W, (row + 0.5) / H). Tensors are float32 (the reference
+also runs in float64), indices int64.
 
-This is the reference: it keeps detectron2's form, all classes carried along. The cheaper, equal
-forms live in graph/.
-
-MERGED: The standard point head: a small MLP shared by all points (paper section 3.3).
-
-Source: detectron2 projects/PointRend/point_rend/point_head.py, StandardPointHead.
-
-MERGED: The definitions: point sampling, uncertainty and the most uncertain points.
-
-Coordinates are (x, y) in [0, 1] relative to the map; a cell (row, column) of an H x W grid has its
-centre at ((column + 0.5) / W, (row + 0.5) / H). Source: the PointRend paper, sections 3.1 and 3.2;
-detectron2 projects/PointRend/point_rend/point_features.py.
+Sources: Kirillov et al. 2020, sections 3.1 (subdivision), 3.2 (uncertainty) and 3.3 (point head);
+detectron2 projects/PointRend/point_rend: point_features.py, point_head.py (StandardPointHead),
+semantic_seg.py (PointRendSemSegHead) and mask_head.py (PointRendMaskHead).
 """
 
 from __future__ import annotations
@@ -27,6 +22,113 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointrend_deploy.recipe.parts import PointHeadSpec
+
+
+def point_sample(features: Tensor, points: Tensor) -> Tensor:
+    """Sample feature maps at points, bilinearly, blending with zero outside the map.
+
+    Args:
+        features: (N, C, H, W).
+        points: (N, P, 2), (x, y) in [0, 1] of the map.
+
+    Returns:
+        (N, C, P).
+    """
+    grid = 2.0 * points.unsqueeze(2) - 1.0
+    return F.grid_sample(
+        features, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    ).squeeze(3)
+
+
+def uncertainty(logits: Tensor) -> Tensor:
+    """Subtract the best logit from the second best: at most 0, and 0 where the two best tie.
+
+    Args:
+        logits: (N, C, ...) with C >= 2.
+
+    Returns:
+        (N, ...).
+    """
+    best = logits.topk(2, dim=1).values
+    return best[:, 1] - best[:, 0]
+
+
+def most_uncertain_points(uncertainty_map: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
+    """Select the K = min(H*W, num_points) cells of highest uncertainty, and their centres.
+
+    Of cells with equal uncertainty those with the lower flat index come first: detectron2 leaves
+    their order to torch.topk, which leaves it open; ONNX TopK fixes it this way, so a graph and
+    this reference choose the same set.
+
+    Args:
+        uncertainty_map: (N, H, W).
+        num_points: at least 1.
+
+    Returns:
+        Flat indices row * W + column, (N, K) int64 in ascending order, and (x, y), (N, K, 2).
+    """
+    height, width = uncertainty_map.shape[-2:]
+    flat = uncertainty_map.flatten(1)
+    k = min(flat.shape[1], num_points)
+    kth = flat.topk(k, dim=1).values[:, -1:]
+    above, tied = flat > kth, flat == kth
+    wanted = k - above.sum(dim=1, keepdim=True)
+    chosen = above | (tied & (tied.cumsum(dim=1) <= wanted))
+    indices = chosen.nonzero()[:, 1].reshape(flat.shape[0], k)
+    return indices, cell_centres(indices, height, width, uncertainty_map.dtype)
+
+
+def cell_centres(indices: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Centres (x, y) in [0, 1] of cells given by flat index: (N, K) int64 -> (N, K, 2).
+
+    The arithmetic is detectron2's (half a step plus index times step), to the last bit.
+    """
+    step_x, step_y = 1.0 / width, 1.0 / height
+    x = step_x / 2.0 + (indices % width).to(dtype) * step_x
+    y = step_y / 2.0 + (indices // width).to(dtype) * step_y
+    return torch.stack((x, y), dim=-1)
+
+
+class StandardPointHead(nn.Module):
+    """``num_fc`` layers of width ``fc_dim`` and a predictor, as 1x1 convolutions over points.
+
+    The coarse logits it reads have ``num_classes`` channels; it predicts as many, or
+    ``num_outputs`` (a class-agnostic instance head: 1).
+    """
+
+    def __init__(
+        self,
+        spec: PointHeadSpec,
+        fine_channels: int,
+        num_classes: int,
+        num_outputs: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_fc = spec.num_fc
+        self.coarse_in_every_layer = spec.coarse_in_every_layer
+        channels = fine_channels + num_classes
+        for number in range(1, spec.num_fc + 1):
+            self.add_module(f"fc{number}", nn.Conv1d(channels, spec.fc_dim, 1))
+            channels = spec.fc_dim + (num_classes if spec.coarse_in_every_layer else 0)
+        self.predictor = nn.Conv1d(channels, num_outputs or num_classes, 1)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Compute the logits of points.
+
+        Args:
+            fine: (N, C_fine, P) features sampled from the pyramid.
+            coarse: (N, C, P) logits sampled from the original coarse prediction.
+
+        Returns:
+            (N, C, P); C is ``num_outputs`` where that was given.
+        """
+        x = torch.cat((fine, coarse), dim=1)
+        for number in range(1, self.num_fc + 1):
+            x = F.relu(self.get_submodule(f"fc{number}")(x))
+            if self.coarse_in_every_layer:
+                x = torch.cat((x, coarse), dim=1)
+        logits: Tensor = self.predictor(x)
+        return logits
 
 
 def double(logits: Tensor) -> Tensor:
@@ -71,7 +173,7 @@ def subdivide(
 
 
 def of_class(logits: Tensor, classes: Tensor) -> Tensor:
-    """The predicted class's plane of every RoI, or the only one.
+    """Take the predicted class's plane of every RoI, or the only plane.
 
     Args:
         logits: (R, C, ...) or, class-agnostic, (R, 1, ...).
@@ -127,7 +229,7 @@ def subdivide_instances(
     start: tuple[int, int],
     num_points: int,
 ) -> dict[str, Tensor]:
-    """Masks of every box: a first grid of points, then the most uncertain ones of doubled grids.
+    """Compute the mask of every box: a first grid of points, then doubled grids' uncertain points.
 
     Uncertainty is minus the absolute logit of the predicted class.
 
@@ -165,110 +267,3 @@ def subdivide_instances(
         stages[f"step{step}.point_logits"] = of_class(point_logits, classes)
     stages["mask_logits"] = of_class(logits, classes)
     return stages
-
-
-class StandardPointHead(nn.Module):
-    """``num_fc`` layers of width ``fc_dim`` and a predictor, as 1x1 convolutions over points.
-
-    The coarse logits it reads have ``num_classes`` channels; it predicts as many, or
-    ``num_outputs`` (a class-agnostic instance head: 1).
-    """
-
-    def __init__(
-        self,
-        spec: PointHeadSpec,
-        fine_channels: int,
-        num_classes: int,
-        num_outputs: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.num_fc = spec.num_fc
-        self.coarse_in_every_layer = spec.coarse_in_every_layer
-        channels = fine_channels + num_classes
-        for number in range(1, spec.num_fc + 1):
-            self.add_module(f"fc{number}", nn.Conv1d(channels, spec.fc_dim, 1))
-            channels = spec.fc_dim + (num_classes if spec.coarse_in_every_layer else 0)
-        self.predictor = nn.Conv1d(channels, num_outputs or num_classes, 1)
-
-    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Logits of points.
-
-        Args:
-            fine: (N, C_fine, P) features sampled from the pyramid.
-            coarse: (N, C, P) logits sampled from the original coarse prediction.
-
-        Returns:
-            (N, C, P); C is ``num_outputs`` where that was given.
-        """
-        x = torch.cat((fine, coarse), dim=1)
-        for number in range(1, self.num_fc + 1):
-            x = F.relu(self.get_submodule(f"fc{number}")(x))
-            if self.coarse_in_every_layer:
-                x = torch.cat((x, coarse), dim=1)
-        logits: Tensor = self.predictor(x)
-        return logits
-
-
-def point_sample(features: Tensor, points: Tensor) -> Tensor:
-    """Sample feature maps at points, bilinearly, blending with zero outside the map.
-
-    Args:
-        features: (N, C, H, W).
-        points: (N, P, 2), (x, y) in [0, 1] of the map.
-
-    Returns:
-        (N, C, P).
-    """
-    grid = 2.0 * points.unsqueeze(2) - 1.0
-    return F.grid_sample(
-        features, grid, mode="bilinear", padding_mode="zeros", align_corners=False
-    ).squeeze(3)
-
-
-def uncertainty(logits: Tensor) -> Tensor:
-    """Second best minus best logit over the classes: never above 0, and 0 where the two best tie.
-
-    Args:
-        logits: (N, C, ...) with C >= 2.
-
-    Returns:
-        (N, ...).
-    """
-    best = logits.topk(2, dim=1).values
-    return best[:, 1] - best[:, 0]
-
-
-def most_uncertain_points(uncertainty_map: Tensor, num_points: int) -> tuple[Tensor, Tensor]:
-    """The K = min(H*W, num_points) cells of highest uncertainty, and their centres.
-
-    Of cells with equal uncertainty those with the lower flat index come first: detectron2 leaves
-    their order to torch.topk, which leaves it open; ONNX TopK fixes it this way, so a graph and
-    this reference choose the same set.
-
-    Args:
-        uncertainty_map: (N, H, W).
-        num_points: at least 1.
-
-    Returns:
-        Flat indices row * W + column, (N, K) int64 in ascending order, and (x, y), (N, K, 2).
-    """
-    height, width = uncertainty_map.shape[-2:]
-    flat = uncertainty_map.flatten(1)
-    k = min(flat.shape[1], num_points)
-    kth = flat.topk(k, dim=1).values[:, -1:]
-    above, tied = flat > kth, flat == kth
-    wanted = k - above.sum(dim=1, keepdim=True)
-    chosen = above | (tied & (tied.cumsum(dim=1) <= wanted))
-    indices = chosen.nonzero()[:, 1].reshape(flat.shape[0], k)
-    return indices, cell_centres(indices, height, width, uncertainty_map.dtype)
-
-
-def cell_centres(indices: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Centres (x, y) in [0, 1] of cells given by flat index: (N, K) int64 -> (N, K, 2).
-
-    The arithmetic is detectron2's (half a step plus so many steps), to the last bit.
-    """
-    step_x, step_y = 1.0 / width, 1.0 / height
-    x = step_x / 2.0 + (indices % width).to(dtype) * step_x
-    y = step_y / 2.0 + (indices // width).to(dtype) * step_y
-    return torch.stack((x, y), dim=-1)

@@ -14,7 +14,7 @@ from pointrend_deploy.bundle.folder import ENGINES, Bundle, sha256_of
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.bundle.records import EngineFile, EngineRecord
 from pointrend_deploy.engine.build import Engine, Precision, Request, build_engine
-from pointrend_deploy.engine.graphs import Ops, read_graph, weighted_nodes
+from pointrend_deploy.engine.graphs import Ops, custom_nodes, read_graph, weighted_nodes
 from pointrend_deploy.engine.layers import encode_tables
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library, note_on
 from pointrend_deploy.engine.precision_check import NAMES, check_record
@@ -31,12 +31,11 @@ TIMINGS = "timing.cache"
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What the user chose.
+    """Choices of a build, made at the command line.
 
     Attributes:
-        precision: which of the bundle's graphs.
-        ops: ``plugin`` or ``native``; None for that of the bundle, and native where its model has
-            no custom op (a semantic model without a point head).
+        precision: which of the bundle's graphs to build.
+        ops: ``plugin`` or ``native``; None for plugin where the graphs have custom nodes.
         target: ``this`` or ``rtx:86,89,120``.
         workspace_mib: bound on a layer's scratch memory.
     """
@@ -66,7 +65,7 @@ class BuildResult:
     notes: tuple[str, ...]
 
     def summary(self) -> str:
-        """Some lines for the terminal, a paragraph a target."""
+        """Return lines for the terminal, a paragraph a target."""
         lines: list[str] = []
         for one in self.built:
             record = one.record
@@ -114,7 +113,7 @@ def build_bundle(
     Args:
         path: the bundle.
         options: see :class:`BuildOptions`.
-        progress: told of each step.
+        progress: is shown each step.
 
     Returns:
         The bundle; its manifest lists every engine. A target that fails leaves those before it.
@@ -159,7 +158,7 @@ def _check_record(bundle: Bundle, precision: Precision) -> None:
 
 
 def explain(path: str | Path, options: BuildOptions) -> str:
-    """The command lines of NVIDIA's own tool that build the same engines; nothing is built."""
+    """Return the command lines of NVIDIA's own tool that build the same engines. Builds nothing."""
     bundle, targets, ops, library = _prepared(path, options)
     sizes = dynamic_sizes(bundle.manifest)
     lines: list[str] = []
@@ -177,7 +176,7 @@ def _prepared(
     if options.workspace_mib < 1:
         raise UsageError(f"--workspace-mib {options.workspace_mib} is out of range", "use 1024")
     bundle = Bundle.open(path)
-    ops = options.ops or _ops_of(bundle.manifest)
+    ops = options.ops or _own_ops(bundle, options.precision)
     if ops == "plugin" and bundle.manifest.ops == "native":
         raise DeployError(
             f"{bundle.path} was exported with --ops native: it has no custom node for a plugin",
@@ -188,12 +187,12 @@ def _prepared(
     return bundle, targets, ops, find_library() if ops == "plugin" else None
 
 
-def _ops_of(manifest: Manifest) -> Ops:
-    """The form of the graphs where none is asked for."""
-    recipe = manifest.recipe
-    if recipe.task == "semantic" and recipe.point_head is None:
+def _own_ops(bundle: Bundle, precision: Precision) -> Ops:
+    """The form to build where the user names none: plugin where a graph has a custom node."""
+    if bundle.manifest.ops == "native":
         return "native"
-    return manifest.ops
+    graphs = (bundle.file(source) for source in bundle.manifest.graphs_of(precision))
+    return "plugin" if any(custom_nodes(read_graph(graph)) for graph in graphs) else "native"
 
 
 def dynamic_sizes(manifest: Manifest) -> dict[str, tuple[int, int, int]]:
@@ -258,7 +257,7 @@ def _build_target(
         bundle = bundle.add_engine(name, record, folder)
     finally:
         atomic.remove(folder)
-        with contextlib.suppress(OSError):  # it holds other engines, or the log of a failed build
+        with contextlib.suppress(OSError):  # other engines, or the log of a failed build, are in it
             folder.parent.rmdir()
     failed_log.unlink(missing_ok=True)
     return bundle, BuiltTarget(name, record, engines, time.perf_counter() - started)

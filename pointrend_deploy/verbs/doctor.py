@@ -68,7 +68,7 @@ class Ability(msgspec.Struct, frozen=True):
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """What `doctor` found.
+    """The findings of `doctor`.
 
     Attributes:
         machine: name -> value, such as python, system, cores, memory_gib, gpu, jetson.
@@ -87,11 +87,11 @@ class Findings(msgspec.Struct, frozen=True):
     plugins: tuple[str, ...]
 
     def to_json(self) -> str:
-        """The findings as indented JSON."""
+        """Return the findings as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
 
     def summary(self) -> str:
-        """The findings for reading."""
+        """Return the findings as lines for the terminal."""
         rows = [f"pointrend-deploy {__version__}", "", "machine"]
         rows += [f"  {name:18} {value}" for name, value in self.machine.items()]
         rows += ["", "packages"]
@@ -108,7 +108,7 @@ class Findings(msgspec.Struct, frozen=True):
 
 
 def examine() -> Findings:
-    """Look at the machine; nothing is changed and the network is not asked."""
+    """Examine the machine. Changes nothing and uses no network."""
     packages = {name: _installed(name, module) for name, module in PACKAGES.items()}
     abilities = []
     for verb, needed in NEEDS.items():

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pointrend_deploy.graph.measure import graph_size
+from benchmarks.graph_measure import graph_size
 
 
 def test_by_hand() -> None:

@@ -10,7 +10,7 @@ import sys
 import onnx
 from onnx import TensorProto, helper
 
-from pointrend_deploy.graph.measure import graph_size
+from benchmarks.graph_measure import graph_size
 from tests.repository import ROOT
 
 

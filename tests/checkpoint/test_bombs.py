@@ -79,7 +79,7 @@ def array_pickle(shape: tuple[int, ...], raw: bytes) -> bytes:
         (array_pickle((-1, -100), b"\0" * 400), "no counts"),
         (array_pickle((2**31, 2**31, 4, 0), b"\0" * 4), "4 bytes"),
         (b"\x80\x02" + b"}" * 1_100_000, "instructions"),
-        (b"\x80\x02)" + b"\x85" * 300_000 + b".", "holds a tuple"),
+        (b"\x80\x02)" + b"\x85" * 300_000 + b".", "it is a tuple"),
     ],
     ids=[
         *("binbytes8", "bytearray8", "unicode8", "binbytes", "frame", "memo", "long4", "digits"),

@@ -233,7 +233,7 @@ def test_truncated(tmp_path: Path, suffix: str, whole: bytes, part: float) -> No
         ("m.pth", b"PK\x03\x04 and nothing more", "zip is not whole"),
         ("m.safetensors", b"\xff" * 100, "safetensors"),
         ("m.pkl", pickle.dumps({}), "no tensors"),
-        ("m.pkl", pickle.dumps([1, 2]), "holds a list"),
+        ("m.pkl", pickle.dumps([1, 2]), "it is a list"),
         ("m.pkl", pickle.dumps({"model": {"w": "text"}}), "'w' is a str"),
         ("m.pkl", pickle.dumps({"model": {3: ARRAYS["square"]}}), "'3'"),
         ("m.pkl", pickle.dumps({"blobs": {"conv1_w": ARRAYS["square"]}}), "Caffe2"),

@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""A pickle reader that runs nothing: the machine, its instructions, and the names it admits."""

@@ -203,4 +203,4 @@ ADMITTED: Callables = {
     "torch.Size": _size,
     "torch.device": _device,
 }
-"""Every name a checkpoint's pickle may hold."""
+"""Every name that a checkpoint's pickle may contain."""

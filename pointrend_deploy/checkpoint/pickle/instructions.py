@@ -34,10 +34,10 @@ _KNOWN = {instruction.code: instruction for instruction in pickletools.opcodes}
 
 
 class RefusedError(Exception):
-    """The file asks for something a checkpoint has no need of.
+    """The file contains something no checkpoint needs.
 
     Attributes:
-        reason: what it asks for; for a global, its full name is in it.
+        reason: what that is; for a global, with its full name.
     """
 
     def __init__(self, reason: str) -> None:
@@ -52,8 +52,7 @@ class DamagedError(Exception):
 class Instructions:
     """Reads instructions from ``data``, from ``position`` on.
 
-    Byte strings of 256 bytes or more are given as views of ``data``. Python 2's strings come as
-    latin-1 text.
+    Byte strings of 256 bytes or more are views of ``data``. Python 2's strings become latin-1 text.
     """
 
     def __init__(self, data: memoryview, position: int = 0) -> None:

@@ -1,9 +1,9 @@
-"""Reading a pickle without running it: a small pickle machine that can only build data.
+"""Read a pickle without running it: a small pickle machine that can only build data.
 
 Python's own unpickler imports and calls whatever a file names. This one builds numbers, strings,
-lists, tuples and dicts, and calls nothing but the functions handed to it, looked up by the full
-name written in the file. It also holds a hostile file to memory in proportion to its size: large
-byte strings are views of the input, lengths are checked before anything is read, the memo is a
+lists, tuples and dicts, and calls only the functions it was made with, looked up by the full name
+written in the file. A hostile file costs memory in proportion to its size at most: large byte
+strings are views of the input, lengths are checked before anything is read, the memo is a
 dict (an index of 2**31 costs nothing), and the number of instructions and what calls may copy are
 bounded.
 

@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""Instance models as graphs: the detector, the masks, and their export."""

@@ -1,9 +1,8 @@
-"""Detections with fixed shapes: the traceable form of the box head and of ``detect``.
+"""From the picture to its detections with fixed shapes: the traceable RPN, box head and ``detect``.
 
-MERGED: Region proposals with fixed shapes: the traceable form of ``RPN.forward``.
-
-The same boxes in the same order as the reference's. What the reference drops stays as a row here,
-with a score of -inf, which PointRendNMS takes for no candidate.
+The same boxes in the same order as the reference's (model/instance/rpn.py and box_head.py). A box
+that the reference drops stays as a row here, with a score of -inf, which PointRendNMS does not
+count as a candidate.
 """
 
 from __future__ import annotations
@@ -18,12 +17,134 @@ from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.instance.rpn import RPN, UNIT_WEIGHTS, RPNHead, grid_anchors
 from pointrend_deploy.recipe.instance import InstanceRecipe
 
+INFINITY = float("inf")
+
+
+class Detector(nn.Module):
+    """From the picture to its detections.
+
+    Args:
+        model: the reference.
+        padded_hw: the network grid.
+        detections: most detections, D.
+    """
+
+    def __init__(self, model: InstanceModel, padded_hw: tuple[int, int], detections: int) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.proposal_generator = Proposals(model.proposal_generator, model.recipe, padded_hw)
+        self.roi_heads = BoxDetections(model, detections)
+
+    def forward(self, image: Tensor, extent: Tensor) -> dict[str, Tensor]:
+        """Compute the stages up to the detections.
+
+        Args:
+            image: (N, 3, Hp, Wp), normalised, then padded.
+            extent: (N, 2) int64, height and width of each picture in it.
+
+        Returns:
+            ``num_detections``, ``boxes``, ``scores``, ``classes``; the pyramid's levels by name;
+            ``proposals`` (N, P, 4) and ``proposal_count`` (N,).
+        """
+        features: dict[str, Tensor] = self.backbone(image)
+        height, width = torch.split(extent.to(image.dtype).unsqueeze(1), 1, dim=2)
+        limit = torch.cat((width, height, width, height), dim=2)
+        proposals, count = self.proposal_generator(features, limit)
+        found: dict[str, Tensor] = self.roi_heads(features, proposals, count, limit)
+        return {**found, **features, "proposals": proposals, "proposal_count": count}
+
+
+class Proposals(nn.Module):
+    """All levels' candidates, NMS within each level, and the best of what is left.
+
+    Args:
+        rpn: the reference's.
+        recipe: its recipe.
+        padded_hw: the network grid.
+    """
+
+    def __init__(self, rpn: RPN, recipe: InstanceRecipe, padded_hw: tuple[int, int]) -> None:
+        super().__init__()
+        spec, sizes = recipe.rpn, pyramid_hw(recipe, padded_hw)
+        like = rpn.rpn_head.conv.weight
+        self.levels = spec.in_features
+        self.kept = anchors_kept(recipe, padded_hw)
+        self.rows = proposal_rows(recipe, padded_hw)
+        self.nms_threshold = spec.nms_threshold
+        rows = zip(self.levels, spec.anchor_sizes, self.kept, strict=True)
+        for name, anchor_sizes, kept in rows:
+            stride = 2 ** int(name[1:])
+            anchors = grid_anchors(
+                anchor_sizes, spec.aspect_ratios, sizes[name], stride, spec.anchor_offset, like
+            )
+            self.add_module(name, LevelProposals(rpn.rpn_head, anchors.detach(), kept))
+
+    def forward(self, features: dict[str, Tensor], limit: Tensor) -> tuple[Tensor, Tensor]:
+        """Proposals (N, P, 4) by falling score, zeros past their number; that number, (N,) int64.
+
+        Args:
+            features: levels of the pyramid by name.
+            limit: (N, 1, 4), width and height of each picture, twice.
+        """
+        longest = max(self.kept)
+        boxes, scores = [], []
+        for name, kept in zip(self.levels, self.kept, strict=True):
+            box, score = self.get_submodule(name)(features[name], limit)
+            if kept < longest:
+                box = nn.functional.pad(box, (0, 0, 0, longest - kept))
+                score = nn.functional.pad(score, (0, longest - kept), value=-INFINITY)
+            boxes.append(box)
+            scores.append(score)
+        grouped = torch.stack(boxes, dim=1)
+        indices, count = suppress(
+            grouped, torch.stack(scores, dim=1), self.rows, self.nms_threshold, -INFINITY
+        )
+        proposals = take_rows(grouped.flatten(1, 2), indices)
+        return torch.where(rows_of(count, self.rows).unsqueeze(2), proposals, 0.0), count
+
+
+class LevelProposals(nn.Module):
+    """Candidates of one level: its best anchors, decoded and clipped.
+
+    Args:
+        head: the reference's head, shared by all levels.
+        anchors: (A, 4) of the level.
+        kept: anchors decoded, K.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, head: RPNHead, anchors: Tensor, kept: int) -> None:
+        super().__init__()
+        self.head = head
+        self.kept = kept
+        self.register_buffer("anchors", anchors)
+
+    def forward(self, feature: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (N, K, 4) and scores (N, K), zeros and -inf where the reference drops one.
+
+        Args:
+            feature: (N, C, h, w).
+            limit: (N, 1, 4), width and height of each picture, twice.
+        """
+        logits, deltas = self.head(feature)
+        # NaN above all else, as torch sorts it; it takes a place among the best and is dropped.
+        scores, order = _best(torch.where(logits <= INFINITY, logits, INFINITY), self.kept)
+        chosen = take_rows(deltas, order)
+        anchors = nn.functional.embedding(order, self.anchors)
+        decoded = apply_deltas(chosen.reshape(-1, 4), anchors.reshape(-1, 4), UNIT_WEIGHTS)
+        boxes = decoded.reshape(chosen.shape)
+        good = finite(boxes) & finite(scores.unsqueeze(2))
+        boxes = clip_to(boxes, limit)
+        good = good & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+        return torch.where(good.unsqueeze(2), boxes, 0.0), torch.where(good, scores, -INFINITY)
+
 
 class BoxDetections(nn.Module):
-    """Detections among the proposals: the box head, then NMS within each class.
+    """The box head over the proposals, then NMS within each class.
 
-    Equal scores of different classes come in the order of the classes, where the reference has
-    them in the order of the proposals.
+    Detections with equal scores of different classes are in the order of the classes; the reference
+    has them in the order of the proposals.
 
     Args:
         model: the reference.
@@ -41,7 +162,7 @@ class BoxDetections(nn.Module):
     def forward(
         self, features: dict[str, Tensor], proposals: Tensor, count: Tensor, limit: Tensor
     ) -> dict[str, Tensor]:
-        """Detections of proposals.
+        """Detect objects among the proposals.
 
         Args:
             features: levels of the pyramid by name, (N, C, h, w).
@@ -95,154 +216,32 @@ class BoxDetections(nn.Module):
         )
 
 
-class Detector(nn.Module):
-    """From the picture to its detections.
-
-    Args:
-        model: the reference.
-        padded_hw: the network grid.
-        detections: most detections, D.
-    """
-
-    def __init__(self, model: InstanceModel, padded_hw: tuple[int, int], detections: int) -> None:
-        super().__init__()
-        self.backbone = model.backbone
-        self.proposal_generator = Proposals(model.proposal_generator, model.recipe, padded_hw)
-        self.roi_heads = BoxDetections(model, detections)
-
-    def forward(self, image: Tensor, extent: Tensor) -> dict[str, Tensor]:
-        """Stages up to the detections.
-
-        Args:
-            image: (N, 3, Hp, Wp), normalised, then padded.
-            extent: (N, 2) int64, height and width of each picture in it.
-
-        Returns:
-            ``num_detections``, ``boxes``, ``scores``, ``classes``; the pyramid's levels by name;
-            ``proposals`` (N, P, 4) and ``proposal_count`` (N,).
-        """
-        features: dict[str, Tensor] = self.backbone(image)
-        height, width = torch.split(extent.to(image.dtype).unsqueeze(1), 1, dim=2)
-        limit = torch.cat((width, height, width, height), dim=2)
-        proposals, count = self.proposal_generator(features, limit)
-        found: dict[str, Tensor] = self.roi_heads(features, proposals, count, limit)
-        return {**found, **features, "proposals": proposals, "proposal_count": count}
-
-
-INFINITY = float("inf")
-
-
-class LevelProposals(nn.Module):
-    """Candidates of one level: its best anchors, decoded and clipped.
-
-    Args:
-        head: the reference's head, shared by all levels.
-        anchors: (A, 4) of the level.
-        kept: anchors decoded, K.
-    """
-
-    anchors: Tensor
-
-    def __init__(self, head: RPNHead, anchors: Tensor, kept: int) -> None:
-        super().__init__()
-        self.head = head
-        self.kept = kept
-        self.register_buffer("anchors", anchors)
-
-    def forward(self, feature: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (N, K, 4) and scores (N, K), zeros and -inf where the reference drops one.
-
-        Args:
-            feature: (N, C, h, w).
-            limit: (N, 1, 4), width and height of each picture, twice.
-        """
-        logits, deltas = self.head(feature)
-        # NaN above all else, as torch sorts it; it takes a place among the best and is dropped.
-        scores, order = _best(torch.where(logits <= INFINITY, logits, INFINITY), self.kept)
-        chosen = take_rows(deltas, order)
-        anchors = nn.functional.embedding(order, self.anchors)
-        decoded = apply_deltas(chosen.reshape(-1, 4), anchors.reshape(-1, 4), UNIT_WEIGHTS)
-        boxes = decoded.reshape(chosen.shape)
-        good = finite(boxes) & finite(scores.unsqueeze(2))
-        boxes = clip_to(boxes, limit)
-        good = good & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
-        return torch.where(good.unsqueeze(2), boxes, 0.0), torch.where(good, scores, -INFINITY)
-
-
-class Proposals(nn.Module):
-    """All levels' candidates, NMS within each level, and the best of what is left.
-
-    Args:
-        rpn: the reference's.
-        recipe: its recipe.
-        padded_hw: the network grid.
-    """
-
-    def __init__(self, rpn: RPN, recipe: InstanceRecipe, padded_hw: tuple[int, int]) -> None:
-        super().__init__()
-        spec, sizes = recipe.rpn, pyramid_hw(recipe, padded_hw)
-        like = rpn.rpn_head.conv.weight
-        self.levels = spec.in_features
-        self.kept = anchors_kept(recipe, padded_hw)
-        self.rows = proposal_rows(recipe, padded_hw)
-        self.nms_threshold = spec.nms_threshold
-        rows = zip(self.levels, spec.anchor_sizes, self.kept, strict=True)
-        for name, anchor_sizes, kept in rows:
-            stride = 2 ** int(name[1:])
-            anchors = grid_anchors(
-                anchor_sizes, spec.aspect_ratios, sizes[name], stride, spec.anchor_offset, like
-            )
-            self.add_module(name, LevelProposals(rpn.rpn_head, anchors.detach(), kept))
-
-    def forward(self, features: dict[str, Tensor], limit: Tensor) -> tuple[Tensor, Tensor]:
-        """Proposals (N, P, 4) by falling score, zeros past their number; that number, (N,) int64.
-
-        Args:
-            features: levels of the pyramid by name.
-            limit: (N, 1, 4), width and height of each picture, twice.
-        """
-        longest = max(self.kept)
-        boxes, scores = [], []
-        for name, kept in zip(self.levels, self.kept, strict=True):
-            box, score = self.get_submodule(name)(features[name], limit)
-            if kept < longest:
-                box = nn.functional.pad(box, (0, 0, 0, longest - kept))
-                score = nn.functional.pad(score, (0, longest - kept), value=-INFINITY)
-            boxes.append(box)
-            scores.append(score)
-        grouped = torch.stack(boxes, dim=1)
-        indices, count = suppress(
-            grouped, torch.stack(scores, dim=1), self.rows, self.nms_threshold, -INFINITY
-        )
-        proposals = take_rows(grouped.flatten(1, 2), indices)
-        return torch.where(rows_of(count, self.rows).unsqueeze(2), proposals, 0.0), count
-
-
 def finite(values: Tensor) -> Tensor:
-    """Where all of the last dimension's values are finite: (..., K) -> (...) bool.
+    """Find where all values of the last dimension are finite: (..., K) -> (...) bool.
 
-    A comparison with infinity and a minimum; TensorRT's IsInf and IsNaN come and go by version.
+    A comparison with infinity and a minimum, since only some versions of TensorRT have IsInf and
+    IsNaN.
     """
     return (values.abs() < INFINITY).to(values.dtype).amin(dim=-1) > 0.5
 
 
 def clip_to(boxes: Tensor, limit: Tensor) -> Tensor:
-    """Boxes (N, K, 4) limited to pictures of ``limit`` (N, 1, 4)."""
+    """Clip boxes (N, K, 4) to [0, limit], limit (N, 1, 4) in pixels."""
     return torch.minimum(boxes.clamp(min=0.0), limit)
 
 
 def take_rows(rows: Tensor, indices: Tensor) -> Tensor:
-    """Rows (N, L, K) at indices (N, R) of each picture: (N, R, K)."""
+    """Take rows of (N, L, K) at indices (N, R) of each picture: (N, R, K)."""
     return rows.gather(1, indices.unsqueeze(2).expand(-1, -1, rows.shape[2]))
 
 
 def rows_of(count: Tensor, rows: int) -> Tensor:
-    """Which of so many rows are in use: (N,) -> (N, rows) bool."""
+    """Mark the first ``count`` of ``rows`` rows: (N,) int64 -> (N, rows) bool."""
     return torch.arange(rows) < count.unsqueeze(1)
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k highest of (N, L), ties to the lower index, as ONNX's TopK has it."""
+    """Return the k highest of (N, L) and their indices; ties to the lower index, as in ONNX."""
     if torch.compiler.is_exporting():
         return torch.topk(scores, k, dim=1)
     found = torch.sort(scores, dim=1, descending=True, stable=True)

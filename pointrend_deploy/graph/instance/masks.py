@@ -1,15 +1,14 @@
 """The mask part of the deployable instance graph: from the pyramid and the boxes to the masks.
 
-The function of ``InstanceModel.mask_stages`` with PointRend, with the rewrites of
-instance_points.py, and with one plane a RoI, that of the predicted class, from the first grid on:
-one plane is upsampled, searched for uncertain points and written to, not one a class.
+Two implementations of one call, ``masks(boxes, classes, *features)``: Mask R-CNN's own head and
+PointRend's. Both are the function of ``InstanceModel.mask_stages`` with one plane a RoI, that of
+the predicted class, in place of one a class:
 
-All points of all RoIs are one point set on the one map of the picture, whatever their number.
-
-MERGED: The standard mask head as the graph computes it: one plane a RoI, that of its class.
-
-Class first: the predictor is a 1x1 convolution with one row a class, and of its planes only the
-predicted class's is read, so that row alone is multiplied.
+- :class:`StandardMasks`: the predictor is a 1x1 convolution with one row a class, and only the
+  predicted class's row is multiplied;
+- :class:`InstanceMasks`: with the rewrites of points.py, one plane is upsampled, searched for
+  uncertain points and written to. All points of all RoIs are one point set on the one map of the
+  picture, whatever their number.
 """
 
 from __future__ import annotations
@@ -37,11 +36,60 @@ ROIS_AT_ONCE: Final = 4
 """RoIs whose points are computed together: fewer stay nearer to a CPU's cores, in more nodes."""
 
 
+class StandardMasks(nn.Module):
+    """Mask R-CNN's mask head for any number of RoIs of one picture.
+
+    Args:
+        head: the reference's.
+        spec: its recipe's.
+    """
+
+    def __init__(self, head: StandardMaskHead, spec: StandardMaskHeadSpec) -> None:
+        super().__init__()
+        self.features = spec.in_features
+        self.side = spec.pooler_resolution
+        self.layers = nn.ModuleDict(
+            {
+                name: head.get_submodule(name)
+                for name in (f"mask_fcn{number + 1}" for number in range(spec.num_conv))
+            }
+        )
+        self.deconv = head.deconv
+        weight, bias = head.predictor.weight.detach().flatten(1), head.predictor.bias
+        offset = torch.zeros_like(weight[:, 0]) if bias is None else bias.detach()
+        self.register_buffer("rows", weight.contiguous())
+        self.register_buffer("bias", offset.unsqueeze(1))
+
+    def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
+        """Compute the masks of boxes.
+
+        Args:
+            boxes: (R, 4) in pixels of the network input.
+            classes: (R,) int64, in [0, C).
+            features: (1, C, h, w) each, in the order of :attr:`features`.
+
+        Returns:
+            ``mask_logits`` (R, S, S), relative to the boxes.
+        """
+        first = int(self.features[0][1:])
+        x = pool(boxes.unsqueeze(0), features, first, self.side)
+        for layer in self.layers.values():
+            x = layer(x)
+        x = F.relu(self.deconv(x))
+        weight, bias = self.get_buffer("rows"), self.get_buffer("bias")
+        if weight.shape[0] > 1:
+            weight = weight.index_select(0, classes).unsqueeze(1)
+            bias = bias.index_select(0, classes).unsqueeze(1)
+        logits = weight @ x.flatten(2) + bias
+        side = x.shape[2]
+        return {"mask_logits": logits.reshape(boxes.shape[0], side, side)}
+
+
 class InstanceMasks(nn.Module):
     """PointRend's mask head for a fixed number of detections, or any where all go together.
 
-    Rows that stand for no detection (a box of zeros, class 0) are computed like any other: their
-    masks are finite, mean nothing, and change no other row.
+    Rows past the last detection (a box of zeros, class 0) are computed like any other: their masks
+    are finite, mean nothing, and change no other row.
 
     Args:
         head: the reference's mask head.
@@ -51,8 +99,8 @@ class InstanceMasks(nn.Module):
         feature_hw: height and width of each level named in :attr:`features`.
         channels: of each level.
         rois_at_once: most RoIs whose points are computed together.
-        gathered: fine maps are sampled by instance_samples.py, not by a node of PointRendSample:
-            for a runtime without plugins. It holds four rows a point of the RoIs together.
+        gathered: sample the fine maps by gathering rows (points.py), not by a PointRendSample node:
+            for a runtime without plugins. Needs memory for four rows a point of the RoIs together.
 
     Raises:
         DeployError: a number of RoIs below 1, sizes that do not fit :attr:`features`, or more
@@ -121,12 +169,9 @@ class InstanceMasks(nn.Module):
         )
 
     def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
-        """Stages of the masks, in the reference's order and under its names.
+        """Compute the stages of the masks, in the reference's order and under its names.
 
-        Args:
-            boxes: (R, 4) in pixels of the network input.
-            classes: (R,) int64, in [0, C).
-            features: (1, C, h, w) each, in the order of :attr:`features`.
+        The arguments are those of :meth:`StandardMasks.forward`.
 
         Returns:
             ``coarse`` (R, C, side, side), ``step0.point_logits`` (R, 1, start**2),
@@ -206,52 +251,3 @@ def sample_boxes(
 
 def _strides(names: Sequence[str]) -> list[int]:
     return [2 ** int(name[1:]) for name in names]
-
-
-class StandardMasks(nn.Module):
-    """Mask R-CNN's mask head for any number of RoIs of one picture.
-
-    Args:
-        head: the reference's.
-        spec: its recipe's.
-    """
-
-    def __init__(self, head: StandardMaskHead, spec: StandardMaskHeadSpec) -> None:
-        super().__init__()
-        self.features = spec.in_features
-        self.side = spec.pooler_resolution
-        self.layers = nn.ModuleDict(
-            {
-                name: head.get_submodule(name)
-                for name in (f"mask_fcn{number + 1}" for number in range(spec.num_conv))
-            }
-        )
-        self.deconv = head.deconv
-        weight, bias = head.predictor.weight.detach().flatten(1), head.predictor.bias
-        offset = torch.zeros_like(weight[:, 0]) if bias is None else bias.detach()
-        self.register_buffer("rows", weight.contiguous())
-        self.register_buffer("bias", offset.unsqueeze(1))
-
-    def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
-        """Masks of boxes.
-
-        Args:
-            boxes: (R, 4) in pixels of the network input.
-            classes: (R,) int64, in [0, C).
-            features: (1, C, h, w) each, in the order of :attr:`features`.
-
-        Returns:
-            ``mask_logits`` (R, S, S), relative to the boxes.
-        """
-        first = int(self.features[0][1:])
-        x = pool(boxes.unsqueeze(0), features, first, self.side)
-        for layer in self.layers.values():
-            x = layer(x)
-        x = F.relu(self.deconv(x))
-        weight, bias = self.get_buffer("rows"), self.get_buffer("bias")
-        if weight.shape[0] > 1:
-            weight = weight.index_select(0, classes).unsqueeze(1)
-            bias = bias.index_select(0, classes).unsqueeze(1)
-        logits = weight @ x.flatten(2) + bias
-        side = x.shape[2]
-        return {"mask_logits": logits.reshape(boxes.shape[0], side, side)}

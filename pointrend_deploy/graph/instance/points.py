@@ -1,25 +1,23 @@
-"""The instance point head as the graph computes it: one plane, point by point.
+"""Point logits of the predicted classes as the graph computes them: one plane, point by point.
 
 Exact rewrites of ``StandardPointHead`` followed by ``of_class``, up to rounding:
 
 - class first: of the predictor only the predicted class's row is read;
 - sample after projecting, for the fine part of the first layer;
-- coarse once: (W_c * coarse) * weights for the coarse part of every layer, see instance_cost.py;
+- coarse once: (W_c * coarse) * weights for the coarse part of every layer, see graph/cost.py;
 - the bilinear weights of the coarse cells are products of two hat functions, not samples.
 
 Values are (points, channels): a layer is one product with a constant matrix on the right, which
 runtimes pack once, and the product of the coarse part is what it adds to.
 
-MERGED: Point logits of the predicted classes: where points are, in boxes, groups of RoIs and maps.
+:class:`InstancePointHead` has the layers, :class:`PointLogits` decides which points of which RoIs
+go through them together: coordinates, coarse weights and answers are of all RoIs, the rows of the
+fine maps and the layers of some RoIs at a time, whose values then stay in a CPU's caches.
 
-Coordinates, coarse weights and the answers are of all RoIs together; the rows of the fine maps and
-the layers are of some RoIs at a time, whose values then stay in a CPU's caches.
-
-MERGED: Bilinear sampling written out in standard ops, for points that are rows.
-
-The function is PointRendSample's: cell centres at (i + 0.5) / size, zeros outside. ONNX Runtime's
-GridSample walks every channel's plane over all points, a value at a time; rows of a (cells,
-channels) table are copied whole, and weighted by one small product a point.
+The functions at the end sample. :func:`neighbours` and :func:`gather` are PointRendSample written
+out in standard ops for points that are rows (cell centres at (i + 0.5) / size, zeros outside): ONNX
+Runtime's GridSample walks every channel's plane over all points, a value at a time, while rows of
+a (cells, channels) table are copied whole and weighted by one small product a point.
 """
 
 from __future__ import annotations
@@ -35,6 +33,9 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import ProjectionPlan
 from pointrend_deploy.graph.ops import integer_quotient, sample
 from pointrend_deploy.model.pointrend import StandardPointHead
+
+GATHERED_FROM: Final = 32
+"""Fewest RoIs for which rows are gathered: the table is a copy of the map, too much for fewer."""
 
 
 class InstancePointHead(nn.Module):
@@ -78,7 +79,7 @@ class InstancePointHead(nn.Module):
             own = weight.shape[1]
 
     def _cut_fine(self, weight: Tensor, fine_channels: Sequence[int]) -> Tensor:
-        """Keep the projected maps' weights apart; give back the others'."""
+        """Register the weights of the projected maps; return those of the others."""
         left = [weight[:0]]
         pieces = torch.split(weight, list(fine_channels))
         for index, (piece, cut) in enumerate(zip(pieces, self.plan.fine, strict=True)):
@@ -89,7 +90,7 @@ class InstancePointHead(nn.Module):
         return torch.cat(left)
 
     def prepare(self, fine: Sequence[Tensor]) -> list[Tensor]:
-        """Fine maps to sample, (1, C, h, w) each, as cells (h * w, C'), projected or as they are.
+        """Turn fine maps (1, C, h, w) into cells (h * w, C'), projected where the plan says so.
 
         A product, not a 1x1 convolution: ONNX Runtime would bring the map into its blocked layout
         and back, two copies of the map.
@@ -101,7 +102,7 @@ class InstancePointHead(nn.Module):
         return tables
 
     def weights(self, coarse: Tensor, classes: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """What every layer multiplies its inputs by, and what it multiplies :meth:`beside` by.
+        """Compute, for every layer, the weights of its inputs and those of :meth:`beside`.
 
         Args:
             coarse: (R, C, side, side).
@@ -130,7 +131,7 @@ class InstancePointHead(nn.Module):
         return found
 
     def beside(self, coarse: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """What joins the layers at points of the boxes.
+        """Compute the values that join the layers at points of the boxes.
 
         Args:
             coarse: (R, C, side, side).
@@ -152,7 +153,7 @@ class InstancePointHead(nn.Module):
     def forward(
         self, fine: list[Tensor], beside: Tensor, weights: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
-        """Logits of the predicted class, less what :meth:`last` adds to them.
+        """Compute the logits of the predicted class, without the part that :meth:`last` adds.
 
         Args:
             fine: the prepared maps sampled, (R * P, C) each.
@@ -225,7 +226,7 @@ class PointLogits:
         self.some_weights = list(zip(*some, strict=True))
 
     def _some(self, value: Tensor) -> list[Tensor]:
-        """A value of all RoIs cut into groups; what all have in common is given to each."""
+        """Cut a value of all RoIs into groups; a value common to all RoIs goes to each group."""
         if len(self.groups) == 1:
             return [value]
         if value.dim() < 3 or value.shape[0] == 1:
@@ -266,35 +267,31 @@ def _rows(plane: Tensor, points: Tensor) -> Tensor:
     return sample(plane, points.reshape(1, -1, 2))[0].t()
 
 
+def pays(rois: int, feature_hw: Sequence[tuple[int, int]]) -> bool:
+    """Whether a graph without plugins should gather rows for that many RoIs on these maps."""
+    return rois >= GATHERED_FROM and min(map(min, feature_hw)) > 1
+
+
 def centres(indices: Tensor, side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Columns and rows of a square grid's cells given by flat index, as x and y in [0, 1]."""
+    """Return x and y in [0, 1] of a square grid's cells, given by flat index (int64)."""
     rows = integer_quotient(indices, side)
     columns = indices - rows * side
     step = 1.0 / side
     return columns.to(dtype) * step + step / 2.0, rows.to(dtype) * step + step / 2.0
 
 
-GATHERED_FROM: Final = 32
-"""RoIs from which rows are gathered: the table is a copy of the map, too much memory for fewer."""
-
-
-def pays(rois: int, feature_hw: Sequence[tuple[int, int]]) -> bool:
-    """Whether a graph without plugins gathers rows for that many RoIs on maps of these sizes."""
-    return rois >= GATHERED_FROM and min(map(min, feature_hw)) > 1
-
-
 def hats(position: Tensor, size: int) -> Tensor:
-    """Linear weights of all cells of an axis at positions in [0, 1] of it: (R, P) -> (R, size, P).
+    """Compute linear weights of an axis's cells at positions in [0, 1]: (R, P) -> (R, size, P).
 
     The hat function of a cell is 1 at its centre and 0 a cell away, so beyond the outer centres
-    the weights sum to less than 1: what is outside counts as zero.
+    the weights sum to less than 1: values outside the map count as zero.
     """
     cells = torch.arange(size, device=position.device).to(position.dtype).unsqueeze(1)
     return F.relu(1.0 - (position.unsqueeze(1) * size - 0.5 - cells).abs())
 
 
 def neighbours(x: Tensor, y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The four cells around points of a map, and their weights.
+    """Find the four cells around points of a map, and their bilinear weights.
 
     Args:
         x: (R, P), in cells: 0 is the first column's left edge.
@@ -326,6 +323,6 @@ def _pair(position: Tensor, size: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
 
 
 def gather(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
-    """Weighted rows of a table: (cells, C) at :func:`neighbours` -> (R * P, C)."""
+    """Blend rows of a table (cells, C) at the cells of :func:`neighbours`: (R * P, C)."""
     rows = F.embedding(cells, table)
     return (weights @ rows).flatten(0, 2)

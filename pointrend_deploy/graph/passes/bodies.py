@@ -1,7 +1,4 @@
-"""Give the custom nodes their function bodies, or put the bodies in their place.
-
-MERGED: Compute what is known before the graph runs.
-"""
+"""Function bodies of the custom nodes: attach them, or inline them and fold the constants left."""
 
 from __future__ import annotations
 
@@ -18,6 +15,9 @@ from onnx.reference import ReferenceEvaluator
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.bodies import nms_body, roi_align_body, sample_body, uncertain_body
 from pointrend_deploy.graph.ops import DOMAIN, NMS, ROI_ALIGN, SAMPLE, UNCERTAIN, VERSION
+
+LARGEST: Final = 2**16
+"""Most values of a constant made here."""
 
 
 def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -57,14 +57,14 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def inline_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Put every function's body in place of the nodes that call it.
+    """Replace the nodes that call a function by the function's body.
 
     before: y = PointRendSample(features, points), and the function
     after:  y = Squeeze(GridSample(features, Unsqueeze(2 * points - 1))), and no functions
 
     Inner nodes are named ``<caller>.<inner>``, so a pattern on the caller's path still finds them.
-    What a body reads from attributes and shapes is constant by then, and folded. Shapes of the
-    inner values come from ONNX's shape inference.
+    Values that a body reads from attributes and shapes are then constants, and are folded. Shapes
+    of the inner values come from ONNX's shape inference.
     """
     callers = {
         output: node.name
@@ -95,12 +95,8 @@ def inline_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(inlined)
 
 
-LARGEST: Final = 2**16
-"""Most values of a constant made here."""
-
-
 def fold_constants(model: onnx.ModelProto, besides: Collection[str] = ()) -> None:
-    """Replace nodes whose inputs are constants by what they give, in place.
+    """Replace nodes whose inputs are constants by constants, in place.
 
     before: n = Shape(boxes); k = Constant(100); most = Unsqueeze(k, [0])
     after:  most = Constant([100]), and constants nothing reads are gone

@@ -18,7 +18,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def name_by_module(model: onnx.ModelProto, modules: Mapping[str, str]) -> onnx.ModelProto:
-    """Rename every node, value and initializer; inputs and outputs of the graph keep theirs.
+    """Rename every node, value and initializer; the graph's inputs and outputs keep their names.
 
     before: node_Conv_934 (image, bottom_up.stem.0.weight, ..._bias) -> getitem
     after:  backbone.bottom_up.stem.conv1 (image, ....conv1.weight, ....conv1.bias) -> ....conv1.out
@@ -26,8 +26,8 @@ def name_by_module(model: onnx.ModelProto, modules: Mapping[str, str]) -> onnx.M
     A module's convolution has the module's own name; its other nodes add their op
     (``....p2.0.norm.reshape``), a repeated one a number. A module that every step calls ends in
     the step (``sem_seg_head.point_head.fc1.step0``), one that every pyramid level calls in the
-    level (``proposal_generator.rpn_head.conv.p2``). Metadata of the exporter, stack traces with
-    paths of the exporting machine among it, goes.
+    level (``proposal_generator.rpn_head.conv.p2``). The exporter's metadata, which includes stack
+    traces with paths of the exporting machine, is removed.
 
     Args:
         model: as exported by torch's dynamo exporter.

@@ -1,4 +1,4 @@
-"""Leave in the file only what the graph is, in an order that does not depend on the run."""
+"""Strip a graph of everything that varies between runs, and sort what has no order."""
 
 from __future__ import annotations
 

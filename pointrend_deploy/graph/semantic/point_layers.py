@@ -27,11 +27,11 @@ class SampledPointHead(nn.Module):
         self.head = head
 
     def prepare(self, fine: Sequence[Tensor], coarse: Tensor) -> list[Tensor]:
-        """Maps to sample: all as they are."""
+        """Return the maps to sample, unchanged: the fine ones, then ``coarse``."""
         return [*fine, coarse]
 
     def forward(self, maps: list[Tensor], points: Tensor) -> Tensor:
-        """Point logits (N, C, P) at points (N, P, 2) of the prepared maps."""
+        """Compute point logits (N, C, P) at points (N, P, 2), (x, y) in [0, 1], of the maps."""
         sampled = [sample(each, points) for each in maps]
         fine = torch.cat(sampled[:-1], dim=1) if len(sampled) > 2 else sampled[0]
         logits: Tensor = self.head(fine, sampled[-1])
@@ -91,7 +91,7 @@ class ProjectedPointHead(nn.Module):
         return weight.shape[1] - hidden if self.coarse_in[number] else 0
 
     def prepare(self, fine: Sequence[Tensor], coarse: Tensor) -> list[Tensor]:
-        """Maps to sample: fine ones, projected or not, then coarse as it is or for each layer."""
+        """Return the maps to sample: the fine ones, then coarse; projected as the plan says."""
         maps = [
             F.conv2d(each, self.get_buffer(f"fine{index}_weight")) if cut else each
             for index, (each, cut) in enumerate(zip(fine, self.plan.fine, strict=True))
@@ -106,7 +106,7 @@ class ProjectedPointHead(nn.Module):
         return [*maps, F.conv2d(coarse, torch.cat(weights, dim=0))]
 
     def forward(self, maps: list[Tensor], points: Tensor) -> Tensor:
-        """Point logits (N, C, P) at points (N, P, 2) of the prepared maps."""
+        """Compute point logits (N, C, P) at points (N, P, 2), (x, y) in [0, 1], of the maps."""
         *fine, coarse = [sample(each, points) for each in maps]
         shares = self._coarse_shares(coarse)
         x: Tensor | None = None

@@ -38,7 +38,7 @@ class SubdivisionStep(nn.Module):
     Args:
         head: the point head, shared by all steps.
         num_points: most points recomputed.
-        last_labels: this is the last step and only labels are wanted of it.
+        last_labels: this is the last step, and the graph needs only its labels.
         budget: bytes of a strip's working set, see two_best.py.
     """
 
@@ -56,15 +56,15 @@ class SubdivisionStep(nn.Module):
         self.budget = budget
 
     def forward(self, logits: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
-        """One step.
+        """Compute one step.
 
         Args:
             logits: (N, C, h, w) of the step before.
             maps: what ``head.prepare`` made of the fine maps and the coarse logits.
 
         Returns:
-            ``indices`` (N, K) int64, ``point_logits`` (N, C, K), and ``labels`` (N, 2h, 2w)
-            from a last step that has only labels to give, ``logits`` (N, C, 2h, 2w) from others.
+            ``indices`` (N, K) int64, ``point_logits`` (N, C, K), and ``labels`` (N, 2h, 2w) with
+            ``last_labels``, else ``logits`` (N, C, 2h, 2w).
         """
         n, classes, h, w = logits.shape
         height, width = 2 * h, 2 * w
@@ -101,7 +101,7 @@ class SubdivisionStep(nn.Module):
 
 
 def grid_points(indices: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Cell centres (N, K, 2) of flat indices: ``cell_centres`` in whole-number ops."""
+    """Return cell centres (N, K, 2) of flat indices (N, K): ``cell_centres`` in integer ops."""
     rows = integer_quotient(indices, width)
     columns = indices - rows * width
     step_x, step_y = 1.0 / width, 1.0 / height
@@ -146,7 +146,16 @@ class Subdivision(nn.Module):
         self.steps = steps
 
     def forward(self, coarse: Tensor, fine: list[Tensor]) -> dict[str, Tensor]:
-        """Stages in the reference's order, ``logits`` where wanted, and ``labels``, an integer."""
+        """Compute the stages in the reference's order.
+
+        Args:
+            coarse: (N, C, h, w) coarse logits.
+            fine: (N, C_i, h_i, w_i) each.
+
+        Returns:
+            ``step<t>.indices``, ``step<t>.point_logits``, ``logits`` unless ``labels_only``, and
+            ``labels`` (N, H, W), whole numbers of any type.
+        """
         maps = self.head.prepare(fine, coarse)
         stages: dict[str, Tensor] = {}
         logits, labels = coarse, None
@@ -164,7 +173,7 @@ class Subdivision(nn.Module):
 
 
 class DeployGraph(nn.Module):
-    """What is exported: the network from its input to the asked outputs, in :attr:`names` order."""
+    """The module that is exported: from the network input to the outputs of ``options``."""
 
     def __init__(
         self, model: SemanticModel, options: GraphOptions, budget: int = STRIP_BYTES
@@ -191,7 +200,12 @@ class DeployGraph(nn.Module):
             )
 
     def forward(self, image: Tensor, extent: Tensor | None = None) -> dict[str, Tensor]:
-        """Outputs by name: those asked for, in the order labels, logits, stages."""
+        """Compute the outputs of ``options`` by name, in the order labels, logits, stages.
+
+        Args:
+            image: (N, 3, Hp, Wp) float32, or (N, Hp, Wp, 3) uint8 with in-graph pre-processing.
+            extent: (N, 2) int64, height and width of each picture, with in-graph pre-processing.
+        """
         if self.normalise is not None:
             if extent is None:
                 raise DeployError("in-graph pre-processing takes the picture's extent")

@@ -4,9 +4,9 @@ Classes are visited one after the other (a few side by side), keeping the best a
 far. Each cell costs a few comparisons a class and no sort; the upsampled logits exist for a few
 classes and a strip of rows at a time.
 
-That is so only if a runtime runs the nodes in the order they are written. ONNX Runtime does not:
-it walks back from the outputs and takes, of a node's inputs, the one written last. Three things
-here, none of which changes a value, make that walk the order meant: the upsampled classes are
+This needs a runtime to run the nodes in the order they are written. ONNX Runtime does not: it
+walks back from the outputs and takes, of a node's inputs, the one written last. Three choices here,
+none of which changes a value, make that walk follow the intended order: the upsampled classes are
 written before the running maxima, the labels after them; the best is the maximum of three, with
 the second best among them, so that the two advance together; and a strip's labels and uncertainty
 leave it as one tensor. Without them all classes of all strips are alive at once.
@@ -33,14 +33,14 @@ _LIVE_PLANES: Final = 6
 
 
 def strip_rows(width: int, groups: int, budget: int = STRIP_BYTES) -> int:
-    """Output rows of a strip of so many columns and classes side by side, at least 2."""
+    """Return the output rows of a strip of ``width`` columns and ``groups`` classes, at least 2."""
     return max(2, budget // (4 * width * groups * _LIVE_PLANES))
 
 
 def labels_and_uncertainty(
     logits: Tensor, scale: int, budget: int = STRIP_BYTES
 ) -> tuple[Tensor, Tensor]:
-    """Arg-max and second-best-minus-best of logits upsampled bilinearly by ``scale``.
+    """Compute arg-max and second-best-minus-best of logits upsampled bilinearly by ``scale``.
 
     Equal to ``up = F.interpolate(logits, scale_factor=scale, mode="bilinear")``,
     ``up.argmax(1)`` (ties to the lower class) and ``uncertainty(up)`` (0 where two best tie).
@@ -58,7 +58,7 @@ def labels_and_uncertainty(
 
 
 def uncertainty(logits: Tensor, scale: int, budget: int = STRIP_BYTES) -> Tensor:
-    """The uncertainty of :func:`labels_and_uncertainty` alone: (N, h*scale, w*scale)."""
+    """Compute the uncertainty of :func:`labels_and_uncertainty` alone: (N, h*scale, w*scale)."""
     return _strips(logits, scale, budget, with_labels=False)[:, 0]
 
 

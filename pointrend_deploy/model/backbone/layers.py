@@ -63,7 +63,7 @@ def make_norm(norm: Norm, channels: int) -> nn.Module | None:
 
 
 class Conv2d(nn.Conv2d):
-    """Convolution, then ``norm`` when there is one, then ReLU when asked.
+    """Convolution, then ``norm`` when there is one, then ReLU where ``relu`` is set.
 
     The bias is present exactly where there is no norm, as in detectron2's FPN and ResNet.
     """

@@ -1,4 +1,4 @@
-"""Box head: what a proposal is, its box, and the detections kept (Girshick 2015).
+"""The box head: class and box of every proposal, and the detections kept (Girshick 2015).
 
 Source: detectron2 modeling/roi_heads/box_head.py and fast_rcnn.py.
 """
@@ -70,7 +70,7 @@ def detect(
     image_hw: tuple[int, int],
     spec: BoxHeadSpec,
 ) -> Detections:
-    """Detections from the box head's predictions.
+    """Select the detections from the box head's predictions.
 
     Every pair of a proposal and a class whose probability is strictly above the threshold is a
     candidate; NMS within each class and the best ``spec.detections`` of what is left.

@@ -1,10 +1,10 @@
-"""Boxes: (x1, y1, x2, y2) in pixels of the network input, corners at pixel edges.
+"""Boxes: their arithmetic, non-maximum suppression, and masks pasted from boxes into the picture.
 
-Source: detectron2 structures/boxes.py and modeling/box_regression.py (Box2BoxTransform).
+A box is (x1, y1, x2, y2) float32 in pixels of the network input, corners at pixel edges: x from 0
+to W, y from 0 to H.
 
-MERGED: Non-maximum suppression, greedy by score, within groups (torchvision ops.batched_nms).
-
-MERGED: From masks in boxes to masks in the picture (detectron2 layers/mask_ops.py).
+Sources: detectron2 structures/boxes.py, modeling/box_regression.py (Box2BoxTransform) and
+layers/mask_ops.py (paste_masks_in_image); torchvision ops.batched_nms.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pointrend_deploy.model.pointrend import point_sample
 
 SCALE_CLAMP = math.log(1000.0 / 16)
 """Largest dw and dh: a box never grows by more than 1000 / 16."""
+MASK_THRESHOLD = 0.5
+"""Least probability of a pixel that a mask covers (detectron2's)."""
 
 
 def area(boxes: Tensor) -> Tensor:
@@ -55,13 +57,13 @@ def pairwise_iou(boxes: Tensor) -> Tensor:
 
 
 def apply_deltas(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
-    """Boxes moved and resized by predicted deltas.
+    """Move and resize boxes by predicted deltas.
 
     Args:
         deltas: (R, K * 4), K boxes (dx, dy, dw, dh) for every given one; dx and dy are relative to
             its size, dw and dh logarithms of size ratios, clamped at :data:`SCALE_CLAMP`.
         boxes: (R, 4).
-        weights: what the four deltas are divided by first.
+        weights: divisors of the four deltas.
 
     Returns:
         (R, K, 4).
@@ -80,7 +82,7 @@ def by_score(scores: Tensor) -> Tensor:
 
 
 def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Drop every box that overlaps a kept, higher-scoring box of its group too much.
+    """Suppress boxes: drop those that overlap a kept, higher-scoring box of their group too much.
 
     Two boxes overlap too much when their IoU is strictly above the threshold. torchvision leaves
     the order of equal scores open in this function; here the lower index counts as the higher
@@ -119,13 +121,10 @@ def _kept_of_sorted(boxes: Tensor, threshold: float) -> Tensor:
         kept = again
 
 
-MASK_THRESHOLD = 0.5
-
-
 def paste_masks(
     probabilities: Tensor, boxes: Tensor, image_hw: tuple[int, int], threshold: float
 ) -> Tensor:
-    """Which pixels of the picture each mask covers.
+    """Paste masks into the picture: find the pixels that each mask covers.
 
     A mask is sampled bilinearly at the pixel centres, once, blending with zero outside its box; a
     pixel is covered where the sample is at least the threshold.
@@ -134,7 +133,7 @@ def paste_masks(
         probabilities: (R, S, S) in [0, 1], each relative to its box.
         boxes: (R, 4) in pixels of the picture, not empty.
         image_hw: height and width of the picture.
-        threshold: above 0 (nothing outside the boxes is looked at), at most 1.
+        threshold: above 0 (pixels outside the boxes are never covered), at most 1.
 
     Returns:
         (R, H, W) bool.

@@ -8,23 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointrend_deploy.checkpoint.fit import filled
 from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.backbone.efficientnet_lite import EfficientNetLite0
-from pointrend_deploy.model.backbone.fpn import FPN
-from pointrend_deploy.model.backbone.resnet import ResNet
 from pointrend_deploy.model.instance.box_head import BoxHead, BoxPredictor, detect
 from pointrend_deploy.model.instance.boxes import MASK_THRESHOLD, nonempty, paste_masks, scale
 from pointrend_deploy.model.instance.mask_head import PointRendMaskHead, StandardMaskHead
 from pointrend_deploy.model.instance.roi_align import pool_boxes
 from pointrend_deploy.model.instance.rpn import RPN
-from pointrend_deploy.model.network_input import network_input
 from pointrend_deploy.model.pointrend import (
     StandardPointHead,
     of_class,
@@ -32,9 +26,9 @@ from pointrend_deploy.model.pointrend import (
     sample_in_boxes,
     subdivide_instances,
 )
+from pointrend_deploy.model.reference import ReferenceModel
 from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec, subdivision_start
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
-from pointrend_deploy.recipe.parts import ResNetSpec
 
 ROIS_AT_ONCE = 16
 """RoIs whose masks are computed together; they are independent, so this only bounds memory."""
@@ -59,22 +53,16 @@ class RoIHeads(nn.Module):
             )
 
 
-class InstanceModel(nn.Module):
+class InstanceModel(ReferenceModel):
     """Mask R-CNN, with PointRend where the recipe's mask head is of that kind.
 
-    Parameter names are detectron2's, so its checkpoints load as they are. Wherever R boxes are
-    spoken of, R may be 0. The module computes in the type of its parameters.
+    Parameter names are detectron2's, so its checkpoints load as they are. R, the number of boxes,
+    may be 0 everywhere.
     """
 
     def __init__(self, recipe: InstanceRecipe) -> None:
-        super().__init__()
+        super().__init__(recipe)
         self.recipe = recipe
-        bottom_up = (
-            ResNet(recipe.backbone)
-            if isinstance(recipe.backbone, ResNetSpec)
-            else EfficientNetLite0()
-        )
-        self.backbone = FPN(bottom_up, recipe.fpn)
         self.proposal_generator = RPN(recipe.rpn, recipe.fpn.out_channels)
         self.roi_heads = RoIHeads(recipe)
 
@@ -91,7 +79,7 @@ class InstanceModel(nn.Module):
     def canvas_stages(
         self, x: Tensor, image_hw: tuple[int, int] | None = None
     ) -> dict[str, Tensor]:
-        """Every stage from the network input on, in order.
+        """Compute every stage from the network input on, in order.
 
         Args:
             x: (1, 3, H, W) float, normalised, padded to a multiple of ``size_divisibility``.
@@ -135,7 +123,7 @@ class InstanceModel(nn.Module):
     def mask_stages(
         self, features: dict[str, Tensor], boxes: Tensor, classes: Tensor
     ) -> dict[str, Tensor]:
-        """The mask head's stages for given boxes.
+        """Compute the mask head's stages for given boxes.
 
         Args:
             features: pyramid levels (1, C, h, w) by name.
@@ -190,33 +178,25 @@ class InstanceModel(nn.Module):
         levels = [int(name[1:]) for name in names]
         return pool_boxes([features[name] for name in names], levels, boxes, side)
 
-    @torch.no_grad()
-    def stages(
-        self, image: NDArray[np.uint8], out_hw: tuple[int, int] | None = None
+    def picture_stages(
+        self, x: Tensor, image_hw: tuple[int, int], out_hw: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """Every stage for one picture, as detectron2 computes it.
+        """Compute every stage of one picture.
 
-        Args:
-            image: H x W x 3 uint8 in the recipe's channel order; any size.
-            out_hw: size of the masks; the picture's own when absent.
+        The arguments are those of :meth:`ReferenceModel.picture_stages`.
 
         Returns:
             The stages of :meth:`canvas_stages` and those of :func:`output_stages`.
-
-        Raises:
-            DeployError: the image is not H x W x 3 uint8, or ``out_hw`` is not positive.
         """
-        x = network_input(image, self.recipe.input).to(next(self.parameters()))
-        image_hw = (image.shape[0], image.shape[1])
         stages = self.canvas_stages(x, image_hw)
-        stages.update(output_stages(stages, image_hw, out_hw or image_hw))
+        stages.update(output_stages(stages, image_hw, out_hw))
         return stages
 
 
 def output_stages(
     stages: dict[str, Tensor], image_hw: tuple[int, int], out_hw: tuple[int, int]
 ) -> dict[str, Tensor]:
-    """Detections at the size asked for; those whose box is empty there are left out.
+    """Detections at the output size, without those whose box is empty there.
 
     Args:
         stages: ``boxes``, ``scores``, ``classes`` and ``mask_logits`` of
@@ -250,22 +230,13 @@ def build_instance_model(recipe: InstanceRecipe) -> InstanceModel:
 
 
 def load_instance_model(recipe: InstanceRecipe | str | Path, weights: str | Path) -> InstanceModel:
-    """The reference model of a recipe with a checkpoint's weights, in eval mode.
-
-    Args:
-        recipe: an InstanceRecipe or the path of a TOML file.
-        weights: .pkl, .pth or .safetensors; see :mod:`pointrend_deploy.checkpoint.read`.
-
-    Raises:
-        DeployError: the recipe or the checkpoint cannot be read, or they do not fit together.
-    """
-    if not isinstance(recipe, InstanceRecipe):
-        recipe = load_instance_recipe(recipe)
-    return instance_model_from_tensors(recipe, read_checkpoint(weights))
+    """As :func:`pointrend_deploy.model.load.load_model`, of a recipe known to be for instances."""
+    spec = recipe if isinstance(recipe, InstanceRecipe) else load_instance_recipe(recipe)
+    return instance_model_from_tensors(spec, read_checkpoint(weights))
 
 
 def instance_model_from_tensors(
     recipe: InstanceRecipe, tensors: dict[str, Tensor]
 ) -> InstanceModel:
-    """As :func:`load_instance_model`, from tensors already read."""
+    """As :func:`load_instance_model`, from tensors already read: name to tensor, as in the file."""
     return filled(build_instance_model(recipe), tensors, recipe)

@@ -20,7 +20,7 @@ CANONICAL_LEVEL = 4
 
 
 def levels_of(boxes: Tensor, lowest: int, highest: int) -> Tensor:
-    """The pyramid level each box is pooled from.
+    """Choose the pyramid level that each box is pooled from, by its area.
 
     Args:
         boxes: (R, 4), widths and heights not negative.
@@ -38,7 +38,7 @@ def levels_of(boxes: Tensor, lowest: int, highest: int) -> Tensor:
 def pool_boxes(
     features: Sequence[Tensor], levels: Sequence[int], boxes: Tensor, side: int
 ) -> Tensor:
-    """RoIAlign of every box on the level it belongs to.
+    """Pool every box by RoIAlign on the pyramid level for its size.
 
     Args:
         features: pyramid levels (1, C, h_i, w_i) of one picture, finest first.
@@ -58,7 +58,7 @@ def pool_boxes(
 
 
 def roi_align(feature: Tensor, boxes: Tensor, spatial_scale: float, side: int) -> Tensor:
-    """Mean of bilinear samples in each of side x side bins of every box.
+    """Average bilinear samples in each of side x side bins of every box.
 
     A bin has ceil(box height in cells / side) rows of samples and as many columns by its width. A
     sample up to one cell outside the map takes the value at its edge; one further out is 0. A box

@@ -27,6 +27,36 @@ from pointrend_deploy.recipe.instance import (
 UNIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
 
+def grid_anchors(
+    sizes: Sequence[float],
+    aspect_ratios: Sequence[float],
+    grid_hw: tuple[int, int],
+    stride: int,
+    offset: float,
+    like: Tensor,
+) -> Tensor:
+    """Place the anchors of one level at every cell of its grid.
+
+    Args:
+        sizes: as for :func:`cell_anchors`.
+        aspect_ratios: as for :func:`cell_anchors`.
+        grid_hw: height and width of the level's feature map.
+        stride: pixels of the network input a cell.
+        offset: of the first centre from the corner, in cells.
+        like: gives dtype and device.
+
+    Returns:
+        (H * W * A, 4): row by row, and at each cell its A anchors.
+    """
+    height, width = grid_hw
+    base = like.new_tensor(cell_anchors(sizes, aspect_ratios))
+    y = (torch.arange(height, dtype=like.dtype, device=like.device) + offset) * stride
+    x = (torch.arange(width, dtype=like.dtype, device=like.device) + offset) * stride
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    centres = torch.stack((x, y, x, y), dim=2).view(-1, 1, 4)
+    return (centres + base).reshape(-1, 4)
+
+
 class RPNHead(nn.Module):
     """A 3x3 convolution and two 1x1 ones, shared by all levels."""
 
@@ -77,7 +107,7 @@ class RPN(nn.Module):
     def forward(
         self, features: dict[str, Tensor], image_hw: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Proposals of one picture.
+        """Propose boxes of one picture.
 
         The best ``pre_nms_topk`` a level, decoded and clipped to the picture, empty ones and those
         that are not finite dropped, then NMS within each level and the best ``post_nms_topk``.
@@ -106,33 +136,3 @@ class RPN(nn.Module):
         box, score, group = box[solid], score[solid], group[solid]
         kept = grouped_nms(box, score, group, spec.nms_threshold)[: spec.post_nms_topk]
         return box[kept], score[kept]
-
-
-def grid_anchors(
-    sizes: Sequence[float],
-    aspect_ratios: Sequence[float],
-    grid_hw: tuple[int, int],
-    stride: int,
-    offset: float,
-    like: Tensor,
-) -> Tensor:
-    """The anchors of one level, at every cell of its grid.
-
-    Args:
-        sizes: as for :func:`cell_anchors`.
-        aspect_ratios: as for :func:`cell_anchors`.
-        grid_hw: height and width of the level's feature map.
-        stride: pixels of the network input a cell.
-        offset: of the first centre from the corner, in cells.
-        like: gives dtype and device.
-
-    Returns:
-        (H * W * A, 4): row by row, and at each cell its A anchors.
-    """
-    height, width = grid_hw
-    base = like.new_tensor(cell_anchors(sizes, aspect_ratios))
-    y = (torch.arange(height, dtype=like.dtype, device=like.device) + offset) * stride
-    x = (torch.arange(width, dtype=like.dtype, device=like.device) + offset) * stride
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    centres = torch.stack((x, y, x, y), dim=2).view(-1, 1, 4)
-    return (centres + base).reshape(-1, 4)

@@ -1,1 +1,1 @@
-"""DOCSTRING."""
+"""The semantic model: SemanticFPN, with PointRend where the recipe has a point head."""

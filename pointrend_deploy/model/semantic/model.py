@@ -1,25 +1,24 @@
-"""Recipe to module: the PyTorch reference a bundle is checked against."""
+"""SemanticFPN, with PointRend where the recipe has a point head.
+
+This is the PyTorch reference a semantic bundle is checked against. Source: detectron2
+modeling/meta_arch/semantic_seg.py (SemanticSegmentor) and projects/PointRend/point_rend/
+semantic_seg.py.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointrend_deploy.checkpoint.fit import filled
 from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.model.backbone.efficientnet_lite import EfficientNetLite0
-from pointrend_deploy.model.backbone.fpn import FPN
-from pointrend_deploy.model.backbone.resnet import ResNet
-from pointrend_deploy.model.network_input import check_out_hw, network_input
 from pointrend_deploy.model.pointrend import StandardPointHead, subdivide
+from pointrend_deploy.model.reference import ReferenceModel
 from pointrend_deploy.model.semantic.fpn_head import SemanticFPNHead
-from pointrend_deploy.recipe.parts import ResNetSpec
 from pointrend_deploy.recipe.semantic import Recipe, load_recipe
 
 
@@ -38,7 +37,7 @@ class PointRendSemanticHead(nn.Module):
         self.point_head = StandardPointHead(spec, fine_channels, recipe.num_classes)
 
 
-class SemanticModel(nn.Module):
+class SemanticModel(ReferenceModel):
     """SemanticFPN, with PointRend where the recipe has a point head.
 
     Parameter names are detectron2's, so its checkpoints load as they are. ``forward`` takes the
@@ -46,14 +45,8 @@ class SemanticModel(nn.Module):
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
+        super().__init__(recipe)
         self.recipe = recipe
-        bottom_up = (
-            ResNet(recipe.backbone)
-            if isinstance(recipe.backbone, ResNetSpec)
-            else EfficientNetLite0()
-        )
-        self.backbone = FPN(bottom_up, recipe.fpn)
         self.sem_seg_head: PointRendSemanticHead | SemanticFPNHead = (
             PointRendSemanticHead(recipe)
             if recipe.point_head
@@ -77,7 +70,7 @@ class SemanticModel(nn.Module):
         return self.canvas_stages(x)["logits"]
 
     def canvas_stages(self, x: Tensor) -> dict[str, Tensor]:
-        """Every stage from the network input on, in order.
+        """Compute every stage from the network input on, in order.
 
         Args:
             x: (N, 3, H, W) float, normalised, padded to a multiple of ``size_divisibility``.
@@ -106,29 +99,21 @@ class SemanticModel(nn.Module):
         )
         return stages
 
-    @torch.no_grad()
-    def stages(
-        self, image: NDArray[np.uint8], out_hw: tuple[int, int] | None = None
+    def picture_stages(
+        self, x: Tensor, image_hw: tuple[int, int], out_hw: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """Every stage for one picture, as detectron2 computes it.
+        """Compute every stage of one picture.
 
-        Args:
-            image: H x W x 3 uint8 in the recipe's channel order; any size.
-            out_hw: size of the labels; the logits are cropped to the picture, resized bilinearly
-                to it, and then arg-maxed. The picture's own size when absent.
+        The arguments are those of :meth:`ReferenceModel.picture_stages`.
 
         Returns:
-            The stages of :meth:`canvas_stages` (N = 1) and last ``labels`` (1, H, W) uint8.
-
-        Raises:
-            DeployError: the image is not H x W x 3 uint8, or ``out_hw`` is not positive.
+            The stages of :meth:`canvas_stages` (N = 1) and last ``labels`` (1, H, W) uint8: the
+            logits are cropped to the picture, resized bilinearly to ``out_hw``, then arg-maxed.
         """
-        check_out_hw(out_hw)
-        x = network_input(image, self.recipe.input).to(next(self.parameters()))
         stages = self.canvas_stages(x)
-        height, width = image.shape[:2]
+        height, width = image_hw
         logits = stages["logits"][:, :, :height, :width]
-        if out_hw is not None and tuple(out_hw) != (height, width):
+        if tuple(out_hw) != (height, width):
             logits = F.interpolate(logits, size=out_hw, mode="bilinear", align_corners=False)
         stages["labels"] = logits.argmax(dim=1).to(torch.uint8)
         return stages
@@ -140,20 +125,11 @@ def build_model(recipe: Recipe) -> SemanticModel:
 
 
 def load_model(recipe: Recipe | str | Path, weights: str | Path) -> SemanticModel:
-    """The reference model of a recipe with a checkpoint's weights, in eval mode.
-
-    Args:
-        recipe: a Recipe or the path of a TOML file.
-        weights: .pkl, .pth or .safetensors; see :mod:`pointrend_deploy.checkpoint.read`.
-
-    Raises:
-        DeployError: the recipe or the checkpoint cannot be read, or they do not fit together.
-    """
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe)
-    return model_from_tensors(recipe, read_checkpoint(weights))
+    """As :func:`pointrend_deploy.model.load.load_model`, of a recipe known to be semantic."""
+    spec = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    return model_from_tensors(spec, read_checkpoint(weights))
 
 
 def model_from_tensors(recipe: Recipe, tensors: dict[str, Tensor]) -> SemanticModel:
-    """As :func:`load_model`, from tensors already read."""
+    """As :func:`load_model`, from tensors already read: name to tensor, as in the file."""
     return filled(build_model(recipe), tensors, recipe)

@@ -13,7 +13,14 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.ops import pool, suppress
 from pointrend_deploy.graph.trace import finish, trace
-from tests.graph.test_contract import Fault, drop_attribute, first, set_attribute
+from tests.graph.test_contract import (
+    Fault,
+    by_ops,
+    drop_attribute,
+    first,
+    refused,
+    set_attribute,
+)
 
 
 class Selected(nn.Module):
@@ -101,14 +108,6 @@ PLUGIN = [
 ]
 
 
-@pytest.mark.parametrize(("plant", "word"), PLUGIN)
-def test_plugin_fault(plant: Fault, word: str) -> None:
-    proto, promised = fresh("plugin")
-    plant(proto)
-    with pytest.raises(DeployError, match=word):
-        check_contract(proto, promised)
-
-
 def open_value(op: str) -> Fault:
     def plant(proto: onnx.ModelProto) -> None:
         name = first(proto, op).output[0]
@@ -131,12 +130,9 @@ NATIVE = [
 ]
 
 
-@pytest.mark.parametrize(("plant", "word"), NATIVE)
-def test_native_fault(plant: Fault, word: str) -> None:
-    proto, promised = fresh("native")
-    plant(proto)
-    with pytest.raises(DeployError, match=word):
-        check_contract(proto, promised)
+@pytest.mark.parametrize(("ops", "plant", "word"), by_ops(native=NATIVE, plugin=PLUGIN))
+def test_a_fault_is_refused(ops: str, plant: Fault, word: str) -> None:
+    refused(*fresh(ops), plant, word)
 
 
 def test_sizes_that_depend_on_data_end_with_the_scatter() -> None:

@@ -28,6 +28,7 @@ from tests.fixtures.instance_graphs import (
     canvas,
     exported,
     graph,
+    in_order,
     made,
     options,
     referred,
@@ -70,7 +71,10 @@ def test_stages_are_the_reference_s() -> None:
     assert list(found) == list(instance_expected(SMALL, SINGLE)["model"].outputs)
     count = int(found["proposal_count"][0])
     assert count == len(wanted["proposals"])
-    assert np.abs(found["proposals"][0, :count] - wanted["proposals"].numpy()).max() < CLOSE
+    # Objectness logits of neighbours are 1e-5 apart, so rows may change places on another CPU.
+    ours, theirs = found["proposals"][0, :count, None], wanted["proposals"].numpy()[None]
+    pairs = np.abs(ours - theirs).max(axis=2) < CLOSE
+    assert (pairs.sum(axis=0) == 1).all() and (pairs.sum(axis=1) == 1).all()
     for name in ("p2", "p3", "p4", "p5"):
         assert np.abs(found[name] - wanted[name].numpy()).max() < 1e-5, name
     for name in ("coarse", "step0.point_logits"):
@@ -135,9 +139,8 @@ def test_batch_of_two_native_whole_number_masks() -> None:
     for n, each in enumerate(referred(reference, image, extent)):
         count = int(found["num_detections"][n])
         assert count == len(each["boxes"]) > 0
-        assert np.abs(found["boxes"][n, :count] - each["boxes"].numpy()).max() < CLOSE
-        assert np.array_equal(found["classes"][n, :count], each["classes"].numpy())
-        wanted = 255 * each["mask_logits"][:, 0].sigmoid().numpy()
+        rows = in_order(found, n, each, CLOSE)
+        wanted = 255 * each["mask_logits"][rows, 0].sigmoid().numpy()
         assert (np.abs(found["masks"][n, :count] - wanted) > 0.51).mean() < 1e-3
 
 

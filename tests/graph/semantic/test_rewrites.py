@@ -11,7 +11,6 @@ from pointrend_deploy.graph.cost import (
     ProjectionPlan,
     part_flops,
     plan_projection,
-    point_head_flops,
 )
 from pointrend_deploy.graph.semantic.point_layers import ProjectedPointHead, SampledPointHead
 from pointrend_deploy.graph.semantic.traceable import Subdivision, grid_points
@@ -116,6 +115,19 @@ def work(points: int, cells: int, every_layer: bool = False) -> PointWork:
         coarse_in_every_layer=every_layer,
         points=points,
     )
+
+
+def point_head_flops(work: PointWork, plan: ProjectionPlan) -> int:
+    """Count FLOPs of sampling and of the whole point head over all points of one picture."""
+    classes, cells = work.coarse
+    total = 0
+    for (channels, size), projected in zip(work.fine, plan.fine, strict=True):
+        total += part_flops(channels, work.width, size, work.points, projected)
+    hidden = 2 * work.points * work.width * work.width * (work.hidden_layers - 1)
+    total += hidden + 2 * work.points * work.width * classes
+    width = work.width * (work.hidden_layers if work.coarse_in_every_layer else 1)
+    width += classes if work.coarse_in_every_layer else 0
+    return total + part_flops(classes, width, cells, work.points, plan.coarse)
 
 
 def test_cost_rule() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from pointrend_deploy.model.instance.model import build_instance_model
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
+from tests import tolerances
 from tests.golden_differences import EXPORT
 from tests.golden_differences_instance import (
     CASES,
@@ -18,6 +20,7 @@ from tests.golden_differences_instance import (
     at_the_goldens_boxes,
     differences,
     free_running,
+    golden,
     golden_stages,
 )
 from tests.goldens.read import HERE
@@ -39,7 +42,10 @@ def test_nothing_is_detected_in_the_blank_picture() -> None:
     assert stages["boxes"].shape == (0, 4)
     assert stages["mask_logits"].shape == (0, 1, 224, 224)
     assert stages["masks"].shape == (0, 128, 160)
-    assert stages["proposals"].shape == (688, 4)
+    proposals, wanted = len(stages["proposals"]), len(golden("inst_blank")["prop_boxes"])
+    assert wanted == 688
+    # an empty picture is full of near ties; which of them NMS keeps depends on the CPU's rounding
+    assert abs(proposals - wanted) <= tolerances.PROPOSALS_UNMATCHED.accept * wanted
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -90,25 +96,49 @@ def test_planted_errors_in_features_are_seen() -> None:
     assert found == {"roi align", "class logits", "box deltas"}
 
 
+class Planted(NamedTuple):
+    """An error added to one stage.
+
+    Attributes:
+        name: of the stage.
+        amount: added to all of its values.
+        seen: quantities that must leave their tolerance.
+        may_follow: quantities computed from the stage as well, which may leave theirs: whether
+            they do depends on pixels that differ by rounding, so on the CPU. No other may.
+    """
+
+    name: str
+    amount: float
+    seen: set[str]
+    may_follow: frozenset[str] = frozenset()
+
+
+# Where a pasted mask differs from the golden's, our probability is sampled again at that pixel,
+# from `mask_logits` in `output_boxes`: an error in either moves it. No pixel, no quantity.
+PASTED_AGAIN = frozenset({"pasted masks, where they differ"})
+
+
 @pytest.mark.parametrize(
-    ("name", "amount", "seen"),
+    "planted",
     [
-        ("p3", 6e-4, {"p3"}),
-        ("p4", 6e-4, {"p4"}),
-        ("p5", 6e-4, {"p5"}),
-        ("p6", 6e-4, {"p6"}),
-        ("proposal_logits", 1.1e-3, {"proposal logits"}),
-        ("boxes", 0.03, {"det boxes"}),
-        ("scores", 1.2e-3, {"det scores"}),
-        ("output_boxes", 0.03, {"out boxes"}),
-        ("output_scores", 1.2e-3, {"out scores"}),
-        ("classes", 1, {"det unmatched"}),
-        ("output_classes", 1, {"out unmatched"}),
-        ("mask_logits", 0.01, {"mask signs", "final logits apart"}),
+        Planted("p3", 6e-4, {"p3"}),
+        Planted("p4", 6e-4, {"p4"}),
+        Planted("p5", 6e-4, {"p5"}),
+        Planted("p6", 6e-4, {"p6"}),
+        Planted("proposal_logits", 1.1e-3, {"proposal logits"}),
+        Planted("boxes", 0.03, {"det boxes"}),
+        Planted("scores", 1.2e-3, {"det scores"}),
+        Planted("output_boxes", 0.03, {"out boxes"}, PASTED_AGAIN),
+        Planted("output_scores", 1.2e-3, {"out scores"}),
+        Planted("classes", 1, {"det unmatched"}),
+        Planted("output_classes", 1, {"out unmatched"}),
+        Planted("mask_logits", 0.01, {"mask signs", "final logits apart"}, PASTED_AGAIN),
     ],
+    ids=lambda planted: f"{planted.name}-{planted.amount}",
 )
-def test_a_planted_error_is_seen(name: str, amount: float, seen: set[str]) -> None:
-    assert beyond(free_running("inst_288x416", plus(name, amount))) == seen
+def test_a_planted_error_is_seen(planted: Planted) -> None:
+    found = beyond(free_running("inst_288x416", plus(planted.name, planted.amount)))
+    assert planted.seen <= found <= planted.seen | planted.may_follow
 
 
 def test_a_missing_detection_and_moved_proposals_are_seen() -> None:
@@ -132,4 +162,5 @@ def test_a_planted_error_in_the_standard_head_is_seen() -> None:
     stages = dict(golden_stages("maskrcnn_inst_288x416"))
     stages["mask_logits"] = stages["mask_logits"] + 0.01
     found = beyond(free_running("maskrcnn_inst_288x416", stages))
-    assert "mask probabilities" in found
+    seen = {"mask probabilities"}
+    assert seen <= found <= seen | PASTED_AGAIN

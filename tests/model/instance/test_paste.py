@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
 
 from pointrend_deploy.model.instance.boxes import paste_masks
+from tests.model.instance.by_hand import bilinear
 
 
 def by_loops(mask: Tensor, box: list[float], image_hw: tuple[int, int]) -> Tensor:
@@ -23,11 +22,7 @@ def by_loops(mask: Tensor, box: list[float], image_hw: tuple[int, int]) -> Tenso
         for column in range(image_hw[1]):
             y = (row + 0.5 - box[1]) / (box[3] - box[1]) * side - 0.5
             x = (column + 0.5 - box[0]) / (box[2] - box[0]) * side - 0.5
-            i, j = math.floor(y), math.floor(x)
-            dy, dx = y - i, x - j
-            upper = cell(i, j) * (1 - dx) + cell(i, j + 1) * dx
-            lower = cell(i + 1, j) * (1 - dx) + cell(i + 1, j + 1) * dx
-            covered[row, column] = upper * (1 - dy) + lower * dy >= 0.5
+            covered[row, column] = bilinear(cell, y, x) >= 0.5
     return covered
 
 

@@ -9,19 +9,18 @@ import torch
 from torch import Tensor
 
 from pointrend_deploy.model.instance.roi_align import levels_of, pool_boxes, roi_align
+from tests.model.instance.by_hand import bilinear
 
 
 def sample(plane: Tensor, y: float, x: float) -> float:
     height, width = plane.shape
     if y < -1 or y > height or x < -1 or x > width:
         return 0.0
-    y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
-    top, left = int(y), int(x)
-    bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
-    dy, dx = y - top, x - left
-    upper = float(plane[top, left]) * (1 - dx) + float(plane[top, right]) * dx
-    lower = float(plane[bottom, left]) * (1 - dx) + float(plane[bottom, right]) * dx
-    return upper * (1 - dy) + lower * dy
+
+    def cell(row: int, column: int) -> float:
+        return float(plane[min(row, height - 1), min(column, width - 1)])
+
+    return bilinear(cell, min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0))
 
 
 def by_loops(feature: Tensor, boxes: Tensor, spatial_scale: float, side: int) -> Tensor:

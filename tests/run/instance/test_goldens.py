@@ -17,7 +17,7 @@ from pointrend_deploy.run.open import open_runner
 from tests.fixtures.tiny_bundle import write_bundle
 from tests.fixtures.tiny_instances import things_manifest
 from tests.golden_differences import EXPORT, synthetic_tensors
-from tests.golden_differences_instance import CASES, RECIPES, golden
+from tests.golden_differences_instance import CASES, RECIPES, golden, iou, match
 from tests.goldens.read import read_input
 
 NAME = "pointrend_rcnn_R50"
@@ -55,7 +55,12 @@ def test_the_runner_finds_what_detectron2_found(tmp_path: Path, case: str) -> No
     assert len(found) == len(theirs["det_boxes"]) == {"inst_blank": 0, "inst_288x416": 28}[case]
     assert found.masks.shape == (len(found), *image.shape[:2])
     if len(found):
-        assert np.array_equal(found.classes, theirs["det_classes"])
-        assert np.abs(found.boxes - theirs["det_boxes"]).max() < 0.05
-        assert np.abs(found.scores - theirs["det_scores"]).max() < 1e-3
+        # two of the golden's scores are 5e-6 apart: the order of such a pair is the CPU's rounding
+        same_class = found.classes[:, None] == theirs["det_classes"][None]
+        overlap = np.where(same_class, iou(found.boxes, theirs["det_boxes"]), 0.0)
+        ours, wanted = map(list, zip(*match(overlap, 0.5), strict=True))
+        assert len(ours) == len(found)
+        assert np.abs(found.boxes[ours] - theirs["det_boxes"][wanted]).max() < 0.05
+        assert np.abs(found.scores[ours] - theirs["det_scores"][wanted]).max() < 1e-3
+        assert (np.diff(found.scores) <= 0).all()
         assert found.masks.any(axis=(1, 2)).all()
