@@ -24,6 +24,7 @@ import onnx
 
 from pointrend_deploy import atomic
 from pointrend_deploy.bundle.folder import RANGES, Bundle
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Bars
 from pointrend_deploy.quantize.layers import weighted_layers
@@ -34,7 +35,7 @@ from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 
 MADE: Final[tuple[Literal["fp16", "int8"], ...]] = ("fp16", "int8")
-PRECISIONS: Final[tuple[Literal["fp32", "fp16", "int8"], ...]] = ("fp32", *MADE)
+PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", *MADE)
 MIB: Final = 2**20
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand
@@ -67,8 +67,6 @@ class Verb(TyperCommand):
             if param.param_type_name == "option" and param.metavar is not None:
                 vars(param)["display_type"] = lambda ctx, shown=param.metavar: shown
 
-
-Precision = Literal["fp32", "fp16", "int8"]
 
 BundlePath = Annotated[Path, typer.Argument(help="Bundle folder, as written by `export --out`.")]
 WeightsFile = Annotated[

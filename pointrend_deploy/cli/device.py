@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from pointrend_deploy.cli.app import BundlePath, EngineName, Precision, WeightsFile, flag, option
+from pointrend_deploy.bundle.forms import Ops, Precision, RunnerName
+from pointrend_deploy.cli.app import BundlePath, EngineName, WeightsFile, flag, option
 
 
 def build(
     bundle: BundlePath,
     precision: Annotated[Precision, option("Precision of the graph to build from.")] = "fp32",
     ops: Annotated[
-        Literal["plugin", "native"] | None,
+        Ops | None,
         option(
             "plugin: run PointRend's own operators with the plugin library; native: with standard "
             "TensorRT layers.",
@@ -59,7 +60,7 @@ def run(
         Path, option("Folder to write label maps or detections, and overlays to.", metavar="FOLDER")
     ],
     runner: Annotated[
-        Literal["auto", "onnx", "torch", "tensorrt"],
+        RunnerName,
         option(
             "Library that runs the model. auto: ONNX Runtime if it is installed, PyTorch otherwise."
         ),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from pointrend_deploy.bundle.forms import Layout, MaskForm, Ops, PreprocessPlace
 from pointrend_deploy.cli.app import flag, option, parse_outputs, parse_size
 
 
@@ -28,14 +29,14 @@ def export(
     ],
     batch: Annotated[int, option("Pictures per call of the network.", metavar="N", min=1)] = 1,
     ops: Annotated[
-        Literal["plugin", "native"],
+        Ops,
         option(
             "plugin: PointRend's own ONNX operators, which TensorRT plugins speed up; native: "
             "standard ONNX operators only."
         ),
     ] = "plugin",
     preprocess: Annotated[
-        Literal["outside", "in-graph"],
+        PreprocessPlace,
         option(
             "Where pixels are normalised. outside: the graph takes normalised float32; in-graph: "
             "the graph takes uint8 pixels."
@@ -66,7 +67,7 @@ def export(
         ),
     ] = None,
     masks: Annotated[
-        Literal["prob", "prob-u8", "logits"] | None,
+        MaskForm | None,
         option(
             "Instance models: type of the mask output. prob: probabilities as float32; prob-u8: "
             "probabilities as uint8; logits: logits as float32.",
@@ -74,7 +75,7 @@ def export(
         ),
     ] = None,
     layout: Annotated[
-        Literal["single", "split"] | None,
+        Layout | None,
         option(
             "Instance models: a single graph, or split into a detector graph and a mask graph.",
             default="single",

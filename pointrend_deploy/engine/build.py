@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
+from pointrend_deploy.bundle.forms import Ops, Precision
 from pointrend_deploy.engine.graphs import (
-    Ops,
     check_plugin_inputs,
     creators_of,
     custom_nodes,
@@ -35,7 +35,6 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress
 
 WORKER: Final = (sys.executable, "-m", "pointrend_deploy.engine.worker")
-Precision = Literal["fp32", "fp16", "int8"]
 _RTX_INT8: Final = 80
 _LESS_MEMORY: Final = (
     "give the builder less: --workspace-mib 512, a bundle of a smaller --size or --batch, or close "

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from pointrend_deploy.engine.graphs import Ops, in_form, input_shapes, read_graph
+from pointrend_deploy.bundle.forms import Ops
+from pointrend_deploy.engine.graphs import in_form, input_shapes, read_graph
 from pointrend_deploy.engine.targets import Target
 
 _PLUGIN_FORM = "import onnx; m = onnx.load({graph}); del m.functions[:]; onnx.save(m, {out})"

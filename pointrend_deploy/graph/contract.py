@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from pointrend_deploy.bundle.forms import Ops
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.allowed_ops import (
     ALLOWED_OPS,
@@ -63,7 +64,7 @@ class Expected:
     inputs: TensorSpecs
     outputs: TensorSpecs
     opset: int = 18
-    ops: Literal["plugin", "native"] = "plugin"
+    ops: Ops = "plugin"
     types: frozenset[str] = FP32_TYPES
 
 

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from pointrend_deploy.bundle.forms import Ops, PreprocessPlace
 from pointrend_deploy.errors import DeployError
 
 Output = Literal["labels", "logits", "stages"]
@@ -36,9 +37,9 @@ class GraphOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     padded_hw: tuple[int, int]
     batch: int = 1
-    ops: Literal["plugin", "native"] = "plugin"
+    ops: Ops = "plugin"
     outputs: tuple[Output, ...] = ("labels",)
-    preprocess: Literal["outside", "in-graph"] = "outside"
+    preprocess: PreprocessPlace = "outside"
     opset: int = 18
 
     def check(self, size_divisibility: int) -> None:

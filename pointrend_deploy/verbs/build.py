@@ -11,10 +11,11 @@ from pathlib import Path
 
 from pointrend_deploy import atomic
 from pointrend_deploy.bundle.folder import ENGINES, Bundle, sha256_of
+from pointrend_deploy.bundle.forms import Ops, Precision
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.bundle.records import EngineFile, EngineRecord
-from pointrend_deploy.engine.build import Engine, Precision, Request, build_engine
-from pointrend_deploy.engine.graphs import Ops, custom_nodes, read_graph, weighted_nodes
+from pointrend_deploy.engine.build import Engine, Request, build_engine
+from pointrend_deploy.engine.graphs import custom_nodes, read_graph, weighted_nodes
 from pointrend_deploy.engine.layers import encode_tables
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library, note_on
 from pointrend_deploy.engine.precision_check import NAMES, check_record

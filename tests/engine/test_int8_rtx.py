@@ -8,7 +8,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pointrend_deploy.engine.build import Engine, Precision, Request, build_engine
+from pointrend_deploy.bundle.forms import Precision
+from pointrend_deploy.engine.build import Engine, Request, build_engine
 from pointrend_deploy.engine.flavour import flavour_of
 from pointrend_deploy.engine.layers import Layer
 from pointrend_deploy.engine.targets import Target

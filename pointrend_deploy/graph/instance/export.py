@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from pointrend_deploy.bundle.forms import Layout
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.instance.detector import BoxDetections, Detector, Proposals, rows_of
@@ -25,7 +26,6 @@ from pointrend_deploy.graph.instance.specs import (
     MODEL,
     ROIS,
     InstanceGraphOptions,
-    Layout,
     MaskOutput,
     instance_expected,
     mask_levels,

@@ -5,10 +5,11 @@ Everything here follows from the recipe, the canvas and the options alone; no mo
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
+from pointrend_deploy.bundle.forms import Layout, MaskForm, Ops, PreprocessPlace
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import Expected
 from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT, check_graph
@@ -24,8 +25,7 @@ DETECTOR: Final = "detector"
 MASKS: Final = "masks"
 ROIS: Final = "R"
 """Name of the open size of the mask graph's inputs: the RoIs, from 1 to D."""
-MaskOutput = Literal["prob", "prob-u8", "logits"]
-Layout = Literal["single", "split"]
+MaskOutput = MaskForm
 Specs = dict[str, tuple[str, tuple[int | str, ...]]]
 
 
@@ -52,11 +52,11 @@ class InstanceGraphOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     padded_hw: tuple[int, int]
     batch: int = 1
-    ops: Literal["plugin", "native"] = "plugin"
+    ops: Ops = "plugin"
     detections: int = 100
     masks: MaskOutput = "prob"
     layout: Layout = "single"
-    preprocess: Literal["outside", "in-graph"] = "outside"
+    preprocess: PreprocessPlace = "outside"
     opset: int = 18
     stages: bool = False
 

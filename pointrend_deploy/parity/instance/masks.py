@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pointrend_deploy.bundle.forms import MaskForm
 from pointrend_deploy.parity import gates
 from pointrend_deploy.parity.record.runs import Gate, StageRow
 from pointrend_deploy.parity.subdivision import replay
@@ -22,7 +23,6 @@ from pointrend_deploy.parity.tensors import compare_tensor, missing
 from pointrend_deploy.run.instance.masks import Patch, paste_mask
 
 Array = npt.NDArray[Any]
-MaskForm = Literal["prob", "prob-u8", "logits"]
 
 
 def compare_mask_stages(

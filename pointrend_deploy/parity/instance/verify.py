@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pointrend_deploy.bundle.forms import MaskForm
 from pointrend_deploy.parity.comparison import VerificationResult
 from pointrend_deploy.parity.instance.boxes import (
     Detections,
@@ -23,7 +24,6 @@ from pointrend_deploy.parity.instance.boxes import (
     proposals_outcome,
 )
 from pointrend_deploy.parity.instance.masks import (
-    MaskForm,
     RoIs,
     compare_mask_stages,
     masks_rows,

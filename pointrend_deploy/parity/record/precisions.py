@@ -6,10 +6,11 @@ from typing import Literal
 
 import msgspec
 
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.parity.record.detections import AccuracyRow
 from pointrend_deploy.parity.record.rows import Limit, Row
 
-PrecisionName = Literal["fp32", "fp16", "int8"]
+PrecisionName = Precision
 PRECISIONS: tuple[PrecisionName, ...] = ("fp32", "fp16", "int8")
 
 

@@ -9,9 +9,10 @@ import msgspec
 
 from pointrend_deploy.bundle import manifest as bundle_manifest
 from pointrend_deploy.bundle.folder import DETECTOR, MASKS, MODEL
+from pointrend_deploy.bundle.forms import Layout
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import UsageError
-from pointrend_deploy.graph.instance.specs import InstanceGraphOptions, Layout, MaskOutput
+from pointrend_deploy.graph.instance.specs import InstanceGraphOptions, MaskOutput
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.verbs.export.manifest import tensor_specs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pointrend_deploy.bundle.folder import (
     DETECTOR,
@@ -18,9 +17,10 @@ from pointrend_deploy.bundle.folder import (
     WEIGHTS,
     is_bundle,
 )
+from pointrend_deploy.bundle.forms import Layout, Ops, PreprocessPlace
 from pointrend_deploy.bundle.manifest import MANIFEST
 from pointrend_deploy.errors import DeployError, UsageError
-from pointrend_deploy.graph.instance.specs import Layout, MaskOutput
+from pointrend_deploy.graph.instance.specs import MaskOutput
 from pointrend_deploy.graph.options import Output
 from pointrend_deploy.pictures.files import list_pictures, read_picture
 from pointrend_deploy.recipe.read import AnyRecipe
@@ -51,9 +51,9 @@ class ExportOptions:
 
     size_hw: tuple[int, int]
     batch: int = 1
-    ops: Literal["plugin", "native"] = "plugin"
+    ops: Ops = "plugin"
     outputs: tuple[Output, ...] | None = None
-    preprocess: Literal["outside", "in-graph"] = "outside"
+    preprocess: PreprocessPlace = "outside"
     include_weights: bool = True
     detections: int | None = None
     masks: MaskOutput | None = None

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from pointrend_deploy.bundle.forms import MaskForm
 from pointrend_deploy.errors import ParityError
 from pointrend_deploy.model.instance.boxes import grouped_nms
-from pointrend_deploy.parity.instance.masks import MaskForm, RoIs
+from pointrend_deploy.parity.instance.masks import RoIs
 from pointrend_deploy.parity.instance.matching import box_iou
 from pointrend_deploy.parity.instance.reference import TorchPicture
 from pointrend_deploy.parity.instance.selection import Pool
