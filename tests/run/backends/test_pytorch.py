@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,17 @@ import torch
 from safetensors.torch import save
 
 from pointrend_deploy.bundle.folder import WEIGHTS, Bundle
-from pointrend_deploy.bundle.manifest import WeightsRecord
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.semantic.model import SemanticModel, build_model
 from pointrend_deploy.run.backends.pytorch import TorchRunner
 from pointrend_deploy.run.open import open_runner
-from tests.fixtures.tiny_bundle import colour_picture, tiny_manifest, tiny_recipe, write_bundle
+from tests.fixtures.tiny_bundle import (
+    colour_picture,
+    tiny_manifest,
+    tiny_recipe,
+    weights_record,
+    write_bundle,
+)
 
 OUTPUTS = ("labels", "coarse", "step0.indices", "step0.point_logits", "logits")
 
@@ -36,22 +40,8 @@ def weights(model: SemanticModel) -> bytes:
     return save({name: value.contiguous() for name, value in model.state_dict().items()})
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make_bundle(path: Path, weights: bytes, included: bool = True, **options: Any) -> Bundle:
-    record = WeightsRecord(
-        file=WEIGHTS,
-        sha256=hashlib.sha256(weights).hexdigest(),
-        included=included,
-        source_sha256=hashlib.sha256(b"source" + weights).hexdigest(),
-        source_name="model_final.pkl",
-    )
+    record = weights_record(weights, included)
     manifest = tiny_manifest(**{"size_hw": (64, 96), "outputs": OUTPUTS, **options})
     manifest = msgspec.structs.replace(manifest, weights=record)
     return Bundle.open(write_bundle(path, manifest, {WEIGHTS: weights} if included else {}))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from pointrend_deploy.bundle.folder import WEIGHTS, Bundle
-from pointrend_deploy.bundle.manifest import TensorSpec, WeightsRecord
+from pointrend_deploy.bundle.manifest import TensorSpec
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.pictures.canvas import batch_of, resize_image
@@ -24,7 +22,7 @@ from pointrend_deploy.run.backends.pytorch import TorchRunner
 from pointrend_deploy.run.instance.instances import OUTPUTS
 from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.semantic.reference import SemanticReference
-from tests.fixtures.tiny_bundle import write_bundle
+from tests.fixtures.tiny_bundle import weights_record, write_bundle
 from tests.fixtures.tiny_instance import POINTREND, STANDARD, changed, model, picture
 from tests.fixtures.tiny_instances import things_manifest
 
@@ -32,14 +30,6 @@ CANVAS = (96, 128)
 D = POINTREND.box_head.detections
 CHOOSY = changed(POINTREND, "box_head", score_threshold=0.4)
 """Finds 20 to 30 things, not as many as there may be."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +45,7 @@ def make_bundle(
     path: Path, made: InstanceModel, recipe: InstanceRecipe = POINTREND, **options: Any
 ) -> Bundle:
     weights = weights_of(made)
-    record = WeightsRecord(
-        file=WEIGHTS,
-        sha256=hashlib.sha256(weights).hexdigest(),
-        included=True,
-        source_sha256="1" * 64,
-        source_name="model_final.pkl",
-    )
+    record = weights_record(weights)
     further = options.pop("further", ())
     chosen = {"size_hw": CANVAS, "detections": D, "mask_side": recipe.mask_side, **options}
     manifest = things_manifest(recipe=recipe, **chosen)

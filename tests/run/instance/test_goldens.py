@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
@@ -11,10 +10,9 @@ import pytest
 from safetensors.torch import save
 
 from pointrend_deploy.bundle.folder import WEIGHTS
-from pointrend_deploy.bundle.manifest import WeightsRecord
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from pointrend_deploy.run.open import open_runner
-from tests.fixtures.tiny_bundle import write_bundle
+from tests.fixtures.tiny_bundle import weights_record, write_bundle
 from tests.fixtures.tiny_instances import things_manifest
 from tests.golden_differences import EXPORT, synthetic_tensors
 from tests.golden_differences_instance import CASES, RECIPES, golden, iou, match
@@ -26,13 +24,7 @@ NAME = "pointrend_rcnn_R50"
 def golden_bundle(path: Path, hw: tuple[int, int]) -> Path:
     recipe = load_instance_recipe(EXPORT / RECIPES[NAME])
     weights = save({name: value.contiguous() for name, value in synthetic_tensors(NAME).items()})
-    record = WeightsRecord(
-        file=WEIGHTS,
-        sha256=hashlib.sha256(weights).hexdigest(),
-        included=True,
-        source_sha256="1" * 64,
-        source_name="golden.pkl",
-    )
+    record = weights_record(weights)
     manifest = things_manifest(hw, detections=100, recipe=recipe, mask_side=recipe.mask_side)
     preprocess = msgspec.structs.replace(
         manifest.preprocess,
