@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -114,13 +115,16 @@ def _steps(model: SemanticModel, stages: dict[str, torch.Tensor], golden: Any) -
     return found
 
 
-def main() -> None:
-    """Print every difference beside detectron2's own."""
-    print(f"{'golden':30} {'quantity':28} {'ours':>10} {'its own':>10} {'accept':>10}")
-    for case in CASES:
+def print_differences(
+    cases: Iterable[str],
+    differences: Callable[[str], Mapping[str, tuple[float, tolerances.Tolerance]]],
+) -> None:
+    """Print every difference of some goldens beside detectron2's own."""
+    print(f"{'golden':30} {'quantity':32} {'ours':>10} {'its own':>10} {'accept':>10}")
+    for case in cases:
         for quantity, (value, (own, accept, _unit)) in differences(case).items():
-            print(f"{case:30} {quantity:28} {value:10.2e} {own:10.2e} {accept:10.2e}")
+            print(f"{case:30} {quantity:32} {value:10.2e} {own:10.2e} {accept:10.2e}")
 
 
 if __name__ == "__main__":
-    main()
+    print_differences(CASES, differences)

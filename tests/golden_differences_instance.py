@@ -24,7 +24,7 @@ from pointrend_deploy.model.pointrend import (
 from pointrend_deploy.recipe.instance import subdivision_start
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
 from tests import tolerances
-from tests.golden_differences import EXPORT, synthetic_tensors
+from tests.golden_differences import EXPORT, print_differences, synthetic_tensors
 from tests.goldens.read import read_golden, read_input
 
 CASES = {
@@ -288,13 +288,5 @@ def final_logits(ours: dict[str, Tensor], theirs: dict[str, NDArray[Any]]) -> Fo
     return {"final logits apart": (share, tolerances.MASK_LOGITS_APART)}
 
 
-def main() -> None:
-    """Print every difference beside detectron2's own."""
-    print(f"{'golden':24} {'quantity':32} {'ours':>10} {'its own':>10} {'accept':>10}")
-    for case in CASES:
-        for quantity, (value, (own, accept, _unit)) in differences(case).items():
-            print(f"{case:24} {quantity:32} {value:10.2e} {own:10.2e} {accept:10.2e}")
-
-
 if __name__ == "__main__":
-    main()
+    print_differences(CASES, differences)
