@@ -17,6 +17,7 @@ import torch
 from pointrend_deploy.bundle.forms import MaskForm
 from pointrend_deploy.errors import ParityError
 from pointrend_deploy.model.instance.boxes import grouped_nms
+from pointrend_deploy.parity.comparison import VerificationResult
 from pointrend_deploy.parity.instance.masks import RoIs
 from pointrend_deploy.parity.instance.matching import box_iou
 from pointrend_deploy.parity.instance.reference import TorchPicture
@@ -154,6 +155,17 @@ def no_detections(given: Answers) -> None:
         given.outputs[name][0] = 0
 
 
+def caught(plant: Callable[[Answers], None], stage: str) -> tuple[VerificationResult, str]:
+    """Verify answers with a planted error that must fail first at ``stage``; give its problem."""
+    given = changed()
+    plant(given)
+    result = case().verify(given)
+    assert not result
+    assert result.first_divergent == stage
+    assert [gate for gate in result.gates if gate.stage == stage and not gate]
+    return result, next(row.problem for row in result.stages if row.name == stage)
+
+
 WRONG_DETECTIONS: dict[Callable[[Answers], None], str] = {
     shifted_box: r"detection 3 of class \d differs from the reference's by 0.06 px and",
     swapped_class: r"detection 5 of class \d is of class \d in the reference",
@@ -175,15 +187,9 @@ WRONG_DETECTIONS: dict[Callable[[Answers], None], str] = {
 
 @pytest.mark.parametrize("plant", WRONG_DETECTIONS, ids=lambda plant: plant.__name__)
 def test_a_wrong_detection_is_caught(plant: Callable[[Answers], None]) -> None:
-    given = changed()
-    plant(given)
-    result = case().verify(given)
-    assert not result
-    assert result.first_divergent == "detections"
-    row = next(row for row in result.stages if row.name == "detections")
-    assert re.search(WRONG_DETECTIONS[plant], row.problem), row.problem
+    result, problem = caught(plant, "detections")
+    assert re.search(WRONG_DETECTIONS[plant], problem), problem
     assert not result.detections
-    assert [gate for gate in result.gates if gate.stage == "detections" and not gate]
     # masks of other boxes than the reference's prove nothing, and are not reported
     assert result.stages[-1].name == "detections"
     with pytest.raises(ParityError, match="first at `detections`"):
@@ -221,13 +227,8 @@ WRONG_PROPOSALS: dict[Callable[[Answers], None], str] = {
 
 @pytest.mark.parametrize("plant", WRONG_PROPOSALS, ids=lambda plant: plant.__name__)
 def test_a_wrong_proposal_is_caught(plant: Callable[[Answers], None]) -> None:
-    given = changed()
-    plant(given)
-    result = case().verify(given)
-    assert result.first_divergent == "proposals"
-    row = next(row for row in result.stages if row.name == "proposals")
-    assert WRONG_PROPOSALS[plant] in row.problem
-    assert [gate for gate in result.gates if gate.stage == "proposals" and not gate]
+    _, problem = caught(plant, "proposals")
+    assert WRONG_PROPOSALS[plant] in problem
 
 
 MISTAKES: dict[str, tuple[InstanceRecipe, str]] = {
