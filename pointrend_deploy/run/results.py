@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from pointrend_deploy import atomic
+from pointrend_deploy.errors import DeployError
 
 RESULTS = "results.json"
 LABELS = "labels"
@@ -116,3 +117,20 @@ def result_names(files: Sequence[Path]) -> list[str]:
         taken.add(free.casefold())
         names.append(free)
     return names
+
+
+def need_stages(names: Iterable[str], stages: Container[str]) -> None:
+    """Refuse a bundle whose outputs are not all stages of the reference model.
+
+    Args:
+        names: of the bundle's outputs.
+        stages: names of what the model computes.
+
+    Raises:
+        DeployError: naming the outputs that the model does not compute.
+    """
+    if unknown := [name for name in names if name not in stages]:
+        raise DeployError(
+            f"the model has no stage called {', '.join(unknown)}, which the bundle exports",
+            "export the bundle again with this version",
+        )

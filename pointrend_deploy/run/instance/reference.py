@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 
 from pointrend_deploy.bundle.manifest import Manifest, TensorSpec
-from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.instance.instances import OUTPUTS
+from pointrend_deploy.run.results import need_stages
 from pointrend_deploy.run.writer import Array
 
 if TYPE_CHECKING:
@@ -83,11 +83,8 @@ class InstanceReference:
         specs = {spec.name: spec for spec in self._manifest.outputs}
         specs.setdefault("masks", self._mask_spec())  # a split layout's detector does not list it
         names = (*OUTPUTS, *(name for name in specs if name not in OUTPUTS))
-        if unknown := [name for name in names if any(name not in row for row in found)]:
-            raise DeployError(
-                f"the model has no stage called {', '.join(unknown)}, which the bundle exports",
-                "export the bundle again with this version",
-            )
+        for row in found:
+            need_stages(names, row)
         return {
             name: np.stack([_padded(row[name], specs[name]) for row in found]) for name in names
         }

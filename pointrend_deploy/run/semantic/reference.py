@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointrend_deploy.bundle.manifest import Manifest
-from pointrend_deploy.errors import DeployError
+from pointrend_deploy.run.results import need_stages
 from pointrend_deploy.run.writer import Array
 
 if TYPE_CHECKING:
@@ -60,9 +60,5 @@ class SemanticReference:
             DeployError: the manifest lists an output that the model does not have.
         """
         names = self._manifest.output_names
-        if unknown := [name for name in names if name not in stages]:
-            raise DeployError(
-                f"the model has no stage called {', '.join(unknown)}, which the bundle exports",
-                "export the bundle again with this version",
-            )
+        need_stages(names, stages)
         return {name: stages[name].numpy() for name in names}
