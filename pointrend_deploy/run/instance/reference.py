@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from pointrend_deploy.bundle.manifest import Manifest, TensorSpec
+from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.instance.instances import OUTPUTS
 from pointrend_deploy.run.results import need_stages
 from pointrend_deploy.run.writer import Array
