@@ -22,7 +22,7 @@ from pointrend_deploy.run.results import result_names
 from pointrend_deploy.run.runner import BundleRunner
 from pointrend_deploy.run.semantic.labels import class_shares
 from pointrend_deploy.run.writer import PictureOptions
-from tests.fixtures.tiny_bundle import colour_picture, tiny_recipe, write_tiny_bundle
+from tests.fixtures.tiny_bundle import colour_picture, save_pictures, tiny_recipe, write_tiny_bundle
 from tests.run.test_runner import expected_labels
 
 COLOURS = class_colours(tiny_recipe().classes)
@@ -36,11 +36,9 @@ def runner(tmp_path: Path) -> BundleRunner:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Three good pictures, a truncated one, an empty one, and a sub-folder with one more."""
-    folder = tmp_path / "pictures"
-    (folder / "more").mkdir(parents=True)
-    for seed, name in enumerate(("a.png", "c.png", "e.png", "more/f.png")):
-        Image.fromarray(colour_picture(32, 48, seed)).save(folder / name)
-    Image.fromarray(colour_picture(90, 90)).save(folder / "b.jpg")
+    names = enumerate(("a.png", "c.png", "e.png", "more/f.png"))
+    good = {name: colour_picture(32, 48, seed) for seed, name in names}
+    folder = save_pictures(tmp_path / "pictures", {**good, "b.jpg": colour_picture(90, 90)})
     data = (folder / "b.jpg").read_bytes()
     (folder / "b.jpg").write_bytes(data[: len(data) // 2])
     (folder / "d.png").touch()

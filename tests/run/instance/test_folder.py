@@ -22,7 +22,7 @@ from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.runner import BundleRunner
 from pointrend_deploy.run.writer import PictureOptions
 from pointrend_deploy.verbs.run import summary
-from tests.fixtures.tiny_bundle import write_tiny_bundle
+from tests.fixtures.tiny_bundle import save_pictures, write_tiny_bundle
 from tests.fixtures.tiny_instances import bright_picture, things_recipe, write_things_bundle
 
 IDS = things_recipe().category_ids
@@ -40,10 +40,7 @@ def runner(tmp_path: Path) -> BundleRunner:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for name, picture in PICTURES.items():
-        Image.fromarray(picture).save(folder / name)
+    folder = save_pictures(tmp_path / "pictures", PICTURES)
     (folder / "bad.png").write_bytes(b"no picture")
     return folder
 
