@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ from pointrend_deploy.recipe.parts import (
     PointHeadSpec,
 )
 from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe
-from tests.fixtures import shared, threads
+from scripts import threads
+from tests.fixtures import shared
 from tests.repository import ROOT
 
 LONGEST = (
@@ -39,8 +41,8 @@ Exporter = Callable[..., Path]
 
 
 def pytest_configure() -> None:
-    """Before workers start, as they inherit the environment."""
-    threads.limit()
+    """Limit threads before workers start, as they inherit the environment."""
+    threads.limit(int(os.environ.get("TEST_THREADS", "1")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
