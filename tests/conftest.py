@@ -36,6 +36,15 @@ LONGEST = (
     "tests/verbs/export/test_export.py",
 )
 """The longest files, in this order: a worker that gets one last ends minutes after the others."""
+NUMERIC = (
+    "tests/model/",
+    "tests/parity/",
+    "tests/graph/instance/test_detector.py",
+    "tests/graph/instance/test_golden_graphs.py",
+    "tests/graph/semantic/test_rewrites.py",
+    "tests/graph/semantic/test_two_best.py",
+)
+"""Where tests compare numbers with goldens, references and planted errors: they are `numeric`."""
 SIZE = (64, 96)
 Exporter = Callable[..., Path]
 
@@ -45,8 +54,9 @@ def pytest_configure() -> None:
     threads.limit(int(os.environ.get("TEST_THREADS", "1")))
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first, then those with the most slow tests."""
+    """Mark numeric tests; put the longest files first, then those with the most slow tests."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     place = {name: number for number, name in enumerate(LONGEST)}
 
@@ -55,6 +65,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return place.get(name, len(place)), -slow[item.path]
 
     items.sort(key=order)
+    for item in items:
+        if item.path.relative_to(ROOT).as_posix().startswith(NUMERIC):
+            item.add_marker("numeric")
 
 
 @pytest.fixture(scope="session", autouse=True)
