@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A file's tests on one worker, files in the order that tests/conftest.py puts them.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint types tests clean
+.PHONY: demo test lint types tests test-numeric clean
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: this needs Python 3.11 or newer\nhint: make PYTHON=python3.11 $(MAKECMDGOALS)" or 0)'
@@ -27,7 +29,14 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 tests: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(WORKERS)
+
+# Numbers hold on another machine: at AVX2 where the processor has more, and with two threads.
+NUMERIC := $(BIN)/python -m pytest -m numeric tests/model tests/parity tests/graph
+
+test-numeric: $(STAMP)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NUMERIC) $(WORKERS)
+	TEST_THREADS=2 $(NUMERIC)
 
 clean:
 	rm -rf $(VENV) build

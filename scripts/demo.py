@@ -9,9 +9,15 @@ and ``side-by-side/``. The two with PointRend also get their FP16 and INT8 graph
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TextIO
 
 from pointrend_deploy import atomic
 from pointrend_deploy.errors import DeployError
@@ -22,7 +28,7 @@ from pointrend_deploy.verbs.compare import CompareResult, compare_bundle, record
 from pointrend_deploy.verbs.export.export import export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.verbs.run import RunOptions, run_bundle
-from scripts import demo_precision
+from scripts import demo_precision, threads
 from scripts.demo_page import joined, render, save_strip
 from scripts.unpack_demo import unpack
 
@@ -53,19 +59,35 @@ STANDARD = Model(
 )
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the demonstration of one model found.
+
+    Attributes:
+        said: what the verbs say of it.
+        compared: beside PyTorch and with the scenes' truth.
+        drawn: tiles of its precisions on the first scenes; none where it is not quantized.
+    """
+
+    said: str
+    compared: CompareResult
+    drawn: list[GalleryItem]
+
+
 def main() -> int:
     """Run the demonstration; return 0 when every gate passed, else 3."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "demo")
     out = parser.parse_args().out
     unpack()
-    compared = {model.folder: show(model, out) for model in (SEMANTIC, STANDARD, INSTANCE)}
+    shown = show_all(out)
+    compared = {folder: each.compared for folder, each in shown.items()}
     beside = joined(compared["instance-standard"].gallery, compared["instance"].gallery)
     strips = {"semantic": compared["semantic"].gallery, "instance": beside}
     for folder, items in strips.items():
         for item in items:
             save_strip(item, out / folder / "side-by-side" / f"{Path(item.name).stem}.png")
-    drawn = {model.folder: lower(model, out) for model in (SEMANTIC, INSTANCE)}
+    drawn = {folder: each.drawn for folder, each in shown.items() if each.drawn}
     atomic.write_text(out / "index.html", render(compared, beside, drawn))
     print(f"look at     {out / 'index.html'}   both models: scores, pictures, links to the reports")
     print(f"            {out / 'semantic' / 'pictures' / 'overlays'}   photographs show the")
@@ -73,12 +95,37 @@ def main() -> int:
     return 0 if all(compared.values()) else 3
 
 
-def show(model: Model, out: Path) -> CompareResult:
+def show_all(out: Path) -> dict[str, Shown]:
+    """Show every model, two at a time where there are two cores, and print what is said of each.
+
+    Raises:
+        DeployError: of the first model, in the order printed, that cannot be shown.
+    """
+    cores = os.cpu_count() or 1
+    processes = min(2, cores)
+    shown = {}
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), threads.limit, (cores // processes,)
+    ) as pool:
+        # the longest first; the other two together take about as long
+        started = {model: pool.submit(show, model, out) for model in (INSTANCE, SEMANTIC, STANDARD)}
+        for model in (SEMANTIC, STANDARD, INSTANCE):
+            shown[model.folder] = started[model].result()
+            print(shown[model.folder].said, end="\n\n", flush=True)
+    return shown
+
+
+def show(model: Model, out: Path) -> Shown:
     """Export a model, run it over scenes and photographs, and compare it with PyTorch."""
-    bundle = out / model.folder / "bundle"
     recipe = ROOT / "export" / f"{model.recipe}.toml"
+    with redirect_stderr(Named(load_any_recipe(recipe).name, sys.stderr)):
+        return _show(model, recipe, out)
+
+
+def _show(model: Model, recipe: Path, out: Path) -> Shown:
+    bundle = out / model.folder / "bundle"
     scenes = scenes_of(model)
-    say(f"{load_any_recipe(recipe).name}: exporting")
+    say("exporting")
     exported = export_bundle(
         recipe,
         DEMO / f"{model.recipe}.safetensors",
@@ -104,15 +151,31 @@ def show(model: Model, out: Path) -> CompareResult:
         precisions=("all",) if model.quantized else None,
     )
     record(compared)
-    print("\n\n".join([*said, compared.summary()]), end="\n\n")
-    return compared
+    drawn: list[GalleryItem] = []
+    if model.quantized:
+        say("drawing FP32, FP16 and INT8")
+        drawn = demo_precision.items(bundle, sorted(scenes.glob("*.png"))[:DRAWN])
+    return Shown("\n\n".join([*said, compared.summary()]), compared, drawn)
 
 
-def lower(model: Model, out: Path) -> list[GalleryItem]:
-    """Draw the tiles of FP32, FP16 and INT8 on the first scenes."""
-    say("drawing FP32, FP16 and INT8")
-    scenes = sorted(scenes_of(model).glob("*.png"))[:DRAWN]
-    return demo_precision.items(out / model.folder / "bundle", scenes)
+class Named(io.TextIOBase):
+    """Text as whole lines that begin with a name, so that models beside one another can write.
+
+    Args:
+        name: of the model.
+        stream: where the lines go.
+    """
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self._name, self._stream, self._open = name, stream, ""
+
+    def write(self, text: str) -> int:
+        """Pass on the lines that are complete."""
+        *lines, self._open = (self._open + text).split("\n")
+        for line in lines:
+            self._stream.write(f"{self._name}: {line}\n")
+        self._stream.flush()
+        return len(text)
 
 
 def scenes_of(model: Model) -> Path:

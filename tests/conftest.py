@@ -1,8 +1,10 @@
-"""A small real model, and bundles exported from it once a session."""
+"""A small real model and bundles exported from it; threads and the order of a run's tests."""
 
 from __future__ import annotations
 
 import builtins
+import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,62 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pointrend_deploy.recipe.semantic import Recipe
+from scripts import threads
 from scripts.unpack_demo import unpack
+from tests.fixtures import shared
 from tests.fixtures.recipes import small_recipe
+from tests.repository import ROOT
 
+LONGEST = (
+    "tests/verbs/test_build_instances.py",
+    "tests/graph/instance/test_export.py",
+    "tests/cli/test_cli.py",
+    "tests/verbs/export/test_instance.py",
+    "tests/parity/instance/test_compare.py",
+    "tests/quantize/test_int8_demo.py",
+    "tests/verbs/export/test_instance_pictures.py",
+    "tests/verbs/export/test_export.py",
+)
+"""The longest files, in this order: a worker that gets one last ends minutes after the others."""
+NUMERIC = (
+    "tests/model/",
+    "tests/parity/",
+    "tests/graph/instance/test_detector.py",
+    "tests/graph/instance/test_golden_graphs.py",
+    "tests/graph/semantic/test_rewrites.py",
+    "tests/graph/semantic/test_two_best.py",
+)
+"""Where tests compare numbers with goldens, references and planted errors: they are `numeric`."""
 SIZE = (64, 96)
 Exporter = Callable[..., Path]
+
+
+def pytest_configure() -> None:
+    """Limit the threads that workers inherit; make the demonstration files not stored in git."""
+    threads.limit(int(os.environ.get("TEST_THREADS", "1")))
+    unpack()
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark numeric tests; put the longest files first, then those with the most slow tests."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    place = {name: number for number, name in enumerate(LONGEST)}
+
+    def order(item: pytest.Item) -> tuple[int, int]:
+        name = item.path.relative_to(ROOT).as_posix()
+        return place.get(name, len(place)), -slow[item.path]
+
+    items.sort(key=order)
+    for item in items:
+        if item.path.relative_to(ROOT).as_posix().startswith(NUMERIC):
+            item.add_marker("numeric")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_by_workers(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where :mod:`tests.fixtures.shared` keeps what it makes."""
+    shared.begin(tmp_path_factory)
 
 
 def small_weights(recipe: Recipe, path: Path) -> Path:
@@ -36,11 +89,6 @@ def small_weights(recipe: Recipe, path: Path) -> Path:
     return path
 
 
-def pytest_configure() -> None:
-    """Make the demonstration files that are not stored, before any worker starts."""
-    unpack()
-
-
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
     return small_recipe()
@@ -52,21 +100,11 @@ def weights(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(recipe: Recipe, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+def exported(recipe: Recipe, weights: Path) -> Exporter:
     """Export the small model with some options, once for each set of them. Not to be changed."""
-    made: dict[tuple[tuple[str, object], ...], Path] = {}
 
     def export(**options: object) -> Path:
-        from pointrend_deploy.verbs.export.export import export_bundle
-        from pointrend_deploy.verbs.export.options import ExportOptions
-
-        key = tuple(sorted(options.items()))
-        if key not in made:
-            out = tmp_path_factory.mktemp("bundles") / "bundle"
-            chosen = ExportOptions(**{"size_hw": SIZE, **options})  # type: ignore[arg-type]
-            export_bundle(recipe, weights, out, chosen)
-            made[key] = out
-        return made[key]
+        return shared.bundle(recipe, weights, **{"size_hw": SIZE, **options})
 
     return export
 

@@ -25,11 +25,10 @@ from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.run.runner import BundleRunner, Precision
 from pointrend_deploy.truth.coco import read_coco
 from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
-from pointrend_deploy.verbs.export.export import export_bundle
-from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 from scripts.demo_training.shipped import DEMO, ROOT, read_scenes
+from tests.fixtures import shared
 
 SCENES = 12
 MIOU = 0.5
@@ -45,7 +44,7 @@ def quantized(name: str, pictures: str, folder: Path) -> Path:
     """A bundle of a demonstration model with its INT8 graph, calibrated on training scenes."""
     bundle = folder / name
     recipe, weights = ROOT / "export" / f"{name}.toml", DEMO / f"{name}.safetensors"
-    export_bundle(recipe, weights, bundle, ExportOptions(size_hw=(256, 256)))
+    shutil.copytree(shared.bundle(recipe, weights, size_hw=(256, 256)), bundle)
     chosen = folder / "pictures"
     chosen.mkdir()
     for path in (ROOT / "calibration" / "scenes").glob(pictures):

@@ -15,11 +15,10 @@ from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.instance.model import load_instance_model
 from pointrend_deploy.verbs.build import BuildOptions, BuiltTarget, build_bundle, explain
-from pointrend_deploy.verbs.export.export import export_bundle
-from pointrend_deploy.verbs.export.options import ExportOptions
 from tests import golden_differences, golden_differences_instance
 from tests.engine.large import instance_bundle, semantic_bundle
 from tests.engine.rtx import built_library, rtx_needed
+from tests.fixtures import shared
 from tests.repository import ROOT
 
 # Measured on two cores: an engine takes some seconds, tracing a graph 10 to 40.
@@ -44,14 +43,10 @@ def plugins(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo() -> Path:
     """The demonstration instance model, exported and verified. Not to be changed."""
-    out = tmp_path_factory.mktemp("demo") / "bundle"
     weights = ROOT / "demo" / "demo_instance.safetensors"
-    export_bundle(
-        ROOT / "export" / "demo_instance.toml", weights, out, ExportOptions(size_hw=(256, 256))
-    )
-    return out
+    return shared.bundle(ROOT / "export" / "demo_instance.toml", weights, size_hw=(256, 256))
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.cli import Interrupted
 from pointrend_deploy.errors import DeployError, ParityError, UsageError
 from pointrend_deploy.graph.instance import export as instance_graphs
+from pointrend_deploy.graph.instance.specs import InstanceGraphOptions
+from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.parity.instance.matching import match
 from pointrend_deploy.pictures.generated import verification_picture
 from pointrend_deploy.recipe.instance import InstanceRecipe
@@ -27,7 +29,7 @@ from pointrend_deploy.run.instance.instances import Instances
 from pointrend_deploy.verbs.export.export import export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
 from tests.conftest import small_recipe
-from tests.fixtures import tiny_instance
+from tests.fixtures import shared, tiny_instance
 from tests.fixtures.imitated_graph import Case
 
 SIZE = (96, 128)
@@ -72,20 +74,19 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def traced() -> Iterator[dict[object, Graphs]]:
+def traced() -> Iterator[None]:
     """Tracing takes a while, so each graph is traced once, whatever a test then does to it."""
-    original, made = instance_graphs.export_instance_graphs, {}
+    original = instance_graphs.export_instance_graphs
 
-    def once(model: torch.nn.Module, chosen: msgspec.Struct) -> Graphs:
-        key = msgspec.json.encode((chosen, model.recipe.mask_head))  # type: ignore[union-attr]
-        if key not in made:
-            made[key] = original(model, chosen)  # type: ignore[arg-type]
-        graphs = {}
-        for name, graph in made[key].items():
-            graphs[name] = onnx.ModelProto()
-            graphs[name].CopyFrom(graph)
-            threshold = model.recipe.box_head.score_threshold  # type: ignore[union-attr]
-            for node in graphs[name].graph.node:
+    def once(model: InstanceModel, chosen: InstanceGraphOptions) -> Graphs:
+        recipe, tensors = shared.model_key(model)
+        threshold = model.recipe.box_head.score_threshold
+        alike = tiny_instance.changed(recipe, "box_head", score_threshold=0.0)
+        key = ("any threshold", alike, tensors, chosen)
+        made = shared.graphs(key, lambda: original(model, chosen))
+        graphs = {name: onnx.ModelProto.FromString(graph) for name, graph in made.items()}
+        for graph in graphs.values():
+            for node in graph.graph.node:
                 if node.op_type == "PointRendNMS":
                     for attribute in node.attribute:
                         if attribute.name == "score_threshold" and attribute.f > 0:
@@ -94,19 +95,16 @@ def traced() -> Iterator[dict[object, Graphs]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(instance_graphs, "export_instance_graphs", once)
-        yield made
+        yield
 
 
 @pytest.fixture(scope="module")
-def bundles(
-    weights: Path, traced: object, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def bundles(weights: Path, traced: None) -> dict[str, Path]:
     """A bundle of each layout. Not to be changed."""
-    made = {}
-    for layout in ("single", "split"):
-        made[layout] = tmp_path_factory.mktemp("bundles") / layout
-        export_bundle(RECIPE, weights, made[layout], options(layout=layout))
-    return made
+    return {
+        layout: shared.bundle(RECIPE, weights, size_hw=SIZE, layout=layout)
+        for layout in ("single", "split")
+    }
 
 
 @pytest.mark.slow
