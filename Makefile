@@ -31,12 +31,13 @@ types: $(STAMP)
 tests: $(STAMP)
 	$(BIN)/python -m pytest $(WORKERS)
 
-# Numbers hold on another machine: at AVX2 where the processor has more, and with two threads.
+# Numbers hold on another machine: at AVX2 where the processor has more, and with two threads, which
+# wait without spinning for one another.
 NUMERIC := $(BIN)/python -m pytest -m numeric tests/model tests/parity tests/graph
 
 test-numeric: $(STAMP)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(NUMERIC) $(WORKERS)
-	TEST_THREADS=2 $(NUMERIC)
+	OMP_WAIT_POLICY=PASSIVE TEST_THREADS=2 $(NUMERIC)
 
 clean:
 	rm -rf $(VENV) build
