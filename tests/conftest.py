@@ -25,12 +25,17 @@ from tests.repository import ROOT
 LONGEST = (
     "tests/verbs/test_build_instances.py",
     "tests/graph/instance/test_export.py",
-    "tests/cli/test_cli.py",
-    "tests/verbs/export/test_instance.py",
-    "tests/parity/instance/test_compare.py",
-    "tests/quantize/test_int8_demo.py",
-    "tests/verbs/export/test_instance_pictures.py",
     "tests/verbs/export/test_export.py",
+    "tests/cli/test_cli.py",
+    "tests/verbs/test_build.py",
+    "tests/verbs/export/test_instance.py",
+    "tests/quantize/test_int8_demo.py",
+    "tests/graph/instance/test_golden_graphs.py",
+    "tests/graph/semantic/test_export.py",
+    "tests/engine/test_int8_rtx.py",
+    "tests/graph/test_contract.py",
+    "tests/plugins/test_rtx.py",
+    "tests/verbs/export/test_instance_pictures.py",
 )
 """The longest files, in this order: a worker that gets one last ends minutes after the others."""
 NUMERIC = (
