@@ -6,6 +6,7 @@ network input on) and ``picture_stages`` (to the output size).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
@@ -36,7 +37,7 @@ class HasBackbone(Protocol):
         """The feature pyramid."""
 
 
-class ReferenceModel(nn.Module):
+class ReferenceModel(nn.Module, ABC):
     """A backbone with a feature pyramid, under detectron2's parameter names (``backbone.*``).
 
     It computes in the type of its parameters: float32 as loaded, float64 after ``double()``.
@@ -85,6 +86,7 @@ class ReferenceModel(nn.Module):
         image_hw = (image.shape[0], image.shape[1])
         return self.picture_stages(x, image_hw, out_hw or image_hw)
 
+    @abstractmethod
     def picture_stages(
         self, x: Tensor, image_hw: tuple[int, int], out_hw: tuple[int, int]
     ) -> dict[str, Tensor]:
@@ -95,4 +97,3 @@ class ReferenceModel(nn.Module):
             image_hw: height and width of the picture in ``x``, without its padding.
             out_hw: height and width of what comes last.
         """
-        raise NotImplementedError
