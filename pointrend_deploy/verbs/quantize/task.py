@@ -8,8 +8,8 @@ broken graphs (check.py), and with ``--sensitivity`` on the user's pictures to f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import numpy.typing as npt
 
@@ -65,6 +65,13 @@ class Task(Protocol):
         """Compute the points lost, 0..100; answers in ``made`` are taken one by one."""
 
 
+TASKS: Final[Mapping[str, Callable[[Manifest], Task]]] = {
+    "semantic": SemanticTask,
+    "instance": InstanceTask,
+}
+"""The kinds of models by the ``task`` of their recipe."""
+
+
 def task_of(manifest: Manifest) -> Task:
     """Return the task of a bundle's model."""
-    return InstanceTask(manifest) if manifest.recipe.task == "instance" else SemanticTask(manifest)
+    return TASKS[manifest.recipe.task](manifest)
