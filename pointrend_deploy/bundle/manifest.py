@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from pointrend_deploy.bundle.forms import Layout, MaskForm, Ops, Precision, PreprocessPlace
-from pointrend_deploy.bundle.records import EngineRecord, QuantizedRecord
+from pointrend_deploy.bundle.records import EngineRecord, NotChecked, QuantizedRecord
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.parts import ChannelOrder
@@ -93,6 +93,11 @@ class WeightsRecord(_Part, frozen=True):
         included: whether the bundle has it.
         source_sha256: of the checkpoint that the user gave.
         source_name: that checkpoint's file name, without its folder.
+        source_key: where in that checkpoint the weights stand; empty for its top level.
+        source_others: keys of further sets of weights in it, which were not used.
+        source_prefix: taken off its parameters' names; empty where there was none.
+        source_ignored: names of its tensors that the model has no place for, ignored by the
+            user's choice.
     """
 
     file: str
@@ -100,6 +105,10 @@ class WeightsRecord(_Part, frozen=True):
     included: bool
     source_sha256: str
     source_name: str
+    source_key: str = ""
+    source_others: tuple[str, ...] = ()
+    source_prefix: str = ""
+    source_ignored: tuple[str, ...] = ()
 
 
 class InstanceExport(_Part, frozen=True):
@@ -148,6 +157,8 @@ class Manifest(_Part, frozen=True):
         instance: outputs of an instance bundle; None for a semantic one.
         engines: what `build` made, by the name of the folder under ``engines/``.
         quantized: how the graphs of ``fp16`` and ``int8`` were made, by precision.
+        not_checked: values of the recipe that nothing in the checkpoint was compared with; empty
+            in a bundle of an earlier version.
     """
 
     schema: int
@@ -168,6 +179,7 @@ class Manifest(_Part, frozen=True):
     instance: InstanceExport | None = None
     engines: dict[str, EngineRecord] = {}
     quantized: dict[str, QuantizedRecord] = {}
+    not_checked: tuple[NotChecked, ...] = ()
 
     @property
     def semantic(self) -> Recipe:

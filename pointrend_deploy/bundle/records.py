@@ -1,8 +1,8 @@
-"""The manifest's records of graphs that `quantize` made and of engines that `build` made."""
+"""The manifest's records: what was not checked, and what `quantize` and `build` made."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,6 +11,20 @@ from pointrend_deploy.bundle.forms import Ops, Precision
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the manifest."""
+
+
+class NotChecked(_Part, frozen=True):
+    """A value of the recipe that nothing in the checkpoint was compared with.
+
+    Attributes:
+        key: path of the key in the recipe.
+        value: the recipe's value, as JSON has it.
+        why: what of it was checked all the same; empty where nothing was.
+    """
+
+    key: str
+    value: Any
+    why: str = ""
 
 
 class QuantizedRecord(_Part, frozen=True):

@@ -3,28 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from pointrend_deploy.bundle.records import NotChecked
+from pointrend_deploy.checkpoint import configuration
+from pointrend_deploy.checkpoint.extras import in_the_way
+from pointrend_deploy.checkpoint.families import refuse_other_kinds
 from pointrend_deploy.checkpoint.instance_shapes import (
     anchor_contradictions,
+    anchors_are_held,
     instance_contradictions,
 )
-from pointrend_deploy.checkpoint.names import refuse_other_kinds, todays_names
-from pointrend_deploy.checkpoint.semantic_shapes import semantic_contradictions
+from pointrend_deploy.checkpoint.misfit import differences, listed, misfit
+from pointrend_deploy.checkpoint.names import todays_names
+from pointrend_deploy.checkpoint.norms import norm_contradictions
+from pointrend_deploy.checkpoint.prefixes import bare
+from pointrend_deploy.checkpoint.read import Weights
+from pointrend_deploy.checkpoint.semantic_shapes import common_strides, semantic_contradictions
 from pointrend_deploy.checkpoint.shapes import Contradiction, Shapes
+from pointrend_deploy.checkpoint.suggestions import verified
+from pointrend_deploy.checkpoint.unchecked import not_checked
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.parts import InputSpec, ResNetSpec
 from pointrend_deploy.recipe.semantic import Recipe
 
-Model = TypeVar("Model", bound=nn.Module)
-
-_LISTED = 20
 _PIXEL_TOLERANCE = 1e-3
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A checkpoint's tensors in a model's order, and how they were come by.
+
+    Attributes:
+        tensors: a float32 tensor for every name of the model.
+        key: where the set of weights stands in its file; empty for the top level.
+        others: keys of further sets of weights in the file, which were not used.
+        prefix: taken off the parameters' names, with its dots; empty where there was none.
+        ignored: the file's names of tensors that the model has no place for.
+        not_checked: values of the recipe that nothing in the checkpoint was compared with.
+    """
+
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    key: str
+    others: tuple[str, ...]
+    prefix: str
+    ignored: tuple[str, ...]
+    not_checked: tuple[NotChecked, ...] = field(repr=False)
 
 
 def _semantic(named: Mapping[str, Tensor], shapes: Shapes, recipe: Recipe) -> list[Contradiction]:
@@ -45,45 +74,91 @@ _CONTRADICTIONS: Final[Mapping[type, Callable[..., list[Contradiction]]]] = {
 
 
 def fit_checkpoint(
-    tensors: Mapping[str, Tensor], expected: Shapes, recipe: Recipe | InstanceRecipe
-) -> dict[str, Tensor]:
+    weights: Weights,
+    expected: Shapes,
+    recipe: Recipe | InstanceRecipe,
+    ignore_extra: bool = False,
+) -> Fitted:
     """Check a checkpoint against a recipe and return the model's tensors.
 
-    Old names become today's; ``pixel_mean`` and ``pixel_std`` are compared with the recipe and
-    dropped, and so are an instance model's anchors; ``num_batches_tracked`` is dropped. A FrozenBN
-    backbone without any running statistics gets mean 0 and variance 1, which is what detectron2
-    gives such files: their statistics were folded into weight and bias.
+    A prefix that all of the model's names have is taken off, and old names become today's;
+    ``pixel_mean`` and ``pixel_std`` are compared with the recipe and dropped, and so are an
+    instance model's anchors; ``num_batches_tracked`` is dropped. A FrozenBN backbone without any
+    running statistics gets mean 0 and variance 1, which is what detectron2 gives such files: their
+    statistics were folded into weight and bias.
 
     Args:
-        tensors: as :func:`~pointrend_deploy.checkpoint.read.read_checkpoint` gives them.
+        weights: as :func:`~pointrend_deploy.checkpoint.read.read_weights` gives them.
         expected: the model's parameter and buffer names and shapes.
         recipe: what the model was built from.
+        ignore_extra: leave out tensors that no part of the model has a place for.
 
     Returns:
-        A float32 tensor for every name of ``expected``, in its order. A tensor that is float32
-        already is returned as it is, not copied.
+        The tensors in the order of ``expected``. One that is float32 already is not copied.
 
     Raises:
         DeployError: the checkpoint is of another model; or it contradicts the recipe, lacks
             parameters, or has more, or of other shapes or types (all in one message, with the
             recipe's values that would fit); or it has numbers that are not finite.
     """
-    named = todays_names(tensors)
-    refuse_other_kinds(named, recipe.name, recipe.task)
+    names = bare(weights.tensors)
+    named = todays_names({name: weights.tensors[old] for name, old in names.originals.items()})
+    refuse_other_kinds(named, recipe.name, recipe.task, ignore_extra)
     found = _pixel_contradictions(named, recipe.input)
     kept = {name: value for name, value in named.items() if not _is_left_out(name)}
+    file_shapes = {name: tuple(value.shape) for name, value in kept.items()}
+    folded: dict[str, Tensor] = {}
     if isinstance(recipe.backbone, ResNetSpec) and recipe.backbone.norm == "FrozenBN":
-        kept.update(_folded_statistics(kept, expected))
+        folded = _folded_statistics(kept, expected)
+        kept.update(folded)
     shapes = {name: tuple(value.shape) for name, value in kept.items()}
-    found += _CONTRADICTIONS[type(recipe)](named, shapes, recipe)
-    differences = _differences(kept, shapes, expected, 5 if found else _LISTED)
-    if found or differences:
-        raise _misfit(recipe, found, differences)
-    return _as_float32(kept, expected)
+
+    def contradicted(trial: Any) -> list[Contradiction]:
+        return [
+            *configuration.compared(weights.beside, trial)[0],
+            *_CONTRADICTIONS[type(trial)](named, shapes, trial),
+            *norm_contradictions(file_shapes, trial),
+        ]
+
+    found += verified(contradicted(recipe), recipe, contradicted)
+    extra = [name for name in kept if name not in expected]
+    blocking = in_the_way(extra, expected)
+    ignored = extra if ignore_extra and not blocking else []
+    kept = {name: value for name, value in kept.items() if name not in set(ignored)}
+    apart = differences(kept, shapes, expected, 5 if found else 20)
+    if found or apart:
+        lone = not found and len(apart) == 1 and bool(extra)
+        raise misfit(recipe.name, found, apart, lone, blocking)
+    confirmed = configuration.compared(weights.beside, recipe)[1]
+    confirmed |= {f"input.{key}" for key in ("pixel_mean", "pixel_std") if key in named}
+    if isinstance(recipe, InstanceRecipe) and anchors_are_held(named, recipe):
+        confirmed |= {"rpn.anchor_sizes", "rpn.aspect_ratios"}
+    doubtful = {"backbone.norm"} if folded else set()
+    if isinstance(recipe, Recipe) and len(common_strides(shapes)) > 1:
+        doubtful |= {"coarse_head.common_stride", "point_head.subdivision_steps"}
+    return Fitted(
+        _as_float32(kept, expected),
+        weights.key,
+        weights.others,
+        names.prefix + "".join(f"{part}." for part in names.inner),
+        tuple(ignored),
+        not_checked(recipe, confirmed, doubtful),
+    )
 
 
-def filled(model: Model, tensors: Mapping[str, Tensor], recipe: Recipe | InstanceRecipe) -> Model:
-    """Put a checkpoint's weights into a module, without gradients, and return the module.
+def fill(
+    model: nn.Module,
+    weights: Weights,
+    recipe: Recipe | InstanceRecipe,
+    ignore_extra: bool = False,
+) -> Fitted:
+    """Put a checkpoint's weights into a module, without gradients, and return what was found.
+
+    Args:
+        model: built from the recipe.
+        weights: of the checkpoint.
+        recipe: of the model.
+        ignore_extra: leave out tensors that no part of the model has a place for.
 
     Raises:
         DeployError: they do not fit; see :func:`fit_checkpoint`.
@@ -93,9 +168,10 @@ def filled(model: Model, tensors: Mapping[str, Tensor], recipe: Recipe | Instanc
         for name, value in model.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    fitted = fit_checkpoint(tensors, expected, recipe)
-    model.load_state_dict(fitted, strict=False, assign=True)
-    return model.requires_grad_(False)
+    fitted = fit_checkpoint(weights, expected, recipe, ignore_extra)
+    model.load_state_dict(fitted.tensors, strict=False, assign=True)
+    model.requires_grad_(False)
+    return fitted
 
 
 def _is_left_out(name: str) -> bool:
@@ -153,56 +229,6 @@ def _folded_statistics(kept: Mapping[str, Tensor], expected: Shapes) -> dict[str
     }
 
 
-def _differences(
-    kept: Mapping[str, Tensor], shapes: Shapes, expected: Shapes, at_most: int
-) -> list[str]:
-    missing = [name for name in expected if name not in kept]
-    extra = [name for name in kept if name not in expected]
-    common = [name for name in expected if name in kept]
-    misshapen = [
-        f"{name} {list(shapes[name])} where the model has {list(expected[name])}"
-        for name in common
-        if shapes[name] != tuple(expected[name])
-    ]
-    mistyped = [
-        f"{name} {kept[name].dtype}".replace("torch.", "")
-        for name in common
-        if kept[name].dtype not in _FLOATS
-    ]
-    return [
-        f"{len(names)} {what}: {_listed(names, at_most)}"
-        for names, what in (
-            (missing, "missing"),
-            (extra, "that the model has no place for"),
-            (misshapen, "of another shape"),
-            (mistyped, "that are not floating point"),
-        )
-        if names
-    ]
-
-
-def _listed(names: list[str], at_most: int) -> str:
-    more = f", and {len(names) - at_most} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more
-
-
-def _misfit(
-    recipe: Recipe | InstanceRecipe, found: list[Contradiction], differences: list[str]
-) -> DeployError:
-    lines = [f"the checkpoint does not fit the recipe {recipe.name}"]
-    if found:
-        lines[0] += ", which it contradicts:"
-        lines += [f"  - {contradiction}" for contradiction in found]
-        hint = "set those keys of the recipe, or give the checkpoint that belongs to it"
-    else:
-        lines[0] += ":"
-        hint = "give the checkpoint that belongs to this recipe, whole; export/README.md says which"
-    if differences:
-        lines.append("Parameters:")
-        lines += [f"  - {difference}" for difference in differences]
-    return DeployError("\n".join(lines), hint)
-
-
 def _as_float32(kept: Mapping[str, Tensor], expected: Shapes) -> dict[str, Tensor]:
     fitted: dict[str, Tensor] = {}
     broken: list[str] = []
@@ -213,7 +239,7 @@ def _as_float32(kept: Mapping[str, Tensor], expected: Shapes) -> dict[str, Tenso
         if not bool(torch.isfinite(fitted[name]).all()):
             (overflowing if bool(torch.isfinite(value).all()) else broken).append(name)
     problems = [
-        f"{len(names)} of its {len(expected)} parameters have {what}: {_listed(names, 5)}"
+        f"{len(names)} of its {len(expected)} parameters have {what}: {listed(names, 5)}"
         for names, what in (
             (broken, "NaN or infinite values"),
             (overflowing, "values too large for float32"),

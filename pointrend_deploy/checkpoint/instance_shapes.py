@@ -21,8 +21,10 @@ from pointrend_deploy.checkpoint.shapes import (
     backbone_contradictions,
     class_contradictions,
     count_matches,
+    numbers_matched,
+    pyramid_channels,
     pyramid_contradictions,
-    toml_value,
+    value,
 )
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import (
@@ -32,6 +34,7 @@ from pointrend_deploy.recipe.instance import (
     StandardMaskHeadSpec,
     cell_anchors,
 )
+from pointrend_deploy.wording import count_of
 
 _MASK_HEAD = "roi_heads.mask_head."
 _COARSE_HEAD = f"{_MASK_HEAD}coarse_head."
@@ -74,7 +77,18 @@ def _refuse_implicit(shapes: Shapes) -> None:
 
 def _differ(key: str, says: object, holds: object, what: str) -> Iterator[Contradiction]:
     if says != holds:
-        yield Contradiction(key, says, f"the checkpoint's {what}: {toml_value(holds)} would fit")
+        yield Contradiction(key, says, f"the checkpoint's {what}", value(holds))
+
+
+def _side(key: str, says: int, cells: tuple[int, int], what: str) -> Iterator[Contradiction]:
+    """Compare the side of a square map with what a layer takes or gives: (values, a cell's)."""
+    values, each = cells
+    if each < 1 or values == each * says**2:
+        return
+    side = math.isqrt(values // each)
+    fits = value(side) if each * side**2 == values else {}
+    found = f"the checkpoint's {what} {values} values, {each} a cell"
+    yield Contradiction(key, says, found if fits else f"{found}, which no square map has", fits)
 
 
 def _num_classes(shapes: Shapes) -> int | None:
@@ -90,26 +104,38 @@ def _anchors(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
         if sizes * ratios != shape[0]:
             yield Contradiction(
                 "rpn.anchor_sizes",
-                f"{sizes} a level, with {ratios} aspect ratios",
-                f"the checkpoint has {shape[0]} anchors a cell: sizes times ratios must be that",
+                f"{sizes} a level, with {count_of(ratios, 'aspect ratio')}",
+                f"the checkpoint has {count_of(shape[0], 'anchor')} a cell, which is the number of "
+                "sizes times that of ratios",
             )
+
+
+def _pooled_channels(shapes: Shapes, recipe: InstanceRecipe) -> int:
+    """Channels of the features that the box head's first fully connected layer takes."""
+    name = r"roi_heads\.box_head\.conv(\d{1,3})\.weight"
+    last = max(numbers_matched(shapes, name), default=0)
+    convolution = shapes.get(f"roi_heads.box_head.conv{last}.weight")
+    return convolution[0] if convolution else pyramid_channels(shapes) or recipe.fpn.out_channels
 
 
 def _box_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
     spec = recipe.box_head
     first = shapes.get("roi_heads.box_head.fc1.weight", ())
     if len(first) == 2:
-        side = math.isqrt(first[1] // recipe.fpn.out_channels)
-        what = f"first layer takes {first[1]} values"
-        yield from _differ("box_head.pooler_resolution", spec.pooler_resolution, side, what)
-        yield from _differ("box_head.fc_dim", spec.fc_dim, first[0], f"layers are {first[0]} wide")
+        cells = first[1], _pooled_channels(shapes, recipe)
+        key, says = "box_head.pooler_resolution", spec.pooler_resolution
+        yield from _side(key, says, cells, "first layer takes")
+        what = f"box head's layers are {first[0]} wide"
+        yield from _differ("box_head.fc_dim", spec.fc_dim, first[0], what)
         layers = count_matches(shapes, r"roi_heads\.box_head\.fc(\d{1,3})\.weight")
-        yield from _differ("box_head.num_fc", spec.num_fc, layers, f"box head has {layers} layers")
+        yield from _differ(
+            "box_head.num_fc", spec.num_fc, layers, f"box head has {count_of(layers, 'layer')}"
+        )
     boxes = shapes.get("roi_heads.box_predictor.bbox_pred.weight")
     if boxes:
         agnostic = boxes[0] == 4 and _num_classes(shapes) != 1
         one = agnostic or (boxes[0] == 4 and spec.class_agnostic)
-        what = f"box predictor has {boxes[0]} rows"
+        what = f"box predictor has {count_of(boxes[0], 'row')}"
         yield from _differ("box_head.class_agnostic", spec.class_agnostic, one, what)
 
 
@@ -120,7 +146,7 @@ def _mask_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction
         kind, fits = ("standard", "pointrend") if pointrend else ("pointrend", "standard")
         other = "PointRend's" if pointrend else "Mask R-CNN's own"
         yield Contradiction(
-            "mask_head.kind", kind, f"the checkpoint's mask head is {other}: {fits} would fit"
+            "mask_head.kind", kind, f"the checkpoint's mask head is {other}", {fits: fits}
         )
     elif isinstance(spec, StandardMaskHeadSpec):
         yield from _standard(shapes, spec)
@@ -131,11 +157,17 @@ def _mask_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction
 
 def _standard(shapes: Shapes, spec: StandardMaskHeadSpec) -> Iterator[Contradiction]:
     layers = count_matches(shapes, re.escape(_MASK_HEAD) + r"mask_fcn(\d{1,3})\.weight")
-    yield from _differ("mask_head.num_conv", spec.num_conv, layers, f"mask head has {layers}")
+    yield from _differ(
+        "mask_head.num_conv",
+        spec.num_conv,
+        layers,
+        f"mask head has {count_of(layers, 'convolution')}",
+    )
     predictor = shapes.get(f"{_MASK_HEAD}predictor.weight")
-    if predictor:
+    if predictor and len(predictor) == 4:
         rows, width = predictor[:2]
-        yield from _differ("mask_head.channels", spec.channels, width, f"layers are {width} wide")
+        what = f"mask head's layers are {width} wide"
+        yield from _differ("mask_head.channels", spec.channels, width, what)
         yield from _agnostic(shapes, "mask_head", spec.class_agnostic, rows)
 
 
@@ -144,16 +176,32 @@ def _coarse(
 ) -> Iterator[Contradiction]:
     conv = shapes.get(f"{_COARSE_HEAD}reduce_spatial_dim_conv.weight")
     if conv:
-        yield from _differ("mask_head.channels", spec.channels, conv[0], f"is {conv[0]} wide")
+        what = f"coarse head's first layer is {conv[0]} wide"
+        yield from _differ("mask_head.channels", spec.channels, conv[0], what)
     layers = count_matches(shapes, re.escape(_COARSE_HEAD) + r"fc(\d{1,3})\.weight")
-    yield from _differ("mask_head.num_fc", spec.num_fc, layers, f"coarse head has {layers} layers")
+    yield from _differ(
+        "mask_head.num_fc", spec.num_fc, layers, f"coarse head has {count_of(layers, 'layer')}"
+    )
     prediction = shapes.get(f"{_COARSE_HEAD}prediction.weight")
-    if prediction:
+    if prediction and len(prediction) == 2:
         rows, width = prediction
-        yield from _differ("mask_head.fc_dim", spec.fc_dim, width, f"layers are {width} wide")
-        side = math.isqrt(rows // (_num_classes(shapes) or recipe.num_classes))
-        what = f"coarse head predicts {rows} values"
-        yield from _differ("mask_head.output_resolution", spec.output_resolution, side, what)
+        what = f"coarse head's layers are {width} wide"
+        yield from _differ("mask_head.fc_dim", spec.fc_dim, width, what)
+        cells = rows, _num_classes(shapes) or recipe.num_classes
+        key, says = "mask_head.output_resolution", spec.output_resolution
+        yield from _side(key, says, cells, "coarse head predicts")
+    first = shapes.get(f"{_COARSE_HEAD}fc1.weight", ())
+    if conv and len(first) == 2:
+        yield from _halved(spec, first[1], conv[0])
+
+
+def _halved(spec: CoarseMaskHeadSpec, values: int, channels: int) -> Iterator[Contradiction]:
+    """Compare the pooled side with what the coarse head's fc1 takes: a map of half the side."""
+    what = "coarse head's fc1 takes"
+    for found in _side("", spec.pooler_resolution // 2, (values, channels), what):
+        fits = [2 * side for side in found.fits.values() if isinstance(side, int)]
+        key, says = "mask_head.pooler_resolution", spec.pooler_resolution
+        yield Contradiction(key, says, f"{found.holds} of half the side", value(*fits))
 
 
 def _points(
@@ -163,18 +211,25 @@ def _points(
     first = shapes.get(f"{_POINT_HEAD}fc1.weight", ())
     predictor = shapes.get(f"{_POINT_HEAD}predictor.weight", ())
     layers = count_matches(shapes, re.escape(_POINT_HEAD) + r"fc(\d{1,3})\.weight")
-    yield from _differ("point_head.num_fc", spec.num_fc, layers, f"point head has {layers} layers")
+    yield from _differ(
+        "point_head.num_fc", spec.num_fc, layers, f"point head has {count_of(layers, 'layer')}"
+    )
     if len(first) != 3 or len(predictor) != 3:
         return
     width, inputs = first[:2]
-    count = (inputs - classes) // recipe.fpn.out_channels
-    if count != len(spec.in_features):
+    channels = pyramid_channels(shapes) or recipe.fpn.out_channels or 1
+    count, rest = divmod(inputs - classes, channels)
+    if inputs != len(spec.in_features) * channels + classes:
+        levels = list(recipe.pyramid[:count])
         yield Contradiction(
             "point_head.in_features",
             list(spec.in_features),
-            f"the checkpoint's fc1 takes {inputs} channels: {count} features would fit",
+            f"the checkpoint's fc1 takes {inputs} channels, of which {classes} are coarse logits "
+            f"and {channels} those of a feature",
+            {count_of(count, "feature"): levels} if (rest, len(levels)) == (0, count) else {},
         )
-    yield from _differ("point_head.fc_dim", spec.fc_dim, width, f"layers are {width} wide")
+    what = f"point head's layers are {width} wide"
+    yield from _differ("point_head.fc_dim", spec.fc_dim, width, what)
     joined = {width: False, width + classes: True}.get(predictor[1])
     if joined is not None:
         what = f"later layers take {predictor[1]} channels"
@@ -186,7 +241,9 @@ def _points(
 def _agnostic(shapes: Shapes, table: str, says: bool, rows: int) -> Iterator[Contradiction]:
     """A predictor of one row is class-agnostic, unless there is only one class: then either is."""
     agnostic = rows == 1 and (says or _num_classes(shapes) != 1)
-    yield from _differ(f"{table}.class_agnostic", says, agnostic, f"predictor has {rows} rows")
+    yield from _differ(
+        f"{table}.class_agnostic", says, agnostic, f"predictor has {count_of(rows, 'row')}"
+    )
 
 
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
@@ -209,3 +266,8 @@ def anchor_contradictions(
                 [list(row) for row in spec.anchor_sizes],
                 f"the checkpoint's anchors of {spec.in_features[level]} are others: {shown}, ...",
             )
+
+
+def anchors_are_held(tensors: Mapping[str, Tensor], recipe: InstanceRecipe) -> bool:
+    """Whether a checkpoint has the anchors of every level, so that all were compared."""
+    return all(f"{_ANCHORS}{level}" in tensors for level in range(len(recipe.rpn.anchor_sizes)))

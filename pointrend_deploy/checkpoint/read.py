@@ -1,8 +1,8 @@
 """Read checkpoints (.pkl, .pth, .pt, .safetensors) without running code in them.
 
 The content decides how a file is read, not its name: a ``.pkl`` may hold a plain pickle, as
-detectron2's model zoo does, or what ``torch.save`` wrote. Wrappers such as ``{"model": ...}`` are
-opened; optimizer, scheduler, iteration and the like are left behind.
+detectron2's model zoo does, or what ``torch.save`` wrote. Which of its tables is the model's is
+decided in ``contents.py``; optimizer, scheduler, iteration and the like are left behind.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import mmap
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pointrend_deploy.checkpoint.contents import BESIDE_WEIGHTS, SAVE_AGAIN, Chosen, choose
 from pointrend_deploy.checkpoint.pickle.globals import NumpyArray
 from pointrend_deploy.checkpoint.pickle.instructions import DamagedError, RefusedError
 from pointrend_deploy.checkpoint.pickle.machine import PickleMachine
@@ -30,50 +33,67 @@ from pointrend_deploy.errors import DeployError
 SUFFIXES = (".pkl", ".pth", ".pt", ".safetensors")
 """File names that are read."""
 
-_WRAPPERS = ("model", "state_dict")
-_BESIDE_WEIGHTS = {
-    *("__author__", "author", "matching_heuristics", "iteration", "epoch", "step", "meta"),
-    *("optimizer", "lr_scheduler", "scheduler", "trainer", "hooks", "grad_scaler", "scaler", "cfg"),
-}
 _LARGEST_GROWTH = 4
 """Tensors may take this many times the file's size; tied weights share their bytes."""
 
-_SAVE_AGAIN = (
-    "save the weights alone where the model was trained: "
-    'torch.save({"model": model.state_dict()}, "model_final.pth")'
-)
 _DOWNLOAD_AGAIN = "download or copy the file again and compare its size with the source's"
 
 
+@dataclass(frozen=True)
+class Weights:
+    """A set of weights of a checkpoint file.
+
+    Attributes:
+        tensors: name to CPU tensor, in the file's order and dtypes, with the file's own names.
+        key: where the set stands in the file; empty for the top level.
+        others: keys of further sets, which are not in ``tensors``.
+        beside: what else the file's top level holds: a configuration, an author and the like.
+    """
+
+    tensors: dict[str, Tensor] = field(repr=False)
+    key: str = ""
+    others: tuple[str, ...] = ()
+    beside: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Read the usual set of weights of a checkpoint; see :func:`read_weights`."""
+    return read_weights(path).tensors
+
+
+def read_weights(path: str | Path, key: str | None = None) -> Weights:
     """Read a checkpoint's tensors; nothing in the file is executed.
 
     Args:
         path: a pickle of arrays (detectron2's model zoo; Python 2's too), a file of
             ``torch.save`` (zip or the format before 1.6), or safetensors.
+        key: of the set of weights, where the file has several; None for the usual one, see
+            :func:`~pointrend_deploy.checkpoint.contents.choose`.
 
     Returns:
-        Name to CPU tensor, in the file's order and dtypes, with the file's own names. They do not
-        refer to the file.
+        The set, with the keys of the others. The tensors do not refer to the file.
 
     Raises:
         DeployError: the file is missing, empty, cut short, of another format, asks for code to be
             run (the message has the name of that code), announces far more data than it has, or has
-            no tensors.
+            no tensors; or it has no weights under ``key``, and the hint lists the keys it has.
     """
     path = Path(path)
     head, size = _look(path)
     try:
         if _is_safetensors(head, size) or (path.suffix == ".safetensors" and head[:2] != b"PK"):
-            return _read_safetensors(path)
+            chosen = choose(_read_safetensors(path), key)
+            return Weights(_tensors_of(chosen), chosen.taken.key, chosen.others)
         if head[:2] == b"PK":
             content: object = load_zip(path)
         else:
             content = _read_pickle(path)
-        return _copied(_named_values(content), size)
+        chosen = choose(content, key)
+        tensors = _copied(_tensors_of(chosen), size)
+        return Weights(tensors, chosen.taken.key, chosen.others, _beside(content))
     except RefusedError as error:
         raise DeployError(
-            f"{path} is refused, nothing in it was run: it contains {error.reason}", _SAVE_AGAIN
+            f"{path} is refused, nothing in it was run: it contains {error.reason}", SAVE_AGAIN
         ) from error
     except DamagedError as error:
         raise DeployError(
@@ -142,7 +162,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"it is not a whole safetensors file ({error})") from error
     if not tensors:
-        raise DeployError("it has no tensors", _SAVE_AGAIN)
+        raise DeployError("it has no tensors", SAVE_AGAIN)
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
@@ -154,38 +174,20 @@ def _read_pickle(path: Path) -> object:
     return PickleMachine(data, PLAIN_ADMITTED).load()
 
 
-def _named_values(content: object) -> dict[str, object]:
-    """Open the wrappers and keep what has a name and is a tensor or an array."""
-    for _ in range(8):
-        inner = [content[key] for key in _WRAPPERS if isinstance(content, dict) and key in content]
-        if not inner or not isinstance(inner[0], Mapping):
-            break
-        content = dict(inner[0])
-    if not isinstance(content, Mapping):
-        raise DeployError(f"it is a {type(content).__name__}, not named weights", _SAVE_AGAIN)
-    _refuse_caffe2(content)
-    named: dict[str, object] = {}
-    for name, value in content.items():
-        if isinstance(value, (Tensor, NumpyArray)) and isinstance(name, str):
-            named[name] = value
-        elif name not in _BESIDE_WEIGHTS:
-            raise DeployError(
-                f"its entry {str(name)[:80]!r} is a {type(value).__name__}, not a tensor",
-                _SAVE_AGAIN,
-            )
-    if not named:
-        raise DeployError("it has no tensors", _SAVE_AGAIN)
-    return named
+def _tensors_of(chosen: Chosen) -> dict[str, Any]:
+    return {
+        str(name): value
+        for name, value in chosen.taken.entries.items()
+        if isinstance(value, (Tensor, NumpyArray))
+    }
 
 
-def _refuse_caffe2(content: Mapping[object, object]) -> None:
-    caffe2_stem = "conv1_w" in content and "res2_0_branch2a_w" in content
-    if "blobs" in content or caffe2_stem:
-        raise DeployError(
-            "it is a Caffe2 pickle (Detectron 1, or an ImageNet backbone such as R-50.pkl), which "
-            "training starts from: it has no detectron2 segmentation model in it",
-            "give the file that detectron2's training wrote, model_final.pth or model_final.pkl",
-        )
+def _beside(content: object) -> dict[str, object]:
+    return {
+        name: value
+        for name, value in (content.items() if isinstance(content, Mapping) else ())
+        if isinstance(name, str) and name in BESIDE_WEIGHTS
+    }
 
 
 def _copied(named: dict[str, object], file_size: int) -> dict[str, Tensor]:

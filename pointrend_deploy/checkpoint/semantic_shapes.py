@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from pointrend_deploy.checkpoint.names import COARSE_HEAD, LONE_HEAD, POINT_HEAD
+from pointrend_deploy.checkpoint.families import POINT_HEAD
+from pointrend_deploy.checkpoint.names import COARSE_HEAD, LONE_HEAD
 from pointrend_deploy.checkpoint.shapes import (
     Contradiction,
     Shapes,
@@ -20,9 +21,11 @@ from pointrend_deploy.checkpoint.shapes import (
     pyramid_channels,
     pyramid_contradictions,
     toml_value,
+    value,
 )
 from pointrend_deploy.recipe.parts import PointHeadSpec
 from pointrend_deploy.recipe.semantic import CoarseHeadSpec, Recipe
+from pointrend_deploy.wording import count_of
 
 
 def semantic_contradictions(shapes: Shapes, recipe: Recipe) -> list[Contradiction]:
@@ -42,10 +45,7 @@ def semantic_contradictions(shapes: Shapes, recipe: Recipe) -> list[Contradictio
 
 
 def _coarse_head(shapes: Shapes, spec: CoarseHeadSpec) -> Iterator[Contradiction]:
-    head = re.escape(_coarse_prefix(shapes))
-    convolutions: dict[int, int] = {}
-    for level in sorted(numbers_matched(shapes, head + r"p(\d{1,3})\.0\.weight")):
-        convolutions[level] = count_matches(shapes, f"{head}p{level}" + r"\.(\d{1,3})\.weight")
+    convolutions = _convolutions(shapes)
     if not convolutions:
         return
     names = [f"p{level}" for level in convolutions]
@@ -53,7 +53,8 @@ def _coarse_head(shapes: Shapes, spec: CoarseHeadSpec) -> Iterator[Contradiction
         yield Contradiction(
             "coarse_head.in_features",
             list(spec.in_features),
-            f"the checkpoint's coarse head reads other levels: {toml_value(names)} would fit",
+            "the checkpoint's coarse head reads other levels",
+            value(names),
         )
     first = f"{_coarse_prefix(shapes)}{names[0]}.0."
     channels = next(iter(shapes[first + "weight"]), None)
@@ -61,28 +62,32 @@ def _coarse_head(shapes: Shapes, spec: CoarseHeadSpec) -> Iterator[Contradiction
         yield Contradiction(
             "coarse_head.channels",
             spec.channels,
-            f"the checkpoint's coarse head has {channels} channels: {channels} would fit",
+            f"the checkpoint's coarse head has {count_of(channels, 'channel')}",
+            value(channels),
         )
-    norm = "GN" if first + "norm.weight" in shapes else ""
-    if first + "norm.running_mean" in shapes:
-        yield Contradiction(
-            "coarse_head.norm", spec.norm, "the checkpoint's has batch norm: no value fits"
-        )
-    elif norm != spec.norm:
-        yield Contradiction(
-            "coarse_head.norm",
-            spec.norm,
-            f"the checkpoint's coarse head has {'a' if norm else 'no'} group norm: "
-            f"{toml_value(norm)} would fit",
-        )
-    strides = [2**e for e in range(2, 6) if _convolutions_fit(convolutions, e)]
+    strides = common_strides(shapes)
     if strides and spec.common_stride not in strides:
         yield Contradiction(
             "coarse_head.common_stride",
             spec.common_stride,
-            f"the checkpoint has {toml_value(list(convolutions.values()))} convolutions a level: "
-            f"{' or '.join(map(str, strides))} would fit",
+            f"the checkpoint has {toml_value(list(convolutions.values()))} convolutions a level",
+            value(*strides),
         )
+
+
+def common_strides(shapes: Shapes) -> list[int]:
+    """List the strides of the coarse logits that the numbers of convolutions admit."""
+    convolutions = _convolutions(shapes)
+    return [2**e for e in range(2, 6) if convolutions and _convolutions_fit(convolutions, e)]
+
+
+def _convolutions(shapes: Shapes) -> dict[int, int]:
+    """Convolutions of the coarse head by level of the pyramid."""
+    head = re.escape(_coarse_prefix(shapes))
+    return {
+        level: count_matches(shapes, f"{head}p{level}" + r"\.(\d{1,3})\.weight")
+        for level in sorted(numbers_matched(shapes, head + r"p(\d{1,3})\.0\.weight"))
+    }
 
 
 def _convolutions_fit(convolutions: Mapping[int, int], exponent: int) -> bool:
@@ -97,11 +102,11 @@ def _point_head(shapes: Shapes, recipe: Recipe) -> Iterator[Contradiction]:
     spec = recipe.point_head
     if spec is None and layers:
         yield Contradiction(
-            "point_head", "absent", "the checkpoint has one: a pointrend_semantic_fpn recipe fits"
+            "point_head", "absent", "the checkpoint has one: use a pointrend_semantic_fpn recipe"
         )
     if spec is not None and not layers:
         yield Contradiction(
-            "point_head", "present", "the checkpoint has none: a semantic_fpn recipe would fit"
+            "point_head", "present", "the checkpoint has none: use a semantic_fpn recipe"
         )
     if spec is not None and layers:
         yield from _point_layers(shapes, recipe, spec, layers)
@@ -113,37 +118,33 @@ def _point_layers(
     classes = _coarse_classes(shapes) or recipe.num_classes
     first = shapes.get(f"{POINT_HEAD}fc1.weight", ())
     predictor = shapes.get(f"{POINT_HEAD}predictor.weight", ())
-    fine_channels = pyramid_channels(shapes) or recipe.fpn.out_channels
+    fine_channels = pyramid_channels(shapes) or recipe.fpn.out_channels or 1
     if len(first) == 3:
         width, inputs = first[:2]
         count, rest = divmod(inputs - classes, fine_channels)
         if rest == 0 and count >= 1 and count != len(spec.in_features):
+            levels = [f"p{name[3:]}" for name in recipe.fpn.in_features][:count]
             yield Contradiction(
                 "point_head.in_features",
                 list(spec.in_features),
                 f"the checkpoint's fc1 takes {inputs} = {count} x {fine_channels} + {classes} "
-                f"channels: {count} features would fit",
+                "channels",
+                {count_of(count, "feature"): levels} if len(levels) == count else {},
             )
         if width != spec.fc_dim:
-            yield Contradiction(
-                "point_head.fc_dim",
-                spec.fc_dim,
-                f"the checkpoint's layers are {width} wide: {width} would fit",
-            )
+            found = f"the checkpoint's layers are {width} wide"
+            yield Contradiction("point_head.fc_dim", spec.fc_dim, found, value(width))
     if layers != spec.num_fc:
-        yield Contradiction(
-            "point_head.num_fc",
-            spec.num_fc,
-            f"the checkpoint has {layers} hidden layers: {layers} would fit",
-        )
+        found = f"the checkpoint has {count_of(layers, 'hidden layer')}"
+        yield Contradiction("point_head.num_fc", spec.num_fc, found, value(layers))
     if len(first) == 3 and len(predictor) == 3:
         joined = {first[0]: False, first[0] + classes: True}.get(predictor[1])
         if joined is not None and joined != spec.coarse_in_every_layer:
             yield Contradiction(
                 "point_head.coarse_in_every_layer",
                 spec.coarse_in_every_layer,
-                f"the checkpoint's later layers take {predictor[1]} channels: "
-                f"{toml_value(joined)} would fit",
+                f"the checkpoint's later layers take {predictor[1]} channels",
+                value(joined),
             )
     if len(predictor) == 3 and predictor[0] == 1 != classes:
         yield Contradiction(

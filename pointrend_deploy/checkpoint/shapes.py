@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec, ResNetSpec
+from pointrend_deploy.wording import count_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 _BOTTOM_UP = "backbone.bottom_up."
@@ -15,20 +16,29 @@ _DEPTH_BY_RES4_BLOCKS = {6: 50, 23: 101}
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A key of the recipe that the checkpoint's shapes contradict.
+    """A key of the recipe that the checkpoint contradicts.
 
     Attributes:
         key: path in the recipe.
         says: the recipe's value.
-        holds: what the checkpoint has, ending in the value that would fit, if one does.
+        holds: what the checkpoint has.
+        fits: values of the key that agree with the checkpoint, by how a message shows them. Only
+            :func:`~pointrend_deploy.checkpoint.suggestions.verified` decides which are printed.
     """
 
     key: str
     says: object
     holds: str
+    fits: Mapping[str, object] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"`{self.key}` is {toml_value(self.says)}; {self.holds}"
+        said = f"`{self.key}` is {toml_value(self.says)}; {self.holds}"
+        return f"{said}: {' or '.join(self.fits)} would fit" if self.fits else said
+
+
+def value(*values: object) -> dict[str, object]:
+    """Values for ``Contradiction.fits``, shown as TOML writes them."""
+    return {toml_value(each): each for each in values}
 
 
 def class_contradictions(
@@ -45,7 +55,8 @@ def class_contradictions(
         yield Contradiction(
             "classes.names",
             f"{num_classes} names",
-            f"the checkpoint predicts {predicted} classes{background}: {predicted} names would fit",
+            f"the checkpoint predicts {predicted} classes{background}",
+            {count_of(predicted, "name"): [f"class {n}" for n in range(min(predicted, 99_999))]},
         )
 
 
@@ -57,32 +68,33 @@ def backbone_contradictions(
     wanted = "resnet" if isinstance(spec, ResNetSpec) else "efficientnet_lite0"
     if kind is not None and kind != wanted:
         yield Contradiction(
-            "backbone.kind", wanted, f"the checkpoint's backbone is another: {kind} would fit"
+            "backbone.kind", wanted, "the checkpoint's backbone is another", {kind: kind}
         )
     if not isinstance(spec, ResNetSpec) or kind != "resnet":
         return
     blocks = count_matches(shapes, re.escape(_BOTTOM_UP) + r"res4\.(\d{1,3})\.conv1\.weight")
     depth = _DEPTH_BY_RES4_BLOCKS.get(blocks)
     if depth != spec.depth:
-        fits = f"{depth} would fit" if depth else "no depth of a recipe fits"
         yield Contradiction(
-            "backbone.depth", spec.depth, f"the checkpoint's res4 has {blocks} blocks: {fits}"
+            "backbone.depth",
+            spec.depth,
+            f"the checkpoint's res4 has {count_of(blocks, 'block')}",
+            value(depth or 0),
         )
     conv2 = shapes.get(f"{_BOTTOM_UP}res2.0.conv2.weight")
     if conv2 is None or len(conv2) != 4 or 0 in conv2:
         return
-    groups, width = conv2[0] // conv2[1], conv2[1]
+    (groups, rest), width = divmod(conv2[0], conv2[1]), conv2[1]
+    if rest:
+        return  # no grouped convolution has this shape; it is listed with its shape
     read_back: tuple[tuple[str, int, int], ...] = (
         ("backbone.groups", spec.groups, groups),
         ("backbone.width_per_group", spec.width_per_group, width),
     )
-    for key, says, value in read_back:
-        if says != value:
-            yield Contradiction(
-                key,
-                says,
-                f"the checkpoint's 3x3 in res2 has {groups} x {width} channels: {value} would fit",
-            )
+    for key, says, held in read_back:
+        if says != held:
+            found = f"the checkpoint's 3x3 in res2 has {groups} x {width} channels"
+            yield Contradiction(key, says, found, value(held))
 
 
 def _backbone_kind(shapes: Shapes) -> str | None:
@@ -101,14 +113,16 @@ def pyramid_contradictions(shapes: Shapes, spec: FPNSpec) -> Iterator[Contradict
         yield Contradiction(
             "fpn.in_features",
             list(spec.in_features),
-            f"the checkpoint's pyramid has other levels: {toml_value(names)} would fit",
+            "the checkpoint's pyramid has other levels",
+            value(names),
         )
     channels = pyramid_channels(shapes)
     if channels is not None and channels != spec.out_channels:
         yield Contradiction(
             "fpn.out_channels",
             spec.out_channels,
-            f"the checkpoint's pyramid has {channels} channels: {channels} would fit",
+            f"the checkpoint's pyramid has {count_of(channels, 'channel')}",
+            value(channels),
         )
 
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pointrend_deploy.checkpoint.fit import Fitted
 from pointrend_deploy.model.backbone.efficientnet_lite import EfficientNetLite0
 from pointrend_deploy.model.backbone.fpn import FPN
 from pointrend_deploy.model.backbone.resnet import ResNet
@@ -41,6 +42,9 @@ class ReferenceModel(nn.Module, ABC):
     """A backbone with a feature pyramid, under detectron2's parameter names (``backbone.*``).
 
     It computes in the type of its parameters: float32 as loaded, float64 after ``double()``.
+
+    Attributes:
+        fitted: how a checkpoint's tensors were fitted to it; None where no checkpoint was loaded.
     """
 
     def __init__(self, recipe: HasBackbone) -> None:
@@ -49,6 +53,7 @@ class ReferenceModel(nn.Module, ABC):
         bottom_up = ResNet(spec) if isinstance(spec, ResNetSpec) else EfficientNetLite0()
         self.backbone = FPN(bottom_up, recipe.fpn)
         self.input = recipe.input
+        self.fitted: Fitted | None = None
 
     def network_input(self, image: NDArray[np.uint8]) -> Tensor:
         """Normalise and pad a picture, in the type and on the device of the parameters.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pointrend_deploy.checkpoint.fit import fit_checkpoint
+from pointrend_deploy.checkpoint.read import Weights
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.semantic.model import build_model
 from pointrend_deploy.recipe.parts import ClassesSpec, FPNSpec, InputSpec, PointHeadSpec, ResNetSpec
@@ -59,8 +61,8 @@ def checkpoint_of(recipe: Recipe) -> dict[str, Tensor]:
     }
 
 
-def fit(tensors: dict[str, Tensor], recipe: Recipe = BASE) -> dict[str, Tensor]:
-    return fit_checkpoint(tensors, shapes_of(recipe), recipe)
+def fit(tensors: dict[str, Tensor], recipe: Recipe = BASE) -> Mapping[str, Tensor]:
+    return fit_checkpoint(Weights(tensors), shapes_of(recipe), recipe).tensors
 
 
 def refusal(tensors: dict[str, Tensor], recipe: Recipe = BASE) -> DeployError:

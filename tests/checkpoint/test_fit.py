@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.checkpoint.names import kind_of, todays_names
+from pointrend_deploy.checkpoint.families import kind_of
+from pointrend_deploy.checkpoint.names import todays_names
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.semantic.model import model_from_tensors
 from pointrend_deploy.recipe.semantic import load_recipe

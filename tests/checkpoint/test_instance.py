@@ -74,7 +74,7 @@ CONTRADICTIONS = [
     ("mask_head", {"num_fc": 1}, "mask_head.num_fc` is 1.*2 would fit"),
     ("point_head", {"num_fc": 2}, "point_head.num_fc` is 2.*3 would fit"),
     ("point_head", {"fc_dim": 20}, "point_head.fc_dim` is 20.*8 would fit"),
-    ("point_head", {"in_features": ("p2", "p3")}, "1 features would fit"),
+    ("point_head", {"in_features": ("p2", "p3")}, "1 feature would fit"),
     ("point_head", {"coarse_in_every_layer": False}, "every_layer` is false.*true would fit"),
     ("point_head", {"class_agnostic": True}, "point_head.class_agnostic` is true.*false would"),
 ]

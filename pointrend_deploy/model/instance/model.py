@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pointrend_deploy.checkpoint.fit import filled
-from pointrend_deploy.checkpoint.read import read_checkpoint
+from pointrend_deploy.checkpoint.fit import fill
+from pointrend_deploy.checkpoint.read import Weights, read_weights
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.instance.box_head import BoxHead, BoxPredictor, detect
 from pointrend_deploy.model.instance.boxes import MASK_THRESHOLD, nonempty, paste_masks, scale
@@ -229,14 +229,26 @@ def build_instance_model(recipe: InstanceRecipe) -> InstanceModel:
     return InstanceModel(recipe).eval()
 
 
-def load_instance_model(recipe: InstanceRecipe | str | Path, weights: str | Path) -> InstanceModel:
+def load_instance_model(
+    recipe: InstanceRecipe | str | Path,
+    weights: str | Path,
+    *,
+    weights_key: str | None = None,
+    ignore_extra: bool = False,
+) -> InstanceModel:
     """As :func:`pointrend_deploy.model.load.load_model`, of a recipe known to be for instances."""
     spec = recipe if isinstance(recipe, InstanceRecipe) else load_instance_recipe(recipe)
-    return instance_model_from_tensors(spec, read_checkpoint(weights))
+    return _filled(spec, read_weights(weights, weights_key), ignore_extra)
 
 
 def instance_model_from_tensors(
     recipe: InstanceRecipe, tensors: dict[str, Tensor]
 ) -> InstanceModel:
     """As :func:`load_instance_model`, from tensors already read: name to tensor, as in the file."""
-    return filled(build_instance_model(recipe), tensors, recipe)
+    return _filled(recipe, Weights(tensors))
+
+
+def _filled(recipe: InstanceRecipe, weights: Weights, ignore_extra: bool = False) -> InstanceModel:
+    model = build_instance_model(recipe)
+    model.fitted = fill(model, weights, recipe, ignore_extra)
+    return model

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointrend_deploy.checkpoint.fit import filled
-from pointrend_deploy.checkpoint.read import read_checkpoint
+from pointrend_deploy.checkpoint.fit import fill
+from pointrend_deploy.checkpoint.read import Weights, read_weights
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.pointrend import StandardPointHead, subdivide
 from pointrend_deploy.model.reference import ReferenceModel
@@ -124,12 +124,24 @@ def build_model(recipe: Recipe) -> SemanticModel:
     return SemanticModel(recipe).eval()
 
 
-def load_model(recipe: Recipe | str | Path, weights: str | Path) -> SemanticModel:
+def load_model(
+    recipe: Recipe | str | Path,
+    weights: str | Path,
+    *,
+    weights_key: str | None = None,
+    ignore_extra: bool = False,
+) -> SemanticModel:
     """As :func:`pointrend_deploy.model.load.load_model`, of a recipe known to be semantic."""
     spec = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    return model_from_tensors(spec, read_checkpoint(weights))
+    return _filled(spec, read_weights(weights, weights_key), ignore_extra)
 
 
 def model_from_tensors(recipe: Recipe, tensors: dict[str, Tensor]) -> SemanticModel:
     """As :func:`load_model`, from tensors already read: name to tensor, as in the file."""
-    return filled(build_model(recipe), tensors, recipe)
+    return _filled(recipe, Weights(tensors))
+
+
+def _filled(recipe: Recipe, weights: Weights, ignore_extra: bool = False) -> SemanticModel:
+    model = build_model(recipe)
+    model.fitted = fill(model, weights, recipe, ignore_extra)
+    return model
