@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pointrend_deploy.checkpoint.instance_shapes import (
+    FED_LOSS_WEIGHTS,
     anchor_contradictions,
     instance_contradictions,
+    score_contradictions,
 )
 from pointrend_deploy.checkpoint.names import refuse_other_kinds, todays_names
 from pointrend_deploy.checkpoint.semantic_shapes import semantic_contradictions
@@ -34,7 +36,11 @@ def _semantic(named: Mapping[str, Tensor], shapes: Shapes, recipe: Recipe) -> li
 def _instance(
     named: Mapping[str, Tensor], shapes: Shapes, recipe: InstanceRecipe
 ) -> list[Contradiction]:
-    return [*anchor_contradictions(named, recipe), *instance_contradictions(shapes, recipe)]
+    return [
+        *anchor_contradictions(named, recipe),
+        *score_contradictions(named, recipe),
+        *instance_contradictions(shapes, recipe),
+    ]
 
 
 _CONTRADICTIONS: Final[Mapping[type, Callable[..., list[Contradiction]]]] = {
@@ -50,7 +56,8 @@ def fit_checkpoint(
     """Check a checkpoint against a recipe and return the model's tensors.
 
     Old names become today's; ``pixel_mean`` and ``pixel_std`` are compared with the recipe and
-    dropped, and so are an instance model's anchors; ``num_batches_tracked`` is dropped. A FrozenBN
+    dropped, and so are an instance model's anchors; ``num_batches_tracked`` and the class weights
+    of detectron2's federated loss are dropped. A FrozenBN
     backbone without any running statistics gets mean 0 and variance 1, which is what detectron2
     gives such files: their statistics were folded into weight and bias.
 
@@ -101,6 +108,7 @@ def filled(model: Model, tensors: Mapping[str, Tensor], recipe: Recipe | Instanc
 def _is_left_out(name: str) -> bool:
     return (
         name in ("pixel_mean", "pixel_std")
+        or name == FED_LOSS_WEIGHTS
         or "anchor_generator.cell_anchors" in name
         or name.endswith(".num_batches_tracked")
     )

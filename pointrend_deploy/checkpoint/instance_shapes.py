@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ _MASK_HEAD = "roi_heads.mask_head."
 _COARSE_HEAD = f"{_MASK_HEAD}coarse_head."
 _POINT_HEAD = f"{_MASK_HEAD}point_head."
 _IMPLICIT_HEAD = f"{_MASK_HEAD}parameter_head."
+FED_LOSS_WEIGHTS = "roi_heads.box_predictor.fed_loss_cls_weights"
+"""Weights of classes in detectron2's federated loss: of training alone, kept in its checkpoints."""
 
 
 def instance_contradictions(shapes: Shapes, recipe: InstanceRecipe) -> list[Contradiction]:
@@ -187,6 +189,18 @@ def _agnostic(shapes: Shapes, table: str, says: bool, rows: int) -> Iterator[Con
     """A predictor of one row is class-agnostic, unless there is only one class: then either is."""
     agnostic = rows == 1 and (says or _num_classes(shapes) != 1)
     yield from _differ(f"{table}.class_agnostic", says, agnostic, f"predictor has {rows} rows")
+
+
+def score_contradictions(names: Collection[str], recipe: InstanceRecipe) -> Iterator[Contradiction]:
+    """Yield ``class_scores`` where the checkpoint was trained with the federated loss.
+
+    detectron2 has that loss with sigmoid scores only (fast_rcnn.py, FastRCNNOutputLayers). Without
+    it no name and no shape tells which of the two the scores are.
+    """
+    if FED_LOSS_WEIGHTS in names:
+        what = "training was with the federated loss, whose scores are sigmoids"
+        says = recipe.box_head.class_scores
+        yield from _differ("box_head.class_scores", says, "sigmoid", what)
 
 
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors."

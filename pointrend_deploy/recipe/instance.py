@@ -68,6 +68,9 @@ class BoxHeadSpec(Part, frozen=True):
         fc_dim: width of each hidden layer.
         num_fc: number of hidden layers.
         class_agnostic: whether a proposal has one box instead of one for each class.
+        class_scores: how class logits become scores: ``softmax`` over all classes and background,
+            or ``sigmoid`` of each class alone (detectron2 ``ROI_BOX_HEAD.USE_SIGMOID_CE``). The
+            predictor has a row for background in both; with ``sigmoid`` it decides nothing.
         box_weights: divisors of (dx, dy, dw, dh).
         score_threshold: a detection's score is strictly above it.
         nms_threshold: IoU above which the lower-scoring detection of the same class is dropped.
@@ -79,6 +82,7 @@ class BoxHeadSpec(Part, frozen=True):
     fc_dim: int = 1024
     num_fc: int = 2
     class_agnostic: bool = False
+    class_scores: Literal["softmax", "sigmoid"] = "softmax"
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     score_threshold: float = 0.05
     nms_threshold: float = 0.5

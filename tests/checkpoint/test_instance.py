@@ -96,6 +96,27 @@ def test_contradictions_of_the_standard_head() -> None:
         assert said in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("table", "recipe"),
+    [("box_head", POINTREND), ("mask_head", STANDARD), ("point_head", POINTREND)],
+)
+def test_a_class_agnostic_checkpoint_names_the_key(table: str, recipe: InstanceRecipe) -> None:
+    """A predictor of one row, and a recipe that expects one for each of three classes."""
+    agnostic = tiny(changed(recipe, table, class_agnostic=True))
+    with pytest.raises(DeployError, match=rf"`{table}\.class_agnostic` is false;.*true would fit"):
+        instance_model_from_tensors(recipe, agnostic)
+
+
+def test_the_federated_loss_tells_sigmoid_scores() -> None:
+    """Its class weights are in detectron2's checkpoints; the model has no place for them."""
+    held = {**tiny(), "roi_heads.box_predictor.fed_loss_cls_weights": torch.ones(3)}
+    with pytest.raises(DeployError, match=r"class_scores` is softmax;.*sigmoid would fit"):
+        instance_model_from_tensors(POINTREND, held)
+    sigmoid = changed(POINTREND, "box_head", class_scores="sigmoid")
+    instance_model_from_tensors(sigmoid, held)
+    instance_model_from_tensors(sigmoid, tiny())
+
+
 def test_another_number_of_classes() -> None:
     cityscapes = load_instance_recipe(EXPORT / "pointrend_mask_rcnn_r50_fpn_cityscapes.toml")
     with pytest.raises(DeployError, match="80 classes and background: 80 names would fit"):

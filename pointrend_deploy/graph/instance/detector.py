@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pointrend_deploy.graph.instance.specs import anchors_kept, proposal_rows, pyramid_hw
 from pointrend_deploy.graph.ops import integer_quotient, pool, suppress
+from pointrend_deploy.model.instance.box_head import class_scores
 from pointrend_deploy.model.instance.boxes import apply_deltas
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.instance.rpn import RPN, UNIT_WEIGHTS, RPNHead, grid_anchors
@@ -200,13 +201,13 @@ class BoxDetections(nn.Module):
     def _candidates(
         self, features: dict[str, Tensor], proposals: Tensor, limit: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (N, P, C or 1, 4), clipped; probabilities (N, P, C + 1); which are finite."""
+        """Boxes (N, P, C or 1, 4), clipped; scores (N, P, C + 1); which are finite."""
         spec, (n, rows) = self.spec, proposals.shape[:2]
         maps = [features[name] for name in spec.in_features]
         pooled = pool(proposals, maps, int(spec.in_features[0][1:]), spec.pooler_resolution)
         logits, deltas = self.box_predictor(self.box_head(pooled))
         decoded = apply_deltas(deltas, proposals.reshape(n * rows, 4), spec.box_weights)
-        probabilities = logits.softmax(dim=1)
+        probabilities = class_scores(logits, spec)
         sound = finite(decoded.flatten(1)) & finite(probabilities)
         boxes = clip_to(decoded.reshape(n, -1, 4), limit)
         return (

@@ -47,6 +47,15 @@ class BoxPredictor(nn.Module):
         return self.cls_score(x), self.bbox_pred(x)
 
 
+def class_scores(logits: Tensor, spec: BoxHeadSpec) -> Tensor:
+    """Class logits (R, C + 1) as scores (R, C + 1) in [0, 1], background last.
+
+    With ``sigmoid`` the scores of a box do not sum to 1. detectron2 drops a box where the score of
+    background is not finite in both forms, so background stays in the answer.
+    """
+    return logits.sigmoid() if spec.class_scores == "sigmoid" else logits.softmax(dim=1)
+
+
 class Detections(NamedTuple):
     """Detections of one picture, by falling score.
 
@@ -82,7 +91,7 @@ def detect(
         image_hw: size of the picture without padding, in pixels of the network input.
         spec: thresholds and divisors.
     """
-    probabilities = class_logits.softmax(dim=1)
+    probabilities = class_scores(class_logits, spec)
     boxes = apply_deltas(deltas, proposals, spec.box_weights)
     finite = boxes.flatten(1).isfinite().all(dim=1) & probabilities.isfinite().all(dim=1)
     above = (probabilities[:, :-1] > spec.score_threshold) & finite[:, None]

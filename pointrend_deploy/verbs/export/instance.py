@@ -12,7 +12,7 @@ from pointrend_deploy.bundle.folder import DETECTOR, MASKS, MODEL
 from pointrend_deploy.bundle.forms import Layout
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import UsageError
-from pointrend_deploy.graph.instance.specs import InstanceGraphOptions, MaskOutput
+from pointrend_deploy.graph.instance.specs import InstanceGraphOptions, MaskOutput, most_detections
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.verbs.export.manifest import tensor_specs
@@ -132,9 +132,9 @@ def _check(recipe: InstanceRecipe, options: ExportOptions) -> None:
             f"has sides of {smallest:g} pixels",
             f"pictures are fitted inside --size: use {smallest:g}x{smallest:g} or more",
         )
-    most = recipe.rpn.post_nms_topk
-    if options.detections is not None and not 1 <= options.detections <= most:
-        raise UsageError(
-            f"--detections {options.detections} is out of range",
-            f"{recipe.name} makes detections from at most {most} proposals: use 1 to {most}",
-        )
+    if options.detections is not None:
+        most, why = most_detections(recipe, options.padded_hw(recipe))
+        if not 1 <= options.detections <= most:
+            raise UsageError(
+                f"--detections {options.detections} is out of range", f"{why}: use 1 to {most}"
+            )

@@ -279,6 +279,6 @@ def test_twice_the_same_bytes_and_nothing_of_this_machine(tmp_path: Path) -> Non
 
 
 def test_options_are_checked() -> None:
-    chosen = options(detections=41)
-    with pytest.raises(DeployError, match="over the proposals"):
+    chosen = options(detections=121)
+    with pytest.raises(DeployError, match="121 detections are too many"):
         export_instance_graphs(made(SMALL, chosen), chosen)
