@@ -168,7 +168,8 @@ def suppress(
             flat[candidates],
             group[candidates],
             iou_threshold,
-        )[:k]
+            k,
+        )
         indices[picture, : len(kept)] = candidates[kept]
         count[picture] = len(kept)
     return indices, count

@@ -99,5 +99,5 @@ def detect(
     which = torch.zeros_like(label) if spec.class_agnostic else label
     box = clip(boxes[proposal, which], image_hw)
     score = probabilities[proposal, label]
-    kept = grouped_nms(box, score, label, spec.nms_threshold)[: spec.detections]
+    kept = grouped_nms(box, score, label, spec.nms_threshold, spec.detections)
     return Detections(box[kept], score[kept], label[kept], proposal[kept])

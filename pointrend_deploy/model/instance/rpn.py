@@ -134,5 +134,5 @@ class RPN(nn.Module):
         box, score, group = clip(box[finite], image_hw), score[finite], group[finite]
         solid = nonempty(box)
         box, score, group = box[solid], score[solid], group[solid]
-        kept = grouped_nms(box, score, group, spec.nms_threshold)[: spec.post_nms_topk]
+        kept = grouped_nms(box, score, group, spec.nms_threshold, spec.post_nms_topk)
         return box[kept], score[kept]

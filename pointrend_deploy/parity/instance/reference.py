@@ -137,7 +137,7 @@ def _pool(
     finite = candidates[-1]
     box, score, group, doubtful, admitted = (part[finite] for part in candidates[:-1])
     rows = admitted.nonzero()[:, 0]
-    kept = rows[grouped_nms(box[rows], score[rows], group[rows], threshold)[:limit]]
+    kept = rows[grouped_nms(box[rows], score[rows], group[rows], threshold, limit)]
     return Pool(
         boxes=box.numpy(),
         scores=score.numpy(),
