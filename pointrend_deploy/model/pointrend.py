@@ -2,8 +2,8 @@
 
 This is the reference and keeps detectron2's form; the cheaper, equal forms are in graph/. One thing
 is left out: of an instance's classes only the predicted one is read, so the loop carries its plane
-alone, where detectron2 carries a plane for every class and takes one at the end. Read it from the top: the definitions, the head, the semantic loop, the
-instance loop.
+alone, where detectron2 carries a plane for every class and takes one at the end. Read it from the
+top: the definitions, the head, the semantic loop, the instance loop.
 
 Coordinates are (x, y) in [0, 1] relative to the map or the box; the cell (row, column) of an H x W
 grid has its centre at ((column + 0.5) / W, (row + 0.5) / H). Tensors are float32 (the reference

@@ -34,6 +34,8 @@ from pointrend_deploy.recipe.instance import (
 
 ROIS_AT_ONCE: Final = 4
 """RoIs whose points are computed together: fewer stay nearer to a CPU's cores, in more nodes."""
+MOST_GROUPS: Final = 25
+"""Most such groups in a graph: the time of tracing grows with the square of the nodes."""
 
 
 class StandardMasks(nn.Module):
@@ -221,6 +223,16 @@ class InstanceMasks(nn.Module):
         pooled = torch.unflatten(found, 2, (side, side))
         coarse: Tensor = self.coarse_head(pooled)
         return coarse
+
+
+def rois_together(rois: int, batch: int) -> int:
+    """How many RoIs a graph computes together in one group of nodes.
+
+    Args:
+        rois: of one picture.
+        batch: number of pictures, each of which has its own groups.
+    """
+    return max(ROIS_AT_ONCE, -(-rois * batch // MOST_GROUPS))
 
 
 def sample_boxes(

@@ -90,8 +90,8 @@ def grouped_nms(
     the order of equal scores open in this function; here the lower index counts as the higher
     score.
 
-    Only higher-scoring boxes suppress a box. So where the best few boxes alone leave enough of them,
-    the others are not looked at: of 1000 proposals with 1203 classes each, that is nearly all.
+    Only higher-scoring boxes suppress a box. So where the best few boxes alone leave ``limit`` of
+    them, the others are not looked at: with 1000 proposals of 1203 classes, nearly all.
 
     Args:
         boxes: (R, 4).
@@ -119,7 +119,7 @@ def _kept_in_groups(boxes: Tensor, groups: Tensor, threshold: float) -> Tensor:
     kept = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     by_group = groups.sort(stable=True)
     _, counts = torch.unique_consecutive(by_group.values, return_counts=True)
-    for members in by_group.indices.split(counts.tolist()):
+    for members in torch.split(by_group.indices, counts.tolist()):
         kept[members] = _kept_of_sorted(boxes[members], threshold)
     return kept
 
