@@ -155,7 +155,7 @@ def test_masks(name: str) -> None:
     covered = np.unpackbits(theirs[f"{name}.mask_bits"])[: logits.numel()].reshape(logits.shape)
     assert 0.1 < covered.mean() < 0.9
     other = (logits.sigmoid().numpy() >= 0.5) != covered.astype(bool)
-    assert other.mean() <= (1e-3 if name == "pointrend" else 1e-4)
+    assert other.mean() <= tolerances.MASK_SIGNS.accept
 
 
 def test_softmax_in_place_of_sigmoid_is_noticed() -> None:
