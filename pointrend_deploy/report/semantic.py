@@ -66,6 +66,7 @@ class SemanticReport:
             "labels_from": None if run is None else run.labels_from,
             "truth": truth,
             "mutual": mutual,
+            "averaged": averaged_over(truth or mutual),
             "bands": list(truth[0].boundary_iou) if truth else [],
             "chart": _chart(truth) if truth else "",
         }
@@ -212,4 +213,19 @@ def _lines(run: Run) -> list[str]:
         cells += [plain_percent(bands.get("2 px")), plain_percent(bands.get("2 %"))]
         shown = right_aligned(cells, (10, 8, 10, 10))
         lines.append(f"{row.prediction:12}{row.against:>11}{shown}")
-    return lines
+    averaged = averaged_over(run.metrics)
+    return [*lines, averaged] if averaged else lines
+
+
+def averaged_over(rows: Sequence[MetricRow]) -> str:
+    """Say which classes the means are over; empty where no row lists its classes.
+
+    Args:
+        rows: of one comparison, those against the truth first.
+    """
+    classes = next((row.classes for row in rows if row.classes), ())
+    if not classes:
+        return ""
+    shown = sum(each.iou is not None for each in classes)
+    whose = "the truth" if rows[0].against == "truth" else "PyTorch"
+    return f"mIoU and boundary IoU are means over the {shown} of {len(classes)} classes that {whose} has"

@@ -4,10 +4,13 @@ import re
 from html import escape
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.report import figures, report
+from pointrend_deploy.report.terminal import table
 from tests.report.example_report import NASTY, make
 from tests.report.pages import (
     Balanced,
@@ -70,6 +73,24 @@ def test_figures_are_those_of_the_record(good: Record) -> None:
         assert name in html
         assert digest in html
     assert "torn" in html, "what was left out is said"
+
+
+def test_means_say_which_classes_they_are_over(good: Record) -> None:
+    manifest, parity, gallery = good
+    run = msgspec.convert(parity["runs"]["compare"], Run)
+    classes = run.metrics[0].classes
+    absent = msgspec.structs.replace(classes[1], iou=None)
+    rows = tuple(
+        msgspec.structs.replace(row, classes=(classes[0], absent, *classes[2:]))
+        for row in run.metrics
+    )
+    run = msgspec.structs.replace(run, metrics=rows)
+    note = f"means over the {len(classes) - 1} of {len(classes)} classes that the truth has"
+    record = {**parity, "runs": {"compare": msgspec.to_builtins(run)}}
+    assert note in visible(report.render_html(manifest, record, gallery))
+    assert note in report.render_markdown(manifest, record, gallery)
+    assert note in table(run, Path("report.html"))
+    assert note not in table(msgspec.convert(parity["runs"]["compare"], Run), Path("report.html"))
 
 
 def test_pictures_stand_in_the_file_and_nothing_is_loaded(good: Record) -> None:

@@ -99,7 +99,7 @@ class PointsRow(Row, frozen=True):
 
 
 class ClassRow(Row, frozen=True):
-    """One class: IoU and boundary IoU by band; None where the class occurs on neither side."""
+    """One class: IoU and boundary IoU by band; None where the truth does not have the class."""
 
     name: str
     iou: float | None
@@ -109,6 +109,7 @@ class ClassRow(Row, frozen=True):
 class MetricRow(Row, frozen=True):
     """Label maps of ``prediction`` against ``against``, accumulated over all pictures.
 
+    ``miou`` and ``boundary_iou`` are means over the classes that ``against`` has.
     ``boundary_iou`` is keyed by band: "2 %" (of the picture's diagonal), "1 px", "2 px", "3 px".
     """
 
