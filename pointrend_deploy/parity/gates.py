@@ -203,6 +203,11 @@ INT8_BOUNDARY_DROP = Tolerance(
 FP16_LABELS = Tolerance(
     0.9995, "without a truth only labels can be held: FP16 moves pixels that two classes nearly tie"
 )
+SAME_ANSWERS = Tolerance(
+    0.95,
+    "a score counts right answers, and two precisions may score alike on different ones: where one "
+    "answer in twenty changes, whoever relies on single answers must be told",
+)
 READABLE = Tolerance(0, "an answer with NaN, or out of its range, is no answer")
 UNREADABLE: Final = "pictures with answers that cannot be right"
 DROPS: Final[Mapping[PrecisionName, Mapping[str, Tolerance]]] = {
@@ -256,6 +261,31 @@ def label_gates(
     limit = min(FP16_LABELS.limit, 1.0 - FEW / pixels) if pixels else FP16_LABELS.limit
     tolerance = Tolerance(limit, FP16_LABELS.reason)
     return (_precision_gate("labels that agree with fp32", agreement, ">=", tolerance),)
+
+
+def cautions(column: PrecisionColumn) -> tuple[PrecisionGate, ...]:
+    """Compare the answers of a lower precision with the FP32 column's, one by one.
+
+    A caution that is not met is no failed gate, but such a column is not called passed.
+
+    Args:
+        column: with its figures; a record of an earlier version will do.
+
+    Returns:
+        One for each share of equal answers that is known; none for fp32.
+    """
+    shares: dict[str, tuple[int | float, int]] = {}
+    found = column.found_fp32
+    if found is not None:
+        shares["detections of fp32 found again"] = found.matched, found.theirs
+        shares["detections that fp32 has too"] = found.matched, found.ours
+    if column.agrees_fp32 is not None:
+        shares["labels that equal fp32's"] = column.agrees_fp32, 1
+    return tuple(
+        _precision_gate(name, part / whole, ">=", SAME_ANSWERS)
+        for name, (part, whole) in shares.items()
+        if whole
+    )
 
 
 def readable_gate(unreadable: int) -> PrecisionGate:

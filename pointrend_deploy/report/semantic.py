@@ -226,6 +226,6 @@ def averaged_over(rows: Sequence[MetricRow]) -> str:
     classes = next((row.classes for row in rows if row.classes), ())
     if not classes:
         return ""
-    shown = sum(each.iou is not None for each in classes)
     whose = "the truth" if rows[0].against == "truth" else "PyTorch"
-    return f"mIoU and boundary IoU are means over the {shown} of {len(classes)} classes that {whose} has"
+    over = f"the {sum(each.iou is not None for each in classes)} of {len(classes)} classes"
+    return f"mIoU and boundary IoU are means over {over} that {whose} has"

@@ -20,6 +20,7 @@ from pointrend_deploy.parity.record.detections import (
     DetectionsRow,
     Truth,
 )
+from pointrend_deploy.parity.record.intervals import ScoreInterval
 from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.rows import Limit, Row
 
@@ -157,6 +158,9 @@ class Run(Row, frozen=True):
         metrics, per_picture: scores of label maps (semantic bundles).
         detections, detected_pictures, accuracy, truth: matched detections and average precision
             (instance bundles).
+        intervals: how far the bundle's scores against the truth, and their change beside the
+            reference's, depend on the pictures. Empty without a truth, for few pictures, and in
+            records of earlier versions.
         skipped: pictures that could not be read.
         versions: of the libraries that ran, by name.
     """
@@ -180,6 +184,7 @@ class Run(Row, frozen=True):
     detected_pictures: tuple[DetectedPicture, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
     truth: Truth | None = None
+    intervals: tuple[ScoreInterval, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = msgspec.field(default_factory=dict)

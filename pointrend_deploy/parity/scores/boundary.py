@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pointrend_deploy.parity.record.intervals import ScoreInterval
 from pointrend_deploy.parity.record.runs import Against, ClassRow, MetricRow
 from pointrend_deploy.parity.scores import labels as masks
+from pointrend_deploy.parity.scores.intervals import LabelSamples, intervals
 from pointrend_deploy.recipe.semantic import Recipe
 
 Array = npt.NDArray[Any]
@@ -159,6 +161,10 @@ class LabelScores:
         for name, band in self.bands.items():
             band.areas += other.bands[name].areas
 
+    def band_areas(self, band: str) -> npt.NDArray[np.int64]:
+        """Return the areas of a band, (3, C); see :class:`BoundaryIoU`."""
+        return self.bands[band].areas
+
     @property
     def agreement(self) -> float:
         """Share (0..1) of counted pixels with the right label; NaN before any is counted."""
@@ -181,6 +187,7 @@ class Scores:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.totals: dict[tuple[str, Against], LabelScores] = {}
+        self._samples = {who: LabelSamples() for who in ("reference", "bundle")}
 
     def add(
         self, labels: Mapping[str, Array], truth: npt.NDArray[np.int32] | None
@@ -201,6 +208,8 @@ class Scores:
         for who in PREDICTIONS:
             if who in labels:
                 one = self._count(who, "truth", labels[who], truth)
+                if who in self._samples:
+                    self._samples[who].add(one)
                 own[who] = (
                     number(masks.mean_iou(one.matrix)),
                     number(one.bands["2 px"].mean()),
@@ -211,6 +220,10 @@ class Scores:
         """Return a row for each prediction; those against the truth first."""
         keys = sorted(self.totals, key=lambda key: (key[1] != "truth", PREDICTIONS.index(key[0])))
         return tuple(self._row(who, against, self.totals[who, against]) for who, against in keys)
+
+    def intervals(self) -> tuple[ScoreInterval, ...]:
+        """Return how far the bundle's scores, and their change beside the reference's, scatter."""
+        return intervals(self._samples["bundle"], self._samples["reference"])
 
     def _count(self, who: str, against: Against, labels: Array, other: Array) -> LabelScores:
         classes = self.recipe.classes

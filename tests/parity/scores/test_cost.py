@@ -12,8 +12,8 @@ from pointrend_deploy.parity.instance.matching import detection_points, mask_iou
 from pointrend_deploy.parity.scores.labels import (
     classes_shown,
     confusion,
-    mean_iou,
     label_points,
+    mean_iou,
 )
 from pointrend_deploy.run.instance.instances import Instances
 
