@@ -97,7 +97,7 @@ class SemanticReport:
                 "Against PyTorch's labels",
                 "percent; no truth needed",
                 tuple(
-                    replace(row, changes=())
+                    replace(row, changes=(), intervals=())
                     for row in _label_scores(columns, lambda c: c.beside_reference, None)
                 ),
             ),
@@ -142,13 +142,11 @@ def _facts(parity: Parity, run: Run) -> list[Fact]:
     labels = next((stage for stage in run.stages if stage.kind == "labels"), None)
     if labels is not None:
         different = round((1 - (labels.agreement or 0.0)) * labels.compared)
-        found.append(
-            Fact(
-                percent(labels.agreement),
-                "labels agree",
-                f"{different:,} of {labels.compared:,} pixels of the network's canvas differ",
-            )
-        )
+        note = f"{different:,} of {labels.compared:,} pixels of the network's canvas differ"
+        least = min(run.per_picture, key=lambda row: row.agreement, default=None)
+        if least is not None and least.agreement < 1 and len(run.per_picture) > 1:
+            note += f"; least {percent(least.agreement)}, in {least.name}"
+        found.append(Fact(percent(labels.agreement), "labels agree", note))
     tensors = [
         stage
         for each in parity.runs.values()

@@ -66,7 +66,8 @@ class Matches:
 
         Args:
             picture: its name.
-            ours, theirs: both sides' detections at its size.
+            ours: this side's detections at its size.
+            theirs: the other side's.
         """
         found = match(
             ours.boxes, ours.classes, ours.scores, theirs.boxes, theirs.classes, theirs.scores
