@@ -176,7 +176,7 @@ def column_status(column: PrecisionColumn) -> Status:
 def warnings_of(column: PrecisionColumn) -> tuple[str, ...]:
     """Return a few words on every caution that a precision does not meet."""
     return tuple(
-        f"{percent(gate.value, 1)} of the {gate.name}, fewer than {percent(gate.limit, 0)}"
+        f"the {gate.name} is {percent(gate.value, 1)}, below {percent(gate.limit, 0)}"
         for gate in cautions(column)
         if not gate
     )

@@ -51,13 +51,12 @@ def verdict(parity: Parity) -> Verdict:
         return Verdict("failed", lost, details, facts)
     if failed is None and parity.precisions is not None:
         warned = [
-            f"{column.precision} gives {said}"
+            f"{column.precision} answers otherwise than fp32 too often: {warnings_of(column)[0]}"
             for column in parity.precisions.columns
             if column_status(column) == "warning"
-            for said in warnings_of(column)[:1]
         ]
         if warned:
-            sentence = f"No limit failed, but answers differ: {'; '.join(warned)}."
+            sentence = f"No limit failed, but {'; '.join(warned)}."
             return Verdict("warning", sentence, details, facts)
     if failed is None:
         return Verdict(
@@ -94,19 +93,20 @@ def _tell_precisions(table: PrecisionTable | None) -> tuple[str, ...]:
     for column in table.columns:
         failed = [gate.name for gate in column.gates if not gate]
         how = " in ONNX Runtime's simulation" if column.simulated else ""
-        said = [worst_cases(column), changes(column.intervals, "fp32")]
+        said = [worst_cases(column), changes(column.intervals, "fp32"), beyond_limits(column)]
         if column.precision == "fp32":
-            said, how = said[:1], " beside PyTorch"
+            worst = worst_cases(column)
+            said = [f"fp32: {worst}" if worst else ""]
         elif failed:
-            said.insert(0, f"fails: {', '.join(failed)}")
+            said.insert(0, f"{column.precision}{how} fails: {', '.join(failed)}")
         elif accuracy_gates(column):
             on = counted(table.pictures, "picture")
-            said.insert(0, f"its scores on {on} fall by no more than the limits allow")
-            said.append(beyond_limits(column))
+            said.insert(0, f"{column.precision}{how} keeps every limit of its scores on {on}")
         else:
-            said.insert(0, "compared without limits on its accuracy")
+            said.insert(0, f"{column.precision}{how} was compared without limits on its accuracy")
         if any(said):
-            found.append(f"{column.precision}{how}: {'. '.join(_capital(s) for s in said if s)}.")
+            first, *more = (each for each in said if each)
+            found.append(" ".join(f"{each}." for each in (first, *map(_capital, more))))
     if table.truth and len(table.columns) > 1 and not any(c.intervals for c in table.columns[1:]):
         found.append(f"{_capital(no_intervals(table.pictures))}.")
     return tuple(found)

@@ -11,6 +11,7 @@ import pytest
 from pointrend_deploy.parity.scores.boundary import LabelScores
 from pointrend_deploy.parity.scores.intervals import (
     DRAWS,
+    DRAWS_OF_MANY,
     LEAST_PICTURES,
     LabelSamples,
     draw,
@@ -55,6 +56,7 @@ def test_every_draw_has_as_many_pictures_and_none_is_favoured() -> None:
     assert (draw(12) == counts).all(), "the same pictures give the same intervals"
     # each mean is of 1,000 draws whose standard deviation is sqrt(11 / 12)
     assert np.abs(counts.mean(axis=0) - 1).max() < 4 * np.sqrt(11 / 12 / DRAWS)
+    assert len(draw(1001)) == DRAWS_OF_MANY
     assert counts.std() == pytest.approx(np.sqrt(11 / 12), rel=0.03)
 
 
