@@ -206,6 +206,8 @@ def entry_sentence(column: PrecisionColumn) -> str:
         how = first.problem or f"{first.snr_db:.0f} dB"
         if before is not None and before.snr_db is not None:
             how += f"; {before.snr_db:.0f} dB at the stage before it"
+        elif before is not None and before.noise == 0:
+            how += "; the stage before it equals fp32's"
         return f"{column.precision}: the error enters at {first.stage} ({how})"
     if known:
         return (
