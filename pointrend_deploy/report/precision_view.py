@@ -10,7 +10,7 @@ from pointrend_deploy.parity.gates import accuracy_gates, cautions
 from pointrend_deploy.parity.noise import ENTRY_DB, entry
 from pointrend_deploy.parity.record.precisions import PrecisionColumn, PrecisionGate, PrecisionTable
 from pointrend_deploy.report.differences import beyond_limits, changes, no_intervals, worst_cases
-from pointrend_deploy.report.figures import MINUS, NONE, percent
+from pointrend_deploy.report.figures import MINUS, NONE, counted, percent
 from pointrend_deploy.report.precision_rows import Group, groups
 from pointrend_deploy.report.task import report_task
 
@@ -209,11 +209,18 @@ def entry_sentence(column: PrecisionColumn) -> str:
         elif before is not None and before.noise == 0:
             how += "; the stage before it equals fp32's"
         return f"{column.precision}: the error enters at {first.stage} ({how})"
+    unknown = sum(bool(each.problem) for each in column.stages)
     if known:
-        return (
-            f"{column.precision}: no stage falls below {ENTRY_DB:.0f} dB; least {min(known):.0f} dB"
-        )
-    return f"{column.precision}: every stage equals the FP32 graph's"
+        said = f"no stage falls below {ENTRY_DB:.0f} dB; least {min(known):.0f} dB"
+    elif any(each.noise for each in column.stages):
+        said = "every stage equals the FP32 graph's, except logits that are near zero by choice"
+    elif unknown < len(column.stages):
+        said = "every stage equals the FP32 graph's"
+    else:
+        return f"{column.precision}: no stage could be compared"
+    if unknown:
+        said += f"; {counted(unknown, 'stage')} could not be compared"
+    return f"{column.precision}: {said}"
 
 
 def _gate_row(precision: str, gate: PrecisionGate, warns: bool = False) -> GateRow:

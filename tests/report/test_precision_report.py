@@ -12,10 +12,10 @@ import pytest
 from pointrend_deploy.parity.gates import drop_gates
 from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.record.intervals import ScoreInterval
-from pointrend_deploy.parity.record.precisions import MatchFigures, PrecisionTable
+from pointrend_deploy.parity.record.precisions import MatchFigures, PrecisionTable, StageNoise
 from pointrend_deploy.report import report
 from pointrend_deploy.report.figures import MINUS, percent
-from pointrend_deploy.report.precision_view import column_status, status_of, view
+from pointrend_deploy.report.precision_view import column_status, entry_sentence, status_of, view
 from pointrend_deploy.report.terminal import precision_lines
 from pointrend_deploy.report.verdict import verdict
 from tests.report import example_instance_report, example_precisions
@@ -113,6 +113,29 @@ def test_a_planted_error_moves_the_mark() -> None:
         "fp16: the error enters at backbone.bottom_up.blocks.1 (12 dB; 64 dB at the stage before "
         "it)"
     )
+
+
+def test_the_sentence_on_stages_says_what_was_compared() -> None:
+    def said(*stages: StageNoise) -> str:
+        column = msgspec.structs.replace(semantic().columns[1], stages=stages)
+        return entry_sentence(column).removeprefix("fp16: ")
+
+    equal = StageNoise(stage="a", rms=1.0, noise=0.0)
+    lost = StageNoise(stage="b", problem="this graph has no such value")
+    near = StageNoise(stage="c", rms=0.1, noise=0.1, snr_db=0.0, near_zero=True)
+    clear = StageNoise(stage="d", rms=1.0, noise=0.01, snr_db=40.0)
+    low = StageNoise(stage="e", rms=1.0, noise=0.1, snr_db=20.0)
+    assert said(equal) == "every stage equals the FP32 graph's"
+    assert said(equal, lost) == (
+        "every stage equals the FP32 graph's; 1 stage could not be compared"
+    )
+    assert said(lost) == "no stage could be compared"
+    assert said(equal, near).endswith(", except logits that are near zero by choice")
+    assert said(clear, lost) == (
+        "no stage falls below 30 dB; least 40 dB; 1 stage could not be compared"
+    )
+    assert said(clear, near, low) == ("the error enters at e (20 dB; 40 dB at the stage before it)")
+    assert said(equal, low) == ("the error enters at e (20 dB; the stage before it equals fp32's)")
 
 
 def test_a_drop_fails_the_report_and_names_the_figure(plain: Record) -> None:
