@@ -19,6 +19,7 @@ from pointrend_deploy.bundle.manifest import MANIFEST, encode_manifest
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.record import runs
 from pointrend_deploy.report.report import render_html, render_markdown
+from pointrend_deploy.report.verdict import verdict
 from tests.repository import ROOT
 
 EARLIER = ROOT / "tests" / "goldens" / "bundles"
@@ -69,6 +70,10 @@ def test_reports_are_rendered_from_them(task: str) -> None:
     for page in (render_html(manifest, record, ()), render_markdown(manifest, record, ())):
         assert f"demo_{task}" in page.replace("\\", "")
         assert score in page
+        assert "this record was written without them" in page, "no intervals"
+    # the figures that a warning rests on were in the record before there were warnings
+    status = verdict(runs.of_bundle(bundle)).status
+    assert status == {"semantic": "passed", "instance": "warning"}[task]
 
 
 @pytest.mark.parametrize("task", TASKS)

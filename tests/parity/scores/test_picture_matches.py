@@ -86,6 +86,11 @@ def test_assignment_by_hand() -> None:
     right, ignored = assign(overlaps, np.array([False, True]), np.array([0.5, 0.75]))
     assert right.tolist() == [[True, False, False, False], [True, False, False, False]]
     assert ignored.tolist() == [[False, True, False, False], [False, False, False, False]]
+    alone = np.array([False, False])
+    best, _ = assign(np.array([[0.6, 0.8], [0.2, 0.7]]), alone, np.array([0.5]))
+    assert best.tolist() == [[True, False]], "the first takes the object it overlaps most"
+    last, _ = assign(np.array([[0.8, 0.8], [0.9, 0.0]]), alone, np.array([0.5]))
+    assert last.tolist() == [[True, True]], "of equal overlaps the evaluator takes the last"
     none, nothing = assign(np.zeros((3, 0)), np.zeros(0, np.bool_), np.array([0.5]))
     assert not none.any() and not nothing.any()
 
