@@ -28,9 +28,10 @@ from pointrend_deploy.truth.annotations import (
 
 class _Image(msgspec.Struct):
     id: int
-    file_name: str
     height: int
     width: int
+    file_name: str = ""  # LVIS v1 has addresses in its place
+    neg_category_ids: list[int] | None = None
 
 
 class _Category(msgspec.Struct):
@@ -71,9 +72,9 @@ def read_coco(path: str | Path, images: str | Path, recipe: InstanceRecipe) -> I
         recipe: the recipe whose classes the categories must be.
 
     Raises:
-        DeployError: the file is not an annotation file; an id is repeated or refers to nothing;
-            categories are not the recipe's; a mask is empty or damaged; there is no annotation;
-            pictures are missing or of another size. The message names the entry.
+        DeployError: the file is not an annotation file or is LVIS's; an id is repeated or refers
+            to nothing; categories are not the recipe's; a mask is empty or damaged; there is no
+            annotation; pictures are missing or of another size. The message names the entry.
     """
     path, root = Path(path), Path(images)
     if not root.is_dir():
@@ -83,6 +84,7 @@ def read_coco(path: str | Path, images: str | Path, recipe: InstanceRecipe) -> I
         )
     table = _decoded(path)
     where = str(path)
+    _refuse_lvis(table, where)
     _refuse_repeats((image.id for image in table.images), f"{where}: picture id")
     _refuse_repeats((image.file_name for image in table.images), f"{where}: file_name")
     _refuse_repeats((each.id for each in table.annotations), f"{where}: annotation id")
@@ -139,6 +141,20 @@ def _decoded(path: Path) -> _File:
         raise DeployError(
             f"{path} is not JSON: {error}", "copy or download it again; it may be cut short"
         ) from error
+
+
+def _refuse_lvis(table: _File, where: str) -> None:
+    """Refuse LVIS's annotations: a picture of theirs names the classes it was searched for.
+
+    Detections of other classes count as false in COCO's AP and not at all in LVIS's.
+    """
+    if any(image.neg_category_ids is not None for image in table.images):
+        raise DeployError(
+            f"{where} holds LVIS annotations (`neg_category_ids`): its pictures are annotated for "
+            "some of the classes only, and COCO's AP would count the others as mistakes",
+            "score the detections.json of `run` with LVIS's own evaluator; leave --coco out to "
+            "compare the bundle with its reference alone",
+        )
 
 
 def _refuse_repeats(values: Iterable[Hashable], what: str) -> None:

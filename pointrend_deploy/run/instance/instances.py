@@ -109,7 +109,8 @@ def instances_at_picture_size(
     boxes = boxes[solid]
     return Instances(
         boxes=boxes,
-        scores=scores[solid].astype(np.float32),
+        # A runtime's sigmoid may be 2**-23 above 1, see :func:`probabilities`.
+        scores=scores[solid].astype(np.float32).clip(max=1.0),
         classes=classes[solid].astype(np.int64),
         hw=picture_hw,
         patches=PackedPatches(
