@@ -314,7 +314,7 @@ WRONG_CHOICES: dict[str, tuple[dict[str, object], str]] = {
     "fewer than none": ({"detections": -5}, "--detections -5 is out of range"),
     "over the candidates": (
         {"detections": 121},
-        "keeps 40 proposals at 64x96, each with 3 classes: use 1 to 120",
+        "keeps 40 proposals at 96x128, each with 3 classes: use 1 to 120",
     ),
     "over those at this size": (
         {"size_hw": (16, 16), "detections": 370},
