@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import Bundle
@@ -88,9 +89,11 @@ class InstanceParity:
         scorer = None
         if given.truth is not None:
             scorer = Scorer(given.truth, candidate.bundle.manifest.instances[0])
-        return compare_instances(
+        run = compare_instances(
             candidate, reference, given.pictures, scorer, versions, progress, seen, counting
         )
+        notes = () if given.truth is None else given.truth.notes
+        return msgspec.structs.replace(run, truth_notes=notes)
 
     def table(self, columns: Columns, counting: InstanceColumns, run: Run) -> PrecisionTable:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""

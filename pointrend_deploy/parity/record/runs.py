@@ -156,6 +156,7 @@ class Run(Row, frozen=True):
         metrics, per_picture: scores of label maps (semantic bundles).
         detections, detected_pictures, accuracy, truth: matched detections and average precision
             (instance bundles).
+        truth_notes: a line for all that is suspicious about the truth.
         skipped: pictures that could not be read.
         versions: of the libraries that ran, by name.
     """
@@ -179,6 +180,7 @@ class Run(Row, frozen=True):
     detected_pictures: tuple[DetectedPicture, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
     truth: Truth | None = None
+    truth_notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = msgspec.field(default_factory=dict)
