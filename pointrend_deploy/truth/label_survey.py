@@ -20,10 +20,15 @@ MOSTLY_IGNORED: Final = 0.9
 
 @dataclass(frozen=True)
 class LabelledPictures:
-    """Pictures with their label maps, if they have any, and a line for all that is suspicious."""
+    """Pictures and their label maps.
+
+    Attributes:
+        pairs: in the order they are compared in.
+        notes: a line for all that is suspicious; None where there are no label maps.
+    """
 
     pairs: tuple[Pair, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] | None = None
 
 
 def survey(pairs: Sequence[Pair], recipe: Recipe) -> LabelledPictures:

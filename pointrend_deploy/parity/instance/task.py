@@ -92,8 +92,9 @@ class InstanceParity:
         run = compare_instances(
             candidate, reference, given.pictures, scorer, versions, progress, seen, counting
         )
-        notes = () if given.truth is None else given.truth.notes
-        return msgspec.structs.replace(run, truth_notes=notes)
+        if given.truth is None:
+            return run
+        return msgspec.structs.replace(run, truth_notes=given.truth.notes)
 
     def table(self, columns: Columns, counting: InstanceColumns, run: Run) -> PrecisionTable:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""

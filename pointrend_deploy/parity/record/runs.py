@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pointrend_deploy.bundle.folder import PARITY, Bundle
 from pointrend_deploy.errors import DeployError
@@ -156,7 +157,8 @@ class Run(Row, frozen=True):
         metrics, per_picture: scores of label maps (semantic bundles).
         detections, detected_pictures, accuracy, truth: matched detections and average precision
             (instance bundles).
-        truth_notes: a line for all that is suspicious about the truth.
+        truth_notes: a line for all that is suspicious about the truth; not in the file where no
+            truth was checked, as in records of earlier versions.
         skipped: pictures that could not be read.
         versions: of the libraries that ran, by name.
     """
@@ -180,7 +182,7 @@ class Run(Row, frozen=True):
     detected_pictures: tuple[DetectedPicture, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
     truth: Truth | None = None
-    truth_notes: tuple[str, ...] = ()
+    truth_notes: tuple[str, ...] | UnsetType = UNSET
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = msgspec.field(default_factory=dict)
