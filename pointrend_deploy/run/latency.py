@@ -37,18 +37,26 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
         parts = ", ".join(
             f"{ms:.1f} ms {_WORDS.get(step, step)}" for step, ms in self.steps.items()
         )
-        measured = f"{runner} runner, {precision.upper()}: {parts}"
+        simulated = (
+            " simulated, not at an engine's speed" if _is_simulated(runner, precision) else ""
+        )
+        measured = f"{runner} runner, {precision.upper()}{simulated}: {parts}"
         if not self.warm_up:
             return (
                 f"{self.ms:.1f} ms a picture in the only call of the model, warm-up included, "
                 f"{measured}; files not counted"
             )
         pictures = count_of(self.pictures, "picture")
-        warm_up = count_of(self.warm_up, "picture")
+        first = "picture" if self.warm_up == 1 else f"{self.warm_up} pictures"
         return (
             f"median {self.ms:.1f} ms a picture over {pictures}, {measured}; "
-            f"not counted: the first {warm_up} (warm-up), reading and writing files"
+            f"not counted: the first {first} (warm-up), reading and writing files"
         )
+
+
+def _is_simulated(runner: str, precision: Precision) -> bool:
+    """Whether ONNX Runtime computes a lower precision with its rounding, in FP32's time or more."""
+    return runner == "onnx" and precision != "fp32"
 
 
 def latency_of(times: Sequence[Mapping[str, float]], first_batch: int) -> Latency | None:

@@ -167,6 +167,15 @@ def test_medians_leave_out_the_warm_up_and_the_files() -> None:
     )
 
 
+def test_a_simulated_precision_is_no_engines_speed() -> None:
+    found = latency_of(TIMES, 2)
+    assert found is not None
+    for precision in ("fp16", "int8"):
+        said = f"onnx runner, {precision.upper()} simulated, not at an engine's speed: 2.0 ms fit"
+        assert said in found.line("onnx", precision)
+        assert "simulated" not in found.line("tensorrt", precision)
+
+
 def test_a_single_batch_is_said_to_have_its_warm_up_in_it() -> None:
     found = latency_of(TIMES[:1], 1)
     assert found is not None and (found.pictures, found.warm_up, found.ms) == (1, 0, 771.0)
@@ -189,7 +198,7 @@ def test_the_last_line_of_a_run_is_its_latency(tmp_path: Path, pictures: Path, b
     said = re.fullmatch(r"median ([\d.]+) ms a picture over (\d) pictures?, onnx runner.*", line)
     assert said is not None and int(said[2]) == 3 - batch
     assert float(said[1]) == pytest.approx(expected, abs=0.06)
-    assert f"the first {batch} picture" in line
+    assert f"the first {'picture' if batch == 1 else '2 pictures'} (warm-up)" in line
 
 
 def test_no_latency_where_nothing_ran(tmp_path: Path, runner: BundleRunner) -> None:
