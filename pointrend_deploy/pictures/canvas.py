@@ -49,9 +49,8 @@ def check_image(image: object) -> UInt8:
     """
     if not isinstance(image, np.ndarray):
         raise DeployError(
-            f"a picture must be a numpy array, a file's path or a PIL picture, not "
-            f"{type(image).__name__}",
-            "of a tensor, pass the array: tensor.numpy(), H x W x 3 uint8",
+            f"a picture must be a numpy array, not {type(image).__name__}",
+            "read files with pointrend_deploy.pictures.files.read_picture(path).rgb",
         )
     found = f"this one has shape {image.shape} and dtype {image.dtype}"
     if image.ndim == 2:

@@ -46,6 +46,12 @@ def in_order(image: Given, order: Color, color: Color | None = None) -> UInt8:
     if isinstance(image, _NOT_ARRAYS):
         own: Color = "rgb"
         pixels = rgb_of(image) if isinstance(image, Image.Image) else read_picture(image).rgb
-    else:
+    elif isinstance(image, np.ndarray):
         own, pixels = color or order, check_image(image)
+    else:
+        raise DeployError(
+            "a picture must be a numpy array, a file's path or a PIL picture, not "
+            f"{type(image).__name__}",
+            "of a tensor, pass its array: H x W x 3 uint8, channels last",
+        )
     return pixels if own == order else pixels[:, :, ::-1]
