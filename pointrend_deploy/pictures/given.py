@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pointrend_deploy.errors import UsageError
+from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.pictures.canvas import check_image
 from pointrend_deploy.pictures.files import read_picture, rgb_of
 
