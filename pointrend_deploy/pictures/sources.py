@@ -77,6 +77,8 @@ def _paths(source: Path, recursive: bool) -> list[Path]:
     # as in a shell, * matches no hidden file; Path.glob's does
     names = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207
     matches = [Path(name) for name in names]
+    if "**" in source.parts:  # nor does ** go through links to folders, which may be circles
+        matches = [path for path in matches if not _through_link(path, source)]
     taken = [path for path in matches if _has_pictures(path, recursive)]
     if not taken:
         found = f"{count_of(len(matches), 'path')}, but no picture" if matches else "nothing"
@@ -86,6 +88,13 @@ def _paths(source: Path, recursive: bool) -> list[Path]:
             f"of folders; pictures are files that end in {' '.join(SUFFIXES)}",
         )
     return taken
+
+
+def _through_link(path: Path, pattern: Path) -> bool:
+    """Whether a folder of a match is a link, from the first folder on that is not spelt out."""
+    spelt = next(place for place, part in enumerate(pattern.parts) if _WILD & set(part))
+    folders = [path, *path.parents] if path.is_dir() else list(path.parents)
+    return any(each.is_symlink() for each in folders if len(each.parts) > spelt)
 
 
 def _has_pictures(path: Path, recursive: bool) -> bool:

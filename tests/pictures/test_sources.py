@@ -61,6 +61,17 @@ def test_a_quoted_pattern_is_what_the_shell_makes_of_it(folder: Path) -> None:
     assert places(folder, "*/1.png") == places(folder, *by_shell)
 
 
+def test_two_stars_go_through_no_link(folder: Path) -> None:
+    (folder / "a" / "circle").symlink_to(folder / "a")
+    (folder / "spelt").symlink_to(folder / "a")
+    (folder / "b" / "2.png").symlink_to(folder / "a" / "1.png")
+    assert places(folder, "**/*.png") == ["a/1.png", "a/deep/1.png", "b/1.png", "b/2.png"]
+    assert places(folder, "a/**") == ["1.png", "2.jpg", "deep/1.png"]
+    assert [
+        place.as_posix() for place in find_pictures([folder / "spelt/**/1.png"]).places.values()
+    ] == ["1.png", "deep/1.png"]
+
+
 def test_sub_folders_left_out_are_known(folder: Path) -> None:
     assert find_pictures([folder / "a"]).sub_folders == (folder / "a" / "deep",)
     assert find_pictures([folder / "a", folder / "a" / "deep"]).sub_folders == ()
