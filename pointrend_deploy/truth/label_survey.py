@@ -20,15 +20,10 @@ MOSTLY_IGNORED: Final = 0.9
 
 @dataclass(frozen=True)
 class LabelledPictures:
-    """Pictures and their label maps.
-
-    Attributes:
-        pairs: in the order they are compared in.
-        notes: a line for all that is suspicious; None where there are no label maps.
-    """
+    """Pictures and their label maps, if they have any, and a line for all that is suspicious."""
 
     pairs: tuple[Pair, ...]
-    notes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def survey(pairs: Sequence[Pair], recipe: Recipe) -> LabelledPictures:

@@ -60,7 +60,7 @@ def test_a_comparison_of_label_maps_carries_its_notes(tmp_path: Path) -> None:
             candidate, reference(), given, lambda seen: None, None, {}, lambda *done: None
         )
         if labels is None:
-            assert run.truth_notes is msgspec.UNSET
+            assert run.truth_notes == ()
         else:
-            (note,) = run.truth_notes or ()
+            (note,) = run.truth_notes
             assert note.startswith(f"{len(names) - 2} of {len(names)} classes without a pixel")

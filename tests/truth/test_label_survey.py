@@ -35,7 +35,7 @@ def test_a_sound_set_has_no_notes(tmp_path: Path) -> None:
 def test_pictures_without_label_maps_have_nothing_to_say(tmp_path: Path) -> None:
     of(tmp_path, ALL)
     found = survey(pairs(tmp_path / "images"), tiny_recipe())
-    assert found.notes is None and len(found.pairs) == 1
+    assert found.notes == () and len(found.pairs) == 1
 
 
 @pytest.mark.parametrize(

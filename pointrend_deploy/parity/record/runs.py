@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from typing import Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from pointrend_deploy.bundle.folder import PARITY, Bundle
 from pointrend_deploy.errors import DeployError
@@ -21,6 +20,7 @@ from pointrend_deploy.parity.record.detections import (
     DetectionsRow,
     Truth,
 )
+from pointrend_deploy.parity.record.intervals import ScoreInterval
 from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.rows import Limit, Row
 
@@ -100,7 +100,7 @@ class PointsRow(Row, frozen=True):
 
 
 class ClassRow(Row, frozen=True):
-    """One class: IoU and boundary IoU by band; None where the class occurs on neither side."""
+    """One class: IoU and boundary IoU by band; None where the truth does not have the class."""
 
     name: str
     iou: float | None
@@ -110,6 +110,7 @@ class ClassRow(Row, frozen=True):
 class MetricRow(Row, frozen=True):
     """Label maps of ``prediction`` against ``against``, accumulated over all pictures.
 
+    ``miou`` and ``boundary_iou`` are means over the classes that ``against`` has.
     ``boundary_iou`` is keyed by band: "2 %" (of the picture's diagonal), "1 px", "2 px", "3 px".
     """
 
@@ -157,8 +158,11 @@ class Run(Row, frozen=True):
         metrics, per_picture: scores of label maps (semantic bundles).
         detections, detected_pictures, accuracy, truth: matched detections and average precision
             (instance bundles).
-        truth_notes: a line for all that is suspicious about the truth; not in the file where no
-            truth was checked, as in records of earlier versions.
+        intervals: how far the bundle's scores against the truth, and their change beside the
+            reference's, depend on the pictures. Empty without a truth, for few pictures, and in
+            records of earlier versions.
+        truth_notes: a line for all that is suspicious about the truth. Empty without a truth, and
+            in records of earlier versions.
         skipped: pictures that could not be read.
         versions: of the libraries that ran, by name.
     """
@@ -182,7 +186,8 @@ class Run(Row, frozen=True):
     detected_pictures: tuple[DetectedPicture, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
     truth: Truth | None = None
-    truth_notes: tuple[str, ...] | UnsetType = UNSET
+    intervals: tuple[ScoreInterval, ...] = ()
+    truth_notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = msgspec.field(default_factory=dict)

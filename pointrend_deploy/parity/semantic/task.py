@@ -55,8 +55,6 @@ class SemanticParity:
     ) -> Run:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
         run = compare(candidate, reference, given.pairs, versions, progress, seen, counting)
-        if given.notes is None:
-            return run
         return msgspec.structs.replace(run, truth_notes=given.notes)
 
     def table(self, columns: Columns, counting: LabelColumns, run: Run) -> PrecisionTable:
