@@ -15,6 +15,7 @@ from pointrend_deploy.recipe.parts import (
     EfficientNetLiteSpec,
     FPNSpec,
     InputSpec,
+    Norm,
     Part,
     PointHeadSpec,
     ResNetSpec,
@@ -48,6 +49,7 @@ class RPNSpec(Part, frozen=True):
         pre_nms_topk: proposals kept at each level before NMS.
         post_nms_topk: proposals kept of all levels together after NMS.
         nms_threshold: IoU above which the lower-scoring proposal of the same level is dropped.
+        num_conv: 3x3 convolutions of the head that all levels share, each as wide as the pyramid.
     """
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5", "p6")
@@ -57,16 +59,22 @@ class RPNSpec(Part, frozen=True):
     pre_nms_topk: int = 1000
     post_nms_topk: int = 1000
     nms_threshold: float = 0.7
+    num_conv: int = 1
 
 
 class BoxHeadSpec(Part, frozen=True):
-    """Box head (detectron2 FastRCNNConvFCHead with no convolution) and its detections.
+    """Box head (detectron2 FastRCNNConvFCHead) and its detections.
+
+    There is at least one layer, a convolution or a fully connected one.
 
     Attributes:
         in_features: pyramid levels RoIAlign chooses from, finest first, without a gap.
         pooler_resolution: side of the pooled features.
-        fc_dim: width of each hidden layer.
-        num_fc: number of hidden layers.
+        num_conv: number of 3x3 convolutions over the pooled features.
+        channels: width of each convolution.
+        norm: after each convolution.
+        fc_dim: width of each fully connected layer.
+        num_fc: number of fully connected layers, after the convolutions.
         class_agnostic: whether a proposal has one box instead of one for each class.
         box_weights: divisors of (dx, dy, dw, dh).
         score_threshold: a detection's score is strictly above it.
@@ -76,6 +84,9 @@ class BoxHeadSpec(Part, frozen=True):
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
     pooler_resolution: int = 7
+    num_conv: int = 0
+    channels: int = 256
+    norm: Norm = ""
     fc_dim: int = 1024
     num_fc: int = 2
     class_agnostic: bool = False
@@ -89,12 +100,14 @@ class StandardMaskHeadSpec(Part, frozen=True, tag_field="kind", tag="standard"):
     """Mask R-CNN's own mask head (detectron2 MaskRCNNConvUpsampleHead).
 
     The masks have twice the pooled side. There is one for each class or, class-agnostic, one only.
+    ``norm`` stands after each of the ``num_conv`` convolutions; the deconvolution has none.
     """
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
     pooler_resolution: int = 14
     channels: int = 256
     num_conv: int = 4
+    norm: Norm = ""
     class_agnostic: bool = False
 
 

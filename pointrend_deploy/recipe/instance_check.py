@@ -9,6 +9,7 @@ from pointrend_deploy.recipe.checks import (
     Found,
     at_least_one,
     check_classes,
+    check_groups,
     check_levels,
     check_name_and_input,
     check_pyramid,
@@ -103,7 +104,10 @@ def _proposals(recipe: InstanceRecipe) -> Found:
         (0 < spec.nms_threshold <= 1, "rpn.nms_threshold", "must be in (0, 1]"),
     )
     return found + at_least_one(
-        "rpn", pre_nms_topk=spec.pre_nms_topk, post_nms_topk=spec.post_nms_topk
+        "rpn",
+        pre_nms_topk=spec.pre_nms_topk,
+        post_nms_topk=spec.post_nms_topk,
+        num_conv=spec.num_conv,
     )
 
 
@@ -117,12 +121,25 @@ def _boxes(recipe: InstanceRecipe) -> Found:
         ),
         (0 <= spec.score_threshold < 1, "box_head.score_threshold", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "box_head.nms_threshold", "must be in (0, 1]"),
+        (spec.num_conv >= 0, "box_head.num_conv", f"must be at least 0, not {spec.num_conv}"),
+        (
+            spec.num_fc >= (0 if spec.num_conv > 0 else 1),
+            "box_head.num_fc",
+            f"must be at least 1, or 0 after a convolution, not {spec.num_fc}",
+        ),
+        (
+            spec.num_conv > 0 or not spec.norm,
+            "box_head.norm",
+            'stands after convolutions, and num_conv is 0: leave it out or set it to ""',
+        ),
     )
+    if spec.num_conv > 0:
+        found += check_groups("box_head.channels", spec.norm, spec.channels)
     return found + at_least_one(
         "box_head",
         pooler_resolution=spec.pooler_resolution,
+        channels=spec.channels,
         fc_dim=spec.fc_dim,
-        num_fc=spec.num_fc,
         detections=spec.detections,
     )
 
@@ -134,6 +151,7 @@ def _masks(recipe: InstanceRecipe) -> Found:
     )
     if isinstance(spec, StandardMaskHeadSpec):
         found += at_least_one("mask_head", num_conv=spec.num_conv)
+        found += check_groups("mask_head.channels", spec.norm, spec.channels)
         return found + wrong(
             (points is None, "point_head", "the standard mask head has none; leave the table out")
         )

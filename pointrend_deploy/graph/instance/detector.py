@@ -66,7 +66,7 @@ class Proposals(nn.Module):
     def __init__(self, rpn: RPN, recipe: InstanceRecipe, padded_hw: tuple[int, int]) -> None:
         super().__init__()
         spec, sizes = recipe.rpn, pyramid_hw(recipe, padded_hw)
-        like = rpn.rpn_head.conv.weight
+        like = rpn.rpn_head.objectness_logits.weight
         self.levels = spec.in_features
         self.kept = anchors_kept(recipe, padded_hw)
         self.rows = proposal_rows(recipe, padded_hw)

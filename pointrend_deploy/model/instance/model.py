@@ -41,7 +41,7 @@ class RoIHeads(nn.Module):
         super().__init__()
         channels, classes = recipe.fpn.out_channels, recipe.num_classes
         self.box_head = BoxHead(recipe.box_head, channels)
-        self.box_predictor = BoxPredictor(recipe.box_head, classes)
+        self.box_predictor = BoxPredictor(recipe.box_head, self.box_head.width, classes)
         self.mask_head: StandardMaskHead | PointRendMaskHead
         if isinstance(recipe.mask_head, StandardMaskHeadSpec):
             self.mask_head = StandardMaskHead(recipe.mask_head, channels, classes)
