@@ -88,8 +88,8 @@ def _anchors(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
     shape = shapes.get("proposal_generator.rpn_head.objectness_logits.weight")
     if shape:
         spec = recipe.rpn
-        sizes, ratios = len(spec.anchor_sizes[0]), len(spec.aspect_ratios)
-        if sizes * ratios != shape[0]:
+        sizes, ratios = map(len, spec.anchors[0])
+        if spec.anchors_a_cell != shape[0]:
             yield Contradiction(
                 "rpn.anchor_sizes",
                 f"{sizes} a level, with {ratios} aspect ratios",
@@ -217,15 +217,15 @@ def anchor_contradictions(
 ) -> Iterator[Contradiction]:
     """Yield the levels whose anchors, which old checkpoints keep, differ from the recipe's."""
     spec = recipe.rpn
-    for level, sizes in enumerate(spec.anchor_sizes):
+    for level, (sizes, ratios) in enumerate(spec.anchors):
         held = tensors.get(f"{_ANCHORS}{level}")
         if held is None:
             continue
-        says = torch.tensor(cell_anchors(sizes, spec.aspect_ratios))
+        says = torch.tensor(cell_anchors(sizes, ratios))
         if held.shape != says.shape or not torch.allclose(held.float(), says, atol=1e-3):
             shown = [[round(v, 2) for v in box] for box in held.flatten()[:8].view(-1, 4).tolist()]
             yield Contradiction(
                 "rpn.anchor_sizes",
-                [list(row) for row in spec.anchor_sizes],
+                [list(sizes) for sizes, _ in spec.anchors],
                 f"the checkpoint's anchors of {spec.in_features[level]} are others: {shown}, ...",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Final
 
 from pointrend_deploy.recipe.checks import (
     Found,
@@ -16,8 +17,17 @@ from pointrend_deploy.recipe.checks import (
     refuse,
     wrong,
 )
-from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec, subdivision_start
+from pointrend_deploy.recipe.instance import (
+    InstanceRecipe,
+    PerLevel,
+    StandardMaskHeadSpec,
+    rows,
+    subdivision_start,
+)
 from pointrend_deploy.recipe.parts import read_recipe
+
+MAX_SAMPLING: Final = 16
+"""Most samples in a bin of RoIAlign along each axis; detectron2's configurations have 0 or 2."""
 
 
 def load_instance_recipe(path: str | Path) -> InstanceRecipe:
@@ -78,28 +88,14 @@ def _levels(recipe: InstanceRecipe) -> Found:
 
 def _proposals(recipe: InstanceRecipe) -> Found:
     spec = recipe.rpn
-    rows = len(spec.in_features)
-    found = wrong(
-        (
-            len(spec.anchor_sizes) == rows and all(spec.anchor_sizes),
-            "rpn.anchor_sizes",
-            f"{rows} levels need {rows} rows, each with at least one size",
-        ),
-        (
-            len({len(sizes) for sizes in spec.anchor_sizes}) <= 1,
-            "rpn.anchor_sizes",
-            "the levels share one head: every row needs the same number of sizes",
-        ),
-        (
-            all(math.isfinite(s) and s > 0 for sizes in spec.anchor_sizes for s in sizes),
-            "rpn.anchor_sizes",
-            "must be positive numbers",
-        ),
-        (
-            bool(spec.aspect_ratios) and all(0 < r < math.inf for r in spec.aspect_ratios),
-            "rpn.aspect_ratios",
-            "at least one positive number is needed",
-        ),
+    levels = len(spec.in_features)
+    found = _per_level("rpn.anchor_sizes", spec.anchor_sizes, levels)
+    found += _per_level("rpn.aspect_ratios", spec.aspect_ratios, levels)
+    if not found:
+        counts = [len(sizes) * len(ratios) for sizes, ratios in spec.anchors]
+        message = f"the levels share one head, but have {counts} sizes times aspect ratios"
+        found += wrong((len(set(counts)) <= 1, "rpn.anchor_sizes", message))
+    found += wrong(
         (0 <= spec.anchor_offset < 1, "rpn.anchor_offset", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "rpn.nms_threshold", "must be in (0, 1]"),
     )
@@ -109,6 +105,30 @@ def _proposals(recipe: InstanceRecipe) -> Found:
         post_nms_topk=spec.post_nms_topk,
         num_conv=spec.num_conv,
     )
+
+
+def _per_level(key: str, values: PerLevel, levels: int) -> Found:
+    """Check a key that has a row for each level, or one row or plain numbers for all of them."""
+    found = rows(values, levels)
+    plain = [not isinstance(value, tuple) for value in values]
+    return wrong(
+        (
+            len(found) == levels and all(found) and len(set(plain)) <= 1,
+            key,
+            f"{levels} levels need {levels} rows, each with at least one number; one row, or "
+            "numbers without rows, are for every level",
+        ),
+        (
+            all(0 < value < math.inf for row in found for value in row),
+            key,
+            "must be positive numbers",
+        ),
+    )
+
+
+def _sampling(table: str, ratio: int) -> tuple[bool, str, str]:
+    message = f"must be 0 (adaptive) to {MAX_SAMPLING}, not {ratio}"
+    return 0 <= ratio <= MAX_SAMPLING, f"{table}.sampling_ratio", message
 
 
 def _boxes(recipe: InstanceRecipe) -> Found:
@@ -121,6 +141,7 @@ def _boxes(recipe: InstanceRecipe) -> Found:
         ),
         (0 <= spec.score_threshold < 1, "box_head.score_threshold", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "box_head.nms_threshold", "must be in (0, 1]"),
+        _sampling("box_head", spec.sampling_ratio),
         (spec.num_conv >= 0, "box_head.num_conv", f"must be at least 0, not {spec.num_conv}"),
         (
             spec.num_fc >= (0 if spec.num_conv > 0 else 1),
@@ -151,6 +172,7 @@ def _masks(recipe: InstanceRecipe) -> Found:
     )
     if isinstance(spec, StandardMaskHeadSpec):
         found += at_least_one("mask_head", num_conv=spec.num_conv)
+        found += wrong(_sampling("mask_head", spec.sampling_ratio))
         found += check_groups("mask_head.channels", spec.norm, spec.channels)
         return found + wrong(
             (points is None, "point_head", "the standard mask head has none; leave the table out")

@@ -50,8 +50,8 @@ def test_old_names_anchors_and_pixel_means_are_taken_care_of() -> None:
             if name.startswith(new_start):
                 name = old_start + name[len(new_start) :]
         old[name] = value
-    for level, sizes in enumerate(POINTREND.rpn.anchor_sizes):
-        anchors = torch.tensor(cell_anchors(sizes, POINTREND.rpn.aspect_ratios))
+    for level, (sizes, ratios) in enumerate(POINTREND.rpn.anchors):
+        anchors = torch.tensor(cell_anchors(sizes, ratios))
         old[f"proposal_generator.anchor_generator.cell_anchors.{level}"] = anchors
     old["pixel_mean"] = torch.full((3, 1, 1), 120.0)
     loaded = instance_model_from_tensors(POINTREND, old).state_dict()

@@ -71,11 +71,11 @@ class Proposals(nn.Module):
         self.kept = anchors_kept(recipe, padded_hw)
         self.rows = proposal_rows(recipe, padded_hw)
         self.nms_threshold = spec.nms_threshold
-        rows = zip(self.levels, spec.anchor_sizes, self.kept, strict=True)
-        for name, anchor_sizes, kept in rows:
+        rows = zip(self.levels, spec.anchors, self.kept, strict=True)
+        for name, (anchor_sizes, ratios), kept in rows:
             stride = 2 ** int(name[1:])
             anchors = grid_anchors(
-                anchor_sizes, spec.aspect_ratios, sizes[name], stride, spec.anchor_offset, like
+                anchor_sizes, ratios, sizes[name], stride, spec.anchor_offset, like
             )
             self.add_module(name, LevelProposals(rpn.rpn_head, anchors.detach(), kept))
 

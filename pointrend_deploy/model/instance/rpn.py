@@ -92,8 +92,7 @@ class RPN(nn.Module):
     def __init__(self, spec: RPNSpec, channels: int) -> None:
         super().__init__()
         self.spec = spec
-        anchors = len(spec.anchor_sizes[0]) * len(spec.aspect_ratios)
-        self.rpn_head = RPNHead(channels, spec.num_conv, anchors)
+        self.rpn_head = RPNHead(channels, spec.num_conv, spec.anchors_a_cell)
 
     def anchors(self, features: dict[str, Tensor]) -> list[Tensor]:
         """The anchors of every level, (H * W * A, 4) each, for feature maps of these sizes."""
@@ -101,13 +100,13 @@ class RPN(nn.Module):
         return [
             grid_anchors(
                 sizes,
-                spec.aspect_ratios,
+                ratios,
                 (features[name].shape[2], features[name].shape[3]),
                 2 ** int(name[1:]),
                 spec.anchor_offset,
                 features[name],
             )
-            for name, sizes in zip(spec.in_features, spec.anchor_sizes, strict=True)
+            for name, (sizes, ratios) in zip(spec.in_features, spec.anchors, strict=True)
         ]
 
     def forward(
