@@ -30,6 +30,7 @@ FloatType = Literal["float16", "float32"]
 FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
     "PointRendSample": (1,),
     "PointRendRoIAlign": (0,),
+    "PointRendRoIAlignFixed": (0,),
     "Resize": (1, 2),
 }
 """By op, the inputs that are FP32 in every graph."""
@@ -41,11 +42,14 @@ _AFTER_NORM: Final = frozenset({"Reshape", "Mul", "Add", "Relu"})
 """Ops that a group norm ends in, the last two of them with constants, and the ReLU."""
 _NOT_ARITHMETIC: Final = frozenset({"Constant", "Shape"})
 _LARGEST: Final = float(np.finfo(np.float16).max)
-SAMPLERS: Final = frozenset({"PointRendSample", "PointRendRoIAlign", "GridSample", "RoiAlign"})
+SAMPLERS: Final = frozenset(
+    ["PointRendSample", "PointRendRoIAlign", "PointRendRoIAlignFixed", "GridSample", "RoiAlign"]
+)
 """Ops that read features at real-valued positions."""
 PLACES: Final[Mapping[str, int]] = {
     "PointRendSample": 1,
     "PointRendRoIAlign": 0,
+    "PointRendRoIAlignFixed": 0,
     "GridSample": 1,
     "RoiAlign": 1,
 }
@@ -110,12 +114,14 @@ def _coordinates(model: ModelProto, values: Values, behind: set[str]) -> set[str
 def _sampled_in_fp32(model: ModelProto, values: Values) -> set[str]:
     """Find the standard samplers, the casts before them, and sums of nothing but their outputs.
 
-    In a native graph these nodes are the bodies of PointRendSample and PointRendRoIAlign.
+    In a native graph these nodes are the bodies of PointRendSample and of both RoIAligns; one of
+    these puts zeros in the place of some outputs before the sum.
     """
     found = set()
     sampled: set[str] = set()
     for node in model.graph.node:
-        adds = node.op_type == "Add" and sampled.issuperset(values.floats_read(node))
+        read = values.floats_read(node)
+        adds = node.op_type in ("Add", "Where") and bool(read) and sampled.issuperset(read)
         if node.op_type in _ONE_TYPE or adds:
             found.add(node.name)
             sampled.update(node.output)

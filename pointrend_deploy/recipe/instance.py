@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from pointrend_deploy.recipe.parts import (
     Colour,
@@ -20,6 +20,9 @@ from pointrend_deploy.recipe.parts import (
     PointHeadSpec,
     ResNetSpec,
 )
+
+MAX_SAMPLING: Final = 16
+"""Most samples in a bin of RoIAlign along each axis; detectron2's configurations have 0 or 2."""
 
 Row = tuple[float, ...]
 PerLevel = tuple[float | Row, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Final
 
 from pointrend_deploy.recipe.checks import (
     Found,
@@ -18,6 +17,7 @@ from pointrend_deploy.recipe.checks import (
     wrong,
 )
 from pointrend_deploy.recipe.instance import (
+    MAX_SAMPLING,
     InstanceRecipe,
     PerLevel,
     StandardMaskHeadSpec,
@@ -25,9 +25,6 @@ from pointrend_deploy.recipe.instance import (
     subdivision_start,
 )
 from pointrend_deploy.recipe.parts import read_recipe
-
-MAX_SAMPLING: Final = 16
-"""Most samples in a bin of RoIAlign along each axis; detectron2's configurations have 0 or 2."""
 
 
 def load_instance_recipe(path: str | Path) -> InstanceRecipe:

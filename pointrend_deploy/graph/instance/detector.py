@@ -203,7 +203,8 @@ class BoxDetections(nn.Module):
         """Boxes (N, P, C or 1, 4), clipped; probabilities (N, P, C + 1); which are finite."""
         spec, (n, rows) = self.spec, proposals.shape[:2]
         maps = [features[name] for name in spec.in_features]
-        pooled = pool(proposals, maps, int(spec.in_features[0][1:]), spec.pooler_resolution)
+        first, side = int(spec.in_features[0][1:]), spec.pooler_resolution
+        pooled = pool(proposals, maps, first, side, spec.sampling_ratio)
         logits, deltas = self.box_predictor(self.box_head(pooled))
         decoded = apply_deltas(deltas, proposals.reshape(n * rows, 4), spec.box_weights)
         probabilities = logits.softmax(dim=1)
