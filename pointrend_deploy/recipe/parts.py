@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -109,6 +110,19 @@ BACKBONE_FEATURES: dict[type[ResNetSpec | EfficientNetLiteSpec], tuple[str, ...]
     EfficientNetLiteSpec: ("res2", "res3", "res4"),
 }
 """Features of each backbone; ``res<k>`` has stride 2**k."""
+
+
+LATER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "fpn": ("norm",),
+    "rpn": ("num_conv",),
+    "box_head": ("sampling_ratio", "num_conv", "channels", "norm"),
+    "mask_head": ("sampling_ratio", "norm"),
+}
+"""By table, keys that recipes did not have when the first manifests were written.
+
+A manifest leaves them out where they have their defaults: a bundle that needs none of them reads
+the same in versions that do not know them.
+"""
 
 
 def read_recipe(path: str | Path, form: type[Form]) -> Form:
