@@ -18,6 +18,9 @@ from tests.report.pages import (
     visible,
 )
 
+SHOWN = 2 * (4 + 4 + 2)
+"""Pictures of a report: of each of two, four tiles, the same enlarged, and two steps' points."""
+
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Record:
@@ -76,9 +79,11 @@ def test_pictures_stand_in_the_file_and_nothing_is_loaded(good: Record) -> None:
     html = report.render_html(*good)
     tags = Balanced(html).tags
     pictures = [attributes for tag, attributes in tags if tag == "img"]
-    assert len(pictures) == 2 * (4 + 2)  # picture, coarse, PointRend, truth, two steps
-    assert all((each["src"] or "").startswith("data:image/jpeg;base64,") for each in pictures)
+    assert len(pictures) == SHOWN
+    kinds = ("data:image/jpeg;base64,", "data:image/png;base64,")
+    assert all((each["src"] or "").startswith(kinds) for each in pictures)
     assert all(each["alt"] for each in pictures)
+    assert len(html) < 5_000_000
     assert not [tag for tag, _ in tags if tag in ("script", "iframe", "object")]
     for tag, attributes in tags:
         for name in ("src", "href", "srcset", "action"):
@@ -168,16 +173,18 @@ def test_the_browser_shows_it_whole(
     chromium: str, tmp_path: Path, request: pytest.FixtureRequest, which: str, width: int
 ) -> None:
     page = report.render_html(*request.getfixturevalue(which))
-    check_shown_whole(chromium, tmp_path, page, width, pictures=12)
+    check_shown_whole(chromium, tmp_path, page, width, pictures=SHOWN)
 
 
 @pytest.mark.browser
 def test_the_browser_check_sees_planted_faults(chromium: str, tmp_path: Path, good: Record) -> None:
     page = report.render_html(*good)
-    broken = page.replace("<footer>", '<footer><div style="width:1500px">wide</div>')
-    scroll, client, *_, wide, _ = probe(chromium, tmp_path, broken, 390)
-    assert int(scroll) > int(client)
-    assert "DIV" in wide
+    for hidden in ("", "overflow-x:auto;width:300px"):
+        wide_one = f'<div style="{hidden}"><p style="width:1500px;max-width:none">wide</p></div>'
+        broken = page.replace("<footer>", f"<footer>{wide_one}")
+        scroll, client, *_, wide, _ = probe(chromium, tmp_path, broken, 390)
+        assert (int(scroll) > int(client)) is (not hidden)
+        assert ("DIV" if hidden else "P") in wide.split("+")
     unstyled = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
     torn = unstyled.replace("data:image/jpeg;base64,", "data:image/jpeg;base64,AAAA", 1)
     _, _, images, shown, _, _, border = probe(chromium, tmp_path, torn, 390)

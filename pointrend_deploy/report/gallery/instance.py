@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,12 @@ from pointrend_deploy.report.gallery.tiles import (
     GalleryItem,
     Tile,
     UInt8,
+    Worst,
     dotted,
     make_tile,
     small_hw,
 )
+from pointrend_deploy.report.gallery.zoom import Window, enlarged, framed, window_of
 from pointrend_deploy.run.instance.instances import Instances, probabilities
 from pointrend_deploy.run.instance.masks import Patch, paste_mask
 from pointrend_deploy.run.instance.overlay import outline, thing_colours
@@ -37,7 +40,11 @@ _SHADES = (0.0, 0.35, -0.3)
 
 
 class InstanceGallery:
-    """Draws the first pictures of an instance bundle's comparison.
+    """Draws the worst pictures of an instance bundle's comparison.
+
+    First come pictures with detections that differ from PyTorch's and are not explained, then those
+    whose true objects are covered least; without a truth, those whose masks are least like
+    PyTorch's.
 
     Args:
         recipe: has the classes' names and colours.
@@ -45,63 +52,130 @@ class InstanceGallery:
     """
 
     def __init__(self, recipe: InstanceRecipe, limit: int = GALLERY_PICTURES) -> None:
-        self.items: list[GalleryItem] = []
-        self._recipe, self._limit = recipe, limit
+        self._worst = Worst(limit)
+        self._recipe = recipe
         self._colours = thing_colours(recipe.classes)
 
-    def __call__(self, seen: Compared) -> None:
-        """Draw one picture from both sides' answers, and its true objects where they are known.
+    @property
+    def items(self) -> list[GalleryItem]:
+        """The pictures drawn, the worst first."""
+        return self._worst.items
 
-        Pictures past the limit are not drawn.
+    def __call__(self, seen: Compared) -> None:
+        """Draw one picture if it is among the worst so far.
+
+        Its tiles are both sides' answers, its true objects where they are known, and the points.
         """
-        if len(self.items) >= self._limit:
-            return
-        small = small_hw(seen.reference.hw)
-        base = np.asarray(Image.fromarray(seen.rgb).resize(small[::-1], Image.Resampling.BILINEAR))
+        badness = _badness(seen)
+        if self._worst.wants(badness):
+            self._worst.keep(badness, self._item(seen))
+
+    def _item(self, seen: Compared) -> GalleryItem:
+        hw = seen.reference.hw
         scores = np.concatenate((seen.reference.scores, seen.bundle.scores))
         above = DRAWN_ABOVE if (scores >= DRAWN_ABOVE).any() else _score_of(seen.reference)
-        sides = {"PyTorch reference": seen.reference, "this bundle": seen.bundle}
+        sides = {"this bundle": seen.bundle}
+        if not seen.row.detections.passed:
+            sides = {"PyTorch reference": seen.reference, **sides}
         if (coarse := _coarse(seen)) is not None:
             sides = {"coarse masks alone": coarse, **sides}
-        labels: set[int] = set()
-        tiles = [make_tile("picture", base)]
-        for title, found in sides.items():
-            rows = np.flatnonzero(found.scores >= above)[::-1]  # the best last, so on top
-            tiles.append(self._tile(title, base, found, rows.tolist()))
-            labels |= set(found.classes[rows].tolist())
+        drawn = {
+            title: _Drawn(found, np.flatnonzero(found.scores >= above)[::-1].tolist())
+            for title, found in sides.items()
+        }
         if seen.picture.objects is not None:
-            true = _true_instances(seen.picture.objects, seen.reference.hw)
-            tiles.append(self._tile("truth", base, true, range(len(true))))
-            labels |= set(true.classes.tolist())
-        if (points := _points(seen)) is not None:
-            tiles.append(points)
-        drawn = int((seen.bundle.scores >= above).sum())
-        self.items.append(
-            GalleryItem(
-                seen.picture.name,
-                tuple(tiles),
-                tuple(
-                    (self._recipe.classes.names[label], _css(self._colours[label]))
-                    for label in sorted(labels)
-                ),
-                f"Drawn: {drawn} of this bundle's {len(seen.bundle)} detections, those with a "
-                f"score of {above:.2g} or more.",
+            true = _true_instances(seen.picture.objects, hw)
+            drawn["truth"] = _Drawn(true, range(len(true)))
+        window = None
+        if coarse is not None:
+            sides_covered = (
+                drawn[name].covered() for name in ("coarse masks alone", "this bundle")
             )
+            window = window_of(*sides_covered, seen.fitted.fitted_hw)
+        whole = Window(0, 0, *hw)
+        small = small_hw(hw)
+        base = np.asarray(Image.fromarray(seen.rgb).resize(small[::-1], Image.Resampling.BILINEAR))
+        shown = base if window is None else framed(base, window, hw)
+        tiles = [make_tile("picture", shown)]
+        tiles += [
+            make_tile(title, self._painted(base, each, whole)) for title, each in drawn.items()
+        ]
+        zooms: list[Tile] = []
+        if window is not None:
+            part = window.of(seen.rgb)
+            zooms = [enlarged("picture", part)]
+            zooms += [
+                enlarged(title, self._painted(part, each, window)) for title, each in drawn.items()
+            ]
+        labels = {int(each.found.classes[row]) for each in drawn.values() for row in each.rows}
+        count = int((seen.bundle.scores >= above).sum())
+        return GalleryItem(
+            seen.picture.name,
+            tuple(tiles),
+            tuple(
+                (self._recipe.classes.names[label], _css(self._colours[label]))
+                for label in sorted(labels)
+            ),
+            f"Drawn: {count} of this bundle's {len(seen.bundle)} detections, those with a "
+            f"score of {above:.2g} or more.",
+            tuple(zooms),
+            _points(seen),
         )
 
-    def _tile(self, title: str, base: UInt8, found: Instances, rows: Sequence[int]) -> Tile:
+    def _painted(self, base: UInt8, drawn: _Drawn, window: Window) -> UInt8:
+        """Paint instances over ``base``, which shows a window of the picture at any size."""
         out = base.copy()
         small = (base.shape[0], base.shape[1])
         seen: dict[int, int] = {}
-        for row in rows:
-            label = int(found.classes[row])
+        for row in drawn.rows:  # the best last, so on top
+            label = int(drawn.found.classes[row])
             turn = _SHADES[seen.get(label, 0) % len(_SHADES)]
             seen[label] = seen.get(label, 0) + 1
             colour = _shaded(self._colours[label], turn)
-            covered = _shrunk(found.patches[row], found.hw, small)
+            covered = _shrunk(drawn.found.patches[row], window, small)
             out[covered] = ((1 - OPACITY) * out[covered] + OPACITY * colour + 0.5).astype(np.uint8)
-            out[outline(covered, 1)] = _shaded(colour, 0.6)
-        return make_tile(title, out)
+            # a mask goes on past the tile, so the tile's own edge is no outline
+            edge = outline(np.pad(covered, 1, mode="edge"), 1)[1:-1, 1:-1]
+            out[edge] = _shaded(colour, 0.6)
+        return out
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Instances, and the rows of those that are drawn, in this order."""
+
+    found: Instances
+    rows: Sequence[int]
+
+    def covered(self) -> npt.NDArray[np.int64]:
+        """Return by how many of the drawn masks each pixel of the picture is covered, (H, W)."""
+        out = np.zeros(self.found.hw, np.int64)
+        for row in self.rows:
+            top, left, patch = self.found.patches[row]
+            out[top : top + patch.shape[0], left : left + patch.shape[1]] += patch
+        return out
+
+
+def _badness(seen: Compared) -> tuple[float, float]:
+    """Return how bad a picture is, to be compared in order; see :class:`InstanceGallery`."""
+    row = seen.row.detections
+    strays = row.only_bundle + row.only_reference - row.explained
+    beyond = 0.0 if row.passed else 1.0 + strays
+    objects = [each for each in seen.picture.objects or () if not each.crowd]
+    if not objects:
+        return beyond, 1.0 - (1.0 if row.mask_iou_min is None else row.mask_iou_min)
+    found = seen.bundle
+    best = []
+    for thing in objects:
+        mask = mask_of(thing.segmentation, found.hw)
+        rows = np.flatnonzero((found.classes == thing.label) & (found.scores >= DRAWN_ABOVE))
+        best.append(max((_iou(mask, found.mask(row)) for row in rows.tolist()), default=0.0))
+    return beyond, 1.0 - float(np.mean(best))
+
+
+def _iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    union = int((one | other).sum())
+    return int((one & other).sum()) / union if union else 0.0
 
 
 def _score_of(found: Instances) -> float:
@@ -118,11 +192,11 @@ def _css(colour: UInt8) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour.tolist())
 
 
-def _shrunk(patch: Patch, hw: HW, small: HW) -> npt.NDArray[np.bool_]:
-    """Return a mask at the tile's size: for each pixel of the tile the mask's nearest pixel."""
+def _shrunk(patch: Patch, window: Window, small: HW) -> npt.NDArray[np.bool_]:
+    """Return a mask inside a window at a tile's size: for each of its pixels the mask's nearest."""
     top, left, covered = patch
-    rows = (2 * np.arange(small[0]) + 1) * hw[0] // (2 * small[0]) - top
-    columns = (2 * np.arange(small[1]) + 1) * hw[1] // (2 * small[1]) - left
+    rows = (2 * np.arange(small[0]) + 1) * window.height // (2 * small[0]) + window.top - top
+    columns = (2 * np.arange(small[1]) + 1) * window.width // (2 * small[1]) + window.left - left
     height, width = covered.shape
     inside = [(rows >= 0) & (rows < height), (columns >= 0) & (columns < width)]
     out = np.zeros(small, np.bool_)
@@ -157,34 +231,40 @@ def _true_instances(known: Sequence[TruthObject], hw: HW) -> Instances:
     )
 
 
-def _points(seen: Compared) -> Tile | None:
-    """Draw the points of the last step on the best object; None without such steps."""
-    steps = sum(name.endswith(".indices") for name in seen.stages)
-    if not steps or not len(seen.boxes):
-        return None
-    indices = seen.stages[f"step{steps}.indices"][0]
-    side = seen.stages["mask_logits"].shape[-1]
+def _points(seen: Compared) -> tuple[Tile, ...]:
+    """Draw the points of each step on the best object; none without such steps."""
+    names = [name for name in seen.stages if name.endswith(".indices")]
+    if not names or not len(seen.boxes):
+        return ()
+    last = seen.stages["mask_logits"].shape[
+        -1
+    ]  # each step's grid is twice as wide as the one before
+    sides = [last >> (len(names) - 1 - step) for step in range(len(names))]
     fitted, own = seen.fitted.fitted_hw, seen.reference.hw
     x1, y1, x2, y2 = seen.boxes[0] * np.array(
         [own[1] / fitted[1], own[0] / fitted[0]] * 2, np.float64
     )
-    x = x1 + (indices % side + 0.5) / side * (x2 - x1)
-    y = y1 + (indices // side + 0.5) / side * (y2 - y1)
     room = 0.12 * max(x2 - x1, y2 - y1)
     left, top = max(0, int(x1 - room)), max(0, int(y1 - room))
     right, bottom = min(own[1], int(x2 + room) + 1), min(own[0], int(y2 + room) + 1)
     if right <= left or bottom <= top:
-        return None
+        return ()
     part = Image.fromarray(seen.rgb[top:bottom, left:right])
     scale = small_hw((bottom - top, right - left), grow=True)
     shown = np.asarray(part.resize(scale[::-1], Image.Resampling.BILINEAR))
-    where = np.stack(
-        (
-            (x - left) / (right - left) * scale[1],
-            (y - top) / (bottom - top) * scale[0],
-        ),
-        axis=1,
-    )
-    return make_tile(
-        f"the best object, points of step{steps} ({len(indices)})", dotted(shown, where)
-    )
+    tiles = []
+    for name, side in zip(names, sides, strict=True):
+        indices = seen.stages[name][0]
+        x = x1 + (indices % side + 0.5) / side * (x2 - x1)
+        y = y1 + (indices // side + 0.5) / side * (y2 - y1)
+        where = np.stack(
+            (
+                (x - left) / (right - left) * scale[1],
+                (y - top) / (bottom - top) * scale[0],
+            ),
+            axis=1,
+        )
+        step = name.removesuffix(".indices")
+        title = f"{step}: {len(indices):,} points on the best object"
+        tiles.append(make_tile(title, dotted(shown, where)))
+    return tuple(tiles)
