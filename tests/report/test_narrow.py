@@ -9,7 +9,8 @@ from tests.report.pages import Balanced
 
 WIDE = (
     '<p>a &lt; b</p><table class="many"><thead>'
-    '<tr><th rowspan="2">picture</th><th colspan="2">mIoU</th><th rowspan="2">first<br>&amp; last</th></tr>'
+    '<tr><th rowspan="2">picture</th><th colspan="2">mIoU</th>'
+    '<th rowspan="2">first<br>&amp; last</th></tr>'
     "<tr><th>coarse</th><th>bundle</th></tr></thead>"
     '<tbody><tr><th scope="row">x</th><td class="n">1</td><td>2</td><td></td></tr>'
     '<tr><th colspan="4">group</th></tr></tbody></table>'
@@ -41,6 +42,7 @@ def test_a_heading_over_two_columns_is_said_once() -> None:
 
 
 def test_narrow_tables_and_tables_without_a_head_stay_as_they_are() -> None:
-    narrow = "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>1</td></tr></tbody></table>"
+    narrow = "<table><thead><tr><th>a</th><th>b</th></tr></thead>"
+    narrow += "<tbody><tr><td>1</td></tr></tbody></table>"
     headless = "<table><tbody><tr><td>1</td><td>2</td><td>3</td><td>4</td></tr></tbody></table>"
     assert with_labels(narrow + headless) == narrow + headless
