@@ -29,14 +29,13 @@ from pointrend_deploy.verbs.export.export import export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.verbs.run import RunOptions, run_bundle
 from scripts import demo_precision, threads
-from scripts.demo_page import joined, render, save_strip
+from scripts.demo_instances import POINTREND, STANDARD_HEAD, beside_one_another
+from scripts.demo_page import DRAWN, SHOWN, TRIED, render, save_strip
 from scripts.unpack_demo import unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "demo"
 SIZE = (256, 256)
-DRAWN = 4
-"""Scenes drawn in every precision."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +81,19 @@ def main() -> int:
     unpack()
     shown = show_all(out)
     compared = {folder: each.compared for folder, each in shown.items()}
-    beside = joined(compared["instance-standard"].gallery, compared["instance"].gallery)
+    bundles = {
+        STANDARD_HEAD: out / STANDARD.folder / "bundle",
+        POINTREND: out / INSTANCE.folder / "bundle",
+    }
+    worst = [Path(item.name).stem for item in compared["instance"].gallery[:SHOWN]]
+    beside = beside_one_another(bundles, INSTANCE.scenes, ANNOTATIONS, worst)
     strips = {"semantic": compared["semantic"].gallery, "instance": beside}
     for folder, items in strips.items():
         for item in items:
             save_strip(item, out / folder / "side-by-side" / f"{Path(item.name).stem}.png")
     drawn = {folder: each.drawn for folder, each in shown.items() if each.drawn}
     atomic.write_text(out / "index.html", render(compared, beside, drawn))
-    print(f"look at     {out / 'index.html'}   both models: scores, pictures, links to the reports")
+    print(f"look at     {out / 'index.html'}   all models: scores, pictures, links to the reports")
     print(f"            {out / 'semantic' / 'pictures' / 'overlays'}   photographs show the")
     print("            pipeline only: the models were trained on generated scenes")
     return 0 if all(compared.values()) else 3
@@ -154,7 +158,7 @@ def _show(model: Model, recipe: Path, out: Path) -> Shown:
     drawn: list[GalleryItem] = []
     if model.quantized:
         say("drawing FP32, FP16 and INT8")
-        drawn = demo_precision.items(bundle, sorted(scenes.glob("*.png"))[:DRAWN])
+        drawn = demo_precision.items(bundle, sorted(scenes.glob("*.png"))[:TRIED], DRAWN)
     return Shown("\n\n".join([*said, compared.summary()]), compared, drawn)
 
 

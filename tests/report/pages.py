@@ -72,7 +72,7 @@ addEventListener("load", () => {{
   const wide = [...page.querySelectorAll("body *")].filter(each =>
     (each.getBoundingClientRect().right > root.clientWidth + 1 && !each.closest("svg")) ||
     (each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0 &&
-      getComputedStyle(each).overflowX != "visible")).map(each => each.tagName + "." + each.className);
+      getComputedStyle(each).overflowX != "visible")).map(each => each.tagName);
   document.getElementById("found").textContent = "FOUND " + [
     root.scrollWidth, root.clientWidth, images.length,
     images.filter(each => each.complete && each.naturalWidth > 0).length,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,6 @@ class InstanceGallery:
     def __init__(self, recipe: InstanceRecipe, limit: int = GALLERY_PICTURES) -> None:
         self._worst = Worst(limit)
         self._recipe = recipe
-        self._colours = thing_colours(recipe.classes)
 
     @property
     def items(self) -> list[GalleryItem]:
@@ -71,7 +70,6 @@ class InstanceGallery:
             self._worst.keep(badness, self._item(seen))
 
     def _item(self, seen: Compared) -> GalleryItem:
-        hw = seen.reference.hw
         scores = np.concatenate((seen.reference.scores, seen.bundle.scores))
         above = DRAWN_ABOVE if (scores >= DRAWN_ABOVE).any() else _score_of(seen.reference)
         sides = {"this bundle": seen.bundle}
@@ -79,65 +77,95 @@ class InstanceGallery:
             sides = {"PyTorch reference": seen.reference, **sides}
         if (coarse := _coarse(seen)) is not None:
             sides = {"coarse masks alone": coarse, **sides}
-        drawn = {
-            title: _Drawn(found, np.flatnonzero(found.scores >= above)[::-1].tolist())
-            for title, found in sides.items()
-        }
-        if seen.picture.objects is not None:
-            true = _true_instances(seen.picture.objects, hw)
-            drawn["truth"] = _Drawn(true, range(len(true)))
-        window = None
-        if coarse is not None:
-            sides_covered = (
-                drawn[name].covered() for name in ("coarse masks alone", "this bundle")
-            )
-            window = window_of(*sides_covered, seen.fitted.fitted_hw)
-        whole = Window(0, 0, *hw)
-        small = small_hw(hw)
-        base = np.asarray(Image.fromarray(seen.rgb).resize(small[::-1], Image.Resampling.BILINEAR))
-        shown = base if window is None else framed(base, window, hw)
-        tiles = [make_tile("picture", shown)]
-        tiles += [
-            make_tile(title, self._painted(base, each, whole)) for title, each in drawn.items()
-        ]
-        zooms: list[Tile] = []
-        if window is not None:
-            part = window.of(seen.rgb)
-            zooms = [enlarged("picture", part)]
-            zooms += [
-                enlarged(title, self._painted(part, each, window)) for title, each in drawn.items()
-            ]
-        labels = {int(each.found.classes[row]) for each in drawn.values() for row in each.rows}
         count = int((seen.bundle.scores >= above).sum())
-        return GalleryItem(
+        return make_instance_item(
             seen.picture.name,
-            tuple(tiles),
-            tuple(
-                (self._recipe.classes.names[label], _css(self._colours[label]))
-                for label in sorted(labels)
-            ),
-            f"Drawn: {count} of this bundle's {len(seen.bundle)} detections, those with a "
+            seen.rgb,
+            sides,
+            self._recipe,
+            seen.picture.objects,
+            above,
+            fitted_hw=seen.fitted.fitted_hw,
+            points=_points(seen),
+            caption=f"Drawn: {count} of this bundle's {len(seen.bundle)} detections, those with a "
             f"score of {above:.2g} or more.",
-            tuple(zooms),
-            _points(seen),
+            zoom=None if coarse is None else ("coarse masks alone", "this bundle"),
         )
 
-    def _painted(self, base: UInt8, drawn: _Drawn, window: Window) -> UInt8:
-        """Paint instances over ``base``, which shows a window of the picture at any size."""
-        out = base.copy()
-        small = (base.shape[0], base.shape[1])
-        seen: dict[int, int] = {}
-        for row in drawn.rows:  # the best last, so on top
-            label = int(drawn.found.classes[row])
-            turn = _SHADES[seen.get(label, 0) % len(_SHADES)]
-            seen[label] = seen.get(label, 0) + 1
-            colour = _shaded(self._colours[label], turn)
-            covered = _shrunk(drawn.found.patches[row], window, small)
-            out[covered] = ((1 - OPACITY) * out[covered] + OPACITY * colour + 0.5).astype(np.uint8)
-            # a mask goes on past the tile, so the tile's own edge is no outline
-            edge = outline(np.pad(covered, 1, mode="edge"), 1)[1:-1, 1:-1]
-            out[edge] = _shaded(colour, 0.6)
-        return out
+
+def make_instance_item(
+    name: str,
+    rgb: UInt8,
+    sides: Mapping[str, Instances],
+    recipe: InstanceRecipe,
+    objects: Sequence[TruthObject] | None = None,
+    above: float = DRAWN_ABOVE,
+    fitted_hw: HW | None = None,
+    points: tuple[Tile, ...] = (),
+    caption: str = "",
+    zoom: tuple[str, str] | None = None,
+) -> GalleryItem:
+    """Make the tiles of one picture.
+
+    Args:
+        name: of the picture.
+        rgb: (H, W, 3) uint8.
+        sides: instances by the label of their tile, in the order they are shown in.
+        recipe: has the classes' names and colours.
+        objects: the true objects; None where they are not known.
+        above: least score of an instance that is drawn.
+        fitted_hw: size of the picture on the network's canvas; None for the picture's own.
+        points: tiles of the chosen points.
+        caption: a sentence below the tiles.
+        zoom: two of ``sides``; the part where their masks differ most, near an outline of the
+            second, is shown enlarged. None for no such part.
+    """
+    hw = (rgb.shape[0], rgb.shape[1])
+    colours = thing_colours(recipe.classes)
+    drawn = {
+        title: _Drawn(found, np.flatnonzero(found.scores >= above)[::-1].tolist())
+        for title, found in sides.items()
+    }
+    if objects is not None:
+        true = _true_instances(objects, hw)
+        drawn["truth"] = _Drawn(true, range(len(true)))
+    window = None
+    if zoom is not None:
+        window = window_of(drawn[zoom[0]].covered(), drawn[zoom[1]].covered(), fitted_hw)
+    whole, small = Window(0, 0, *hw), small_hw(hw)
+    base = np.asarray(Image.fromarray(rgb).resize(small[::-1], Image.Resampling.BILINEAR))
+    tiles = [make_tile("picture", base if window is None else framed(base, window, hw))]
+    tiles += [
+        make_tile(title, _painted(base, each, colours, whole)) for title, each in drawn.items()
+    ]
+    zooms: list[Tile] = []
+    if window is not None:
+        part = window.of(rgb)
+        zooms = [enlarged("picture", part)]
+        zooms += [
+            enlarged(title, _painted(part, each, colours, window)) for title, each in drawn.items()
+        ]
+    labels = {int(each.found.classes[row]) for each in drawn.values() for row in each.rows}
+    legend = tuple((recipe.classes.names[label], _css(colours[label])) for label in sorted(labels))
+    return GalleryItem(name, tuple(tiles), legend, caption, tuple(zooms), points)
+
+
+def _painted(base: UInt8, drawn: _Drawn, colours: UInt8, window: Window) -> UInt8:
+    """Paint instances over ``base``, which shows a window of the picture at any size."""
+    out = base.copy()
+    small = (base.shape[0], base.shape[1])
+    seen: dict[int, int] = {}
+    for row in drawn.rows:  # the best last, so on top
+        label = int(drawn.found.classes[row])
+        turn = _SHADES[seen.get(label, 0) % len(_SHADES)]
+        seen[label] = seen.get(label, 0) + 1
+        colour = _shaded(colours[label], turn)
+        covered = _shrunk(drawn.found.patches[row], window, small)
+        out[covered] = ((1 - OPACITY) * out[covered] + OPACITY * colour + 0.5).astype(np.uint8)
+        # a mask goes on past the tile, so the tile's own edge is no outline
+        edge = outline(np.pad(covered, 1, mode="edge"), 1)[1:-1, 1:-1]
+        out[edge] = _shaded(colour, 0.6)
+    return out
 
 
 @dataclass(frozen=True)
