@@ -22,8 +22,8 @@ from scripts import demo_precision
 from scripts.demo_instances import STANDARD_HEAD
 
 TEMPLATE = "demo_page.html.j2"
-SHOWN = 4
-"""Scenes shown of each kind of model."""
+WORST = 3
+"""Scenes shown of each kind of model after the first one: the worst."""
 TRIED, DRAWN = 12, 2
 """Scenes tried in every precision, and how many of these are drawn: those INT8 changes most."""
 GAP = 8
@@ -32,6 +32,7 @@ TITLE = 22
 
 def render(
     compared: Mapping[str, CompareResult],
+    semantic: Sequence[GalleryItem],
     beside: Sequence[GalleryItem],
     lower: Mapping[str, Sequence[GalleryItem]],
 ) -> str:
@@ -39,7 +40,8 @@ def render(
 
     Args:
         compared: what was found, by the folder of the model below the page.
-        beside: the two instance models on the same scenes.
+        semantic: the semantic model on some scenes.
+        beside: the two instance models on some scenes.
         lower: tiles of FP32, FP16 and INT8, by the folder of the model.
     """
     environment = jinja2.Environment(
@@ -64,7 +66,7 @@ def render(
         lower_items={name: safe(items) for name, items in lower.items()},
         tried=TRIED,
         pictures={name: run.pictures for name, run in runs.items()},
-        semantic_items=safe(compared["semantic"].gallery[:SHOWN]),
+        semantic_items=safe(semantic),
         instance_items=safe(beside),
     )
     return with_labels(page)

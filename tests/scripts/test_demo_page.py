@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,13 +19,17 @@ from pointrend_deploy.parity.record.precisions import (
     PrecisionGate,
     PrecisionTable,
 )
+from pointrend_deploy.parity.record.runs import MetricRow
 from pointrend_deploy.report.gallery.tiles import GalleryItem, make_tile
 from pointrend_deploy.run.instance.instances import Instances
 from scripts import demo_precision
-from scripts.demo_page import render
+from scripts.demo_page import facts, render
 from tests.parity.record.test_runs import example
+from tests.report.pages import Balanced, check_shown_whole
 
 BLACK = np.zeros((8, 8, 3), np.uint8)
+TILES = tuple(make_tile(f"tile {name}", BLACK) for name in ("picture", "x" * 60, "INT8", "truth"))
+ITEM = GalleryItem("scene<1>.png", TILES, (("ring", "#000000"),), zooms=TILES)
 
 
 def column(precision: Any, miou: float, **changes: Any) -> PrecisionColumn:
@@ -70,7 +75,7 @@ def instance_table() -> PrecisionTable:
 
 
 def page(passed: bool = True) -> str:
-    item = GalleryItem("scene<1>.png", (make_tile("INT8", BLACK),), ())
+    item = ITEM
     compared: Any = {
         name: SimpleNamespace(run=example(), precisions=table, gallery=())
         for name, table in (
@@ -79,7 +84,7 @@ def page(passed: bool = True) -> str:
             ("instance", instance_table()),
         )
     }
-    return render(compared, [], {"semantic": [item], "instance": [item]})
+    return render(compared, [item], [item], {"semantic": [item], "instance": [item]})
 
 
 def test_the_page_has_the_figures_of_every_precision() -> None:
@@ -162,3 +167,50 @@ def test_tiles_show_each_precision_and_count_what_int8_changes(
     assert titles[4] == f"INT8 not as FP32: {100 * changed:.2f} %"
     by_title = {tile.label: tile.uri for tile in item.tiles}
     assert by_title["FP32"] == by_title["FP16"] != by_title["INT8"]
+
+
+def test_the_semantic_pair_comes_first() -> None:
+    told = " ".join(" ".join(Balanced(page()).words).split())
+    assert told.index("Semantic: the coarse head") < told.index("Instances: the same boxes")
+
+
+def heads(**changes: Any) -> dict[str, str]:
+    """The figures in large type, by name, of three runs."""
+    rows = tuple(
+        MetricRow(
+            prediction=name,
+            against="truth",
+            pictures=2,
+            agreement=None,
+            miou=miou,
+            boundary_iou={"2 px": miou / 2},
+        )
+        for name, miou in (("coarse", 0.5), ("bundle", 0.75))
+    )
+    run = msgspec.structs.replace(example(), metrics=rows, **changes)
+    accuracy = {"instance-standard": 0.3, "instance": 0.4}
+    runs = {"semantic": run}
+    for name, drop in accuracy.items():
+        found = instance_table().columns[0].accuracy
+        runs[name] = msgspec.structs.replace(
+            run, accuracy=tuple(msgspec.structs.replace(row, ap=drop) for row in found)
+        )
+    return {fact.name: fact.value for fact in facts(runs)}
+
+
+def test_the_head_has_what_pointrend_adds_and_what_it_takes() -> None:
+    assert heads(call_ms=12.345, graph_bytes=3_400_000) == {
+        "boundary IoU, 2 px": "25.0 \N{RIGHTWARDS ARROW} 37.5",
+        "mIoU": "50.0 \N{RIGHTWARDS ARROW} 75.0",
+        "boundary AP": "30.0 \N{RIGHTWARDS ARROW} 40.0",
+        "mask AP": "30.0 \N{RIGHTWARDS ARROW} 40.0",
+        "time of a picture": "12.3 and 12.3 ms",
+        "FP32 graph": "3.4 and 3.4 MB",
+    }
+    assert "time of a picture" not in heads()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_browser_shows_it_whole(chromium: str, tmp_path: Path, width: int) -> None:
+    check_shown_whole(chromium, tmp_path, page(), width, pictures=4 * len(ITEM.tiles + ITEM.zooms))
