@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pointrend_deploy import load_model
 from pointrend_deploy.parity.subdivision.replay import bilinear
 from pointrend_deploy.pictures.files import read_picture
-from pointrend_deploy.recipe.read import load_any_recipe
+from pointrend_deploy.recipe.semantic import load_recipe
 from pointrend_deploy.report.gallery.zoom import framed, window_of
 from pointrend_deploy.run.overlay import class_colours
 from scripts.unpack_demo import unpack
@@ -98,7 +98,7 @@ def picture(rgb: UInt8, labels: Mapping[str, UInt8], colours: UInt8) -> Image.Im
 
 def make(scene: str = SCENE) -> Image.Image:
     """Return the picture of a scene."""
-    classes = load_any_recipe(RECIPE).classes
+    classes = load_recipe(RECIPE).classes
     return picture(*answers(scene), class_colours(classes))
 
 
