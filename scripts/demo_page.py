@@ -12,10 +12,12 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image, ImageDraw
 
+from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.report.figures import Fact
 from pointrend_deploy.report.gallery.tiles import GalleryItem, Tile
 from pointrend_deploy.report.narrow import with_labels
+from pointrend_deploy.report.precision_view import column_status
 from pointrend_deploy.report.report import TEMPLATES
 from pointrend_deploy.verbs.compare import CompareResult
 from scripts import demo_precision
@@ -26,6 +28,7 @@ WORST = 3
 """Scenes shown of each kind of model after the first one: the worst."""
 TRIED, DRAWN = 12, 2
 """Scenes tried in every precision, and how many of these are drawn: those INT8 changes most."""
+TITLES = {"semantic": "semantic", "instance": "instances"}
 GAP = 8
 TITLE = 22
 
@@ -61,6 +64,12 @@ def render(
             *instance_rows(runs["instance"], "Mask R-CNN + PointRend"),
         ],
         passed=all(run.passed for run in runs.values()),
+        warned=[
+            f"{TITLES[name]}, {column.precision.upper()}"
+            for name in lower
+            for column in table_of(compared[name]).columns
+            if column_status(column) == "warning"
+        ],
         lower_passed=all(compared[name].precisions for name in lower),
         precisions={name: precision(compared[name]) for name in lower},
         lower_items={name: safe(items) for name, items in lower.items()},
@@ -127,9 +136,7 @@ def _to(before: float | None, after: float | None) -> str:
 
 def precision(result: CompareResult) -> dict[str, object]:
     """Heads and rows of the table of precisions, and what the INT8 graph has in INT8."""
-    table = result.precisions
-    if table is None:
-        raise ValueError("no precisions were compared")
+    table = table_of(result)
     if table.task == "semantic":
         heads = ("labels as FP32's, %", "mIoU", "boundary IoU (2 px)")
         rows = demo_precision.semantic_rows(table)
@@ -137,6 +144,13 @@ def precision(result: CompareResult) -> dict[str, object]:
         heads = ("box AP", "mask AP", "boundary AP")
         rows = demo_precision.instance_rows(table)
     return {"heads": heads, "rows": rows, "said": demo_precision.int8_said(table)}
+
+
+def table_of(result: CompareResult) -> PrecisionTable:
+    """The table of precisions of a comparison that has one."""
+    if result.precisions is None:
+        raise ValueError("no precisions were compared")
+    return result.precisions
 
 
 def semantic_rows(run: Run) -> list[tuple[str, str, str]]:
