@@ -92,7 +92,8 @@ def picture(rgb: UInt8, labels: Mapping[str, UInt8], colours: UInt8) -> Image.Im
             wrong = 100 * window.of(labels[title] != truth).mean()
             draw.text((x + 2, y + 8), f"{wrong:.0f} % of these pixels wrong", INK, small)
         elif title == "picture":
-            draw.text((x + 2, y + 8), f"the framed part, {SIDE // window.height} times", INK, small)
+            times = SIDE // window.height
+            draw.text((x + 2, y + 8), f"the framed part, enlarged {times} times", INK, small)
     return sheet
 
 

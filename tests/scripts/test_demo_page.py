@@ -74,12 +74,12 @@ def instance_table() -> PrecisionTable:
     )
 
 
-def page(passed: bool = True) -> str:
+def page(passed: bool = True, semantic: PrecisionTable | None = None) -> str:
     item = ITEM
     compared: Any = {
         name: SimpleNamespace(run=example(), precisions=table, gallery=())
         for name, table in (
-            ("semantic", semantic_table(passed)),
+            ("semantic", semantic or semantic_table(passed)),
             ("instance-standard", None),
             ("instance", instance_table()),
         )
@@ -103,6 +103,16 @@ def test_a_precision_beyond_its_limit_is_said_first() -> None:
     spoiled = page(passed=False)
     assert "loses more than its limit" in spoiled
     assert "lose no more than" not in spoiled
+
+
+def test_a_warning_is_named() -> None:
+    assert "✓ Passed" in page()
+    table = semantic_table()
+    int8 = msgspec.structs.replace(table.columns[2], agrees_fp32=0.5)
+    table = msgspec.structs.replace(table, columns=(*table.columns[:2], int8))
+    warned = page(semantic=table)
+    assert "differ from FP32's in: semantic, INT8;" in warned
+    assert "⚠ Warning" in warned and "✓ Passed" not in warned
 
 
 def things(scores: list[float]) -> Instances:

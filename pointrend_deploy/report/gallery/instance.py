@@ -160,10 +160,9 @@ def _painted(base: UInt8, drawn: _Drawn, colours: UInt8, window: Window) -> UInt
         turn = _SHADES[seen.get(label, 0) % len(_SHADES)]
         seen[label] = seen.get(label, 0) + 1
         colour = _shaded(colours[label], turn)
-        covered = _shrunk(drawn.found.patches[row], window, small)
+        around = _shrunk(drawn.found.patches[row], window, small)
+        covered, edge = around[1:-1, 1:-1], outline(around, 1)[1:-1, 1:-1]
         out[covered] = ((1 - OPACITY) * out[covered] + OPACITY * colour + 0.5).astype(np.uint8)
-        # a mask goes on past the tile, so the tile's own edge is no outline
-        edge = outline(np.pad(covered, 1, mode="edge"), 1)[1:-1, 1:-1]
         out[edge] = _shaded(colour, 0.6)
     return out
 
@@ -221,13 +220,19 @@ def _css(colour: UInt8) -> str:
 
 
 def _shrunk(patch: Patch, window: Window, small: HW) -> npt.NDArray[np.bool_]:
-    """Return a mask inside a window at a tile's size: for each of its pixels the mask's nearest."""
+    """Return a mask inside a window at a tile's size, and one pixel around it.
+
+    Returns:
+        (h + 2, w + 2) bool for a tile of (h, w): of each pixel the mask's nearest. With what lies
+        around it a mask that goes on past the tile has no outline there.
+    """
     top, left, covered = patch
-    rows = (2 * np.arange(small[0]) + 1) * window.height // (2 * small[0]) + window.top - top
-    columns = (2 * np.arange(small[1]) + 1) * window.width // (2 * small[1]) + window.left - left
+    places = [2 * np.arange(-1, side + 1) + 1 for side in small]
+    rows = places[0] * window.height // (2 * small[0]) + window.top - top
+    columns = places[1] * window.width // (2 * small[1]) + window.left - left
     height, width = covered.shape
     inside = [(rows >= 0) & (rows < height), (columns >= 0) & (columns < width)]
-    out = np.zeros(small, np.bool_)
+    out = np.zeros((small[0] + 2, small[1] + 2), np.bool_)
     out[np.ix_(*inside)] = covered[np.ix_(rows[inside[0]], columns[inside[1]])]
     return out
 

@@ -49,7 +49,7 @@ def window_of(one: Array, other: Array, fitted_hw: HW | None = None) -> Window |
             None where it is the picture's own.
 
     Returns:
-        The first of the best windows from the top left; None where nothing differs.
+        Of the best windows the one in their middle; None where nothing differs.
     """
     differs = one != other
     if not differs.any():
@@ -63,8 +63,9 @@ def window_of(one: Array, other: Array, fitted_hw: HW | None = None) -> Window |
     sums = np.zeros((height + 1, width + 1), np.int64)
     sums[1:, 1:] = differs.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     inside = sums[tall:, wide:] - sums[:-tall, wide:] - sums[tall:, :-wide] + sums[:-tall, :-wide]
-    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
-    return Window(int(top), int(left), tall, wide)
+    best = np.argwhere(inside == inside.max())
+    middle = best[((best - best.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    return Window(int(middle[0]), int(middle[1]), tall, wide)
 
 
 def enlarged(label: str, part: UInt8) -> Tile:
