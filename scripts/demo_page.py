@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.runs import Run
-from pointrend_deploy.report.figures import Fact
+from pointrend_deploy.report.figures import Fact, milliseconds
 from pointrend_deploy.report.gallery.tiles import GalleryItem, Tile
 from pointrend_deploy.report.narrow import with_labels
 from pointrend_deploy.report.precision_view import column_status
@@ -108,11 +108,12 @@ def facts(runs: Mapping[str, Run]) -> list[Fact]:
             note = "instances: standard mask head, then PointRend"
             found.append(Fact(_to(*scores), f"{measure} AP", note))
     both = [runs[name] for name in ("semantic", "instance")]
-    if all(run.call_ms is not None for run in both):
+    times = [milliseconds(run.call_ms) for run in both if run.call_ms is not None]
+    if len(times) == 2:
         height, width = both[0].canvas_hw
         found.append(
             Fact(
-                f"{both[0].call_ms:.3g} and {both[1].call_ms:.3g} ms",
+                " and ".join(times),
                 "time of a picture",
                 "semantic and instances, FP32 in ONNX Runtime on this CPU, "
                 f"{height} \N{MULTIPLICATION SIGN} {width}, median while comparing; no benchmark",

@@ -9,7 +9,7 @@ from pointrend_deploy.parity.gates import accuracy_gates
 from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.runs import Parity, Run
 from pointrend_deploy.report.differences import beyond_limits, changes, no_intervals, worst_cases
-from pointrend_deploy.report.figures import Fact, counted
+from pointrend_deploy.report.figures import Fact, counted, milliseconds
 from pointrend_deploy.report.precision_view import column_status, warnings_of
 from pointrend_deploy.report.task import report_task
 
@@ -76,7 +76,7 @@ def _cost(run: Run) -> list[Fact]:
         height, width = run.canvas_hw
         found.append(
             Fact(
-                f"{run.call_ms:.3g} ms" if run.call_ms < 1000 else f"{run.call_ms:,.0f} ms",
+                milliseconds(run.call_ms),
                 "time of a picture"
                 if run.batch == 1
                 else f"time of {counted(run.batch, 'picture')}",

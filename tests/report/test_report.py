@@ -216,6 +216,24 @@ def test_small_numbers(value: float, text: str) -> None:
     assert figures.small(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.1234, "0.123 ms"), (12.345, "12.3 ms"), (99.96, "100 ms"), (1190.4, "1,190 ms")],
+)
+def test_times(value: float, text: str) -> None:
+    assert figures.milliseconds(value) == text
+
+
+def test_the_head_has_time_and_size_of_a_run_that_has_them(good: Record) -> None:
+    run = {**good[1]["runs"]["compare"], "call_ms": 1190.4, "batch": 2, "graph_bytes": 3_449_356}
+    record = {"schema": 1, "runs": {"compare": run}}
+    for text in (report.render_html(good[0], record), report.render_markdown(good[0], record)):
+        for part in ("1,190 ms", "time of 2 pictures", "3.4 MB", "FP32 graph"):
+            assert part in text, part
+    earlier = {"schema": 1, "runs": {"compare": {**run, "call_ms": None, "graph_bytes": None}}}
+    assert "FP32 graph" not in report.render_html(good[0], earlier).split("<nav")[0]
+
+
 # In a real browser
 
 

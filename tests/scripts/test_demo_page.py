@@ -214,7 +214,7 @@ def test_the_head_has_what_pointrend_adds_and_what_it_takes() -> None:
         "mIoU": "50.0 \N{RIGHTWARDS ARROW} 75.0",
         "boundary AP": "30.0 \N{RIGHTWARDS ARROW} 40.0",
         "mask AP": "30.0 \N{RIGHTWARDS ARROW} 40.0",
-        "time of a picture": "12.3 and 12.3 ms",
+        "time of a picture": "12.3 ms and 12.3 ms",
         "FP32 graph": "3.4 and 3.4 MB",
     }
     assert "time of a picture" not in heads()
