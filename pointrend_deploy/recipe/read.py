@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from pointrend_deploy.recipe.files import find_recipe, read_recipe
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.instance_check import check_instance_recipe
-from pointrend_deploy.recipe.parts import read_recipe
 from pointrend_deploy.recipe.semantic import Recipe, check_recipe
 
 AnyRecipe = Recipe | InstanceRecipe
@@ -29,11 +29,13 @@ def load_any_recipe(path: str | Path) -> AnyRecipe:
     """Read and check a recipe: ``task = "semantic"`` or ``task = "instance"``.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or the name of one of this project's recipes, such as
+            ``pointrend_mask_rcnn_r50_fpn_coco``; see :func:`~.files.find_recipe`.
 
     Raises:
         DeployError: see :func:`pointrend_deploy.recipe.semantic.load_recipe`.
     """
+    path = find_recipe(path)
     task = read_recipe(path, _Task).task
     form, check = _FORMS.get(task, _FORMS["semantic"])  # which says that it knows no such task
     return check(read_recipe(path, form), str(path))
