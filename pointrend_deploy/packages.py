@@ -60,12 +60,13 @@ NEEDS: Final[Mapping[str, Need]] = {
     "run --runner tensorrt": Need("gpu", ("cuda-python",)),
     "compare": Need("export", _COMPARE),
     "compare --precision": Need("export", (*_COMPARE, "onnx-graphsurgeon")),
-    "compare --coco": Need("accuracy", ("faster-coco-eval",)),
+    "average precision": Need("accuracy", ("faster-coco-eval",)),
     "report": Need("report", ("jinja2",)),
     "load_model": Need("torch", ("torch", "safetensors")),
 }
 """By command, or name of the Python API: its packages."""
 
+ABSENT: Final = "is not installed"
 _JETSON_RELEASE: Final = Path("/etc/nv_tegra_release")
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent
 
@@ -89,7 +90,7 @@ def problem_of(package: str) -> str:
             return ""
         except Exception as error:  # a package that is damaged raises anything
             said = said or f"cannot be imported: {(str(error) or repr(error)).splitlines()[0]}"
-    return said or "is not installed"
+    return said or ABSENT
 
 
 def problems(command: str) -> dict[str, str]:
@@ -122,14 +123,17 @@ def require(command: str, instead: str = "") -> None:
 
 
 def described(found: Mapping[str, str]) -> str:
-    """Say which packages cannot be used: ``torch, onnx, which are not installed``."""
-    absent = [name for name, said in found.items() if said == "is not installed"]
-    parts = []
-    if absent:
-        are = "which is not installed" if len(absent) == 1 else "which are not installed"
-        parts.append(f"{', '.join(absent)}, {are}")
-    parts += [f"{name}, which {said}" for name, said in found.items() if name not in absent]
-    return "; and ".join(parts)
+    """Say which packages cannot be used: ``torch and onnx, which are not installed``.
+
+    Packages that need others have the same problem as those; where some are not installed, only
+    these are named.
+    """
+    absent = [name for name, said in found.items() if said == ABSENT]
+    if not absent:
+        return "; and ".join(f"{name}, which {said}" for name, said in found.items())
+    if len(absent) == 1:
+        return f"{absent[0]}, which {ABSENT}"
+    return f"{', '.join(absent[:-1])} and {absent[-1]}, which are not installed"
 
 
 def install_hint(command: str, found: Mapping[str, str]) -> str:
@@ -139,9 +143,8 @@ def install_hint(command: str, found: Mapping[str, str]) -> str:
         command: a key of :data:`NEEDS`.
         found: what :func:`problems` gave.
     """
-    broken = [name for name, said in found.items() if said != "is not installed"]
-    if broken:
-        return f"{pip_install()} --force-reinstall {' '.join(broken)}"
+    if ABSENT not in found.values():
+        return f"{pip_install()} --force-reinstall {' '.join(found)}"
     need = NEEDS[command]
     extra = "jetson" if on_jetson() and need.extra == "gpu" else need.extra
     line = install_line(extra, tuple(found))
@@ -161,7 +164,7 @@ def install_line(extra: str, packages: Sequence[str] = ()) -> str:
         packages: installed by their own names where the source of this package is gone.
     """
     wanted = requirement(extra)
-    return f"{pip_install()} {wanted or ' '.join(packages)}"
+    return f"{pip_install()} {wanted or shlex.join(packages)}"
 
 
 def requirement(extra: str) -> str:
@@ -218,5 +221,7 @@ def package_of(module: str) -> str:
 def _found(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):  # its parent is missing or hidden
+    except ImportError:  # of the package that it is in
         return False
+    except ValueError:  # a module without a spec
+        return sys.modules.get(module) is not None

@@ -52,6 +52,9 @@ def compare(
 
     Exit code 3 means that a parity gate failed, 1 that a picture could not be read.
     """
+    from pointrend_deploy.packages import require
+
+    require("compare" if precision is None else "compare --precision")
     from pointrend_deploy.parity.comparison import CompareOptions
     from pointrend_deploy.verbs.compare import compare_with, record
 
@@ -87,6 +90,9 @@ def report(
 
     The record is parity.json in the bundle, which export and compare write.
     """
+    from pointrend_deploy.packages import require
+
+    require("report")
     from pointrend_deploy.verbs.report import write_reports
 
     for path in write_reports(bundle, out):

@@ -17,9 +17,9 @@ from pointrend_deploy.bundle.records import EngineFile, EngineRecord
 from pointrend_deploy.engine.build import Engine, Request, build_engine
 from pointrend_deploy.engine.graphs import custom_nodes, read_graph, weighted_nodes
 from pointrend_deploy.engine.layers import encode_tables
-from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library, note_on
+from pointrend_deploy.engine.machine import check_machine, library_to_explain, target_to_explain
+from pointrend_deploy.engine.plugin_library import note_on
 from pointrend_deploy.engine.precision_check import NAMES, check_record
-from pointrend_deploy.engine.targets import Target, parse_targets
 from pointrend_deploy.engine.trtexec import command_lines
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.progress import Progress, Silent
@@ -123,7 +123,8 @@ def build_bundle(
         UsageError: a choice that makes no sense.
         DeployError: a graph, a builder or a library is missing or refuses; see engine.build.
     """
-    bundle, targets, ops, library = _prepared(path, options)
+    bundle, ops = _prepared(path, options)
+    targets, library = check_machine(options.target, ops)
     sources = bundle.manifest.graphs_of(options.precision)
     sizes = dynamic_sizes(bundle.manifest)
     if options.precision != "fp32":
@@ -159,21 +160,22 @@ def _check_record(bundle: Bundle, precision: Precision) -> None:
 
 
 def explain(path: str | Path, options: BuildOptions) -> str:
-    """Return the command lines of NVIDIA's own tool that build the same engines. Builds nothing."""
-    bundle, targets, ops, library = _prepared(path, options)
+    """Return the command lines of NVIDIA's own tool that build the same engines. Builds nothing.
+
+    Needs no GPU, no TensorRT and no plugin library: the commands may be run on another machine.
+    """
+    bundle, ops = _prepared(path, options)
+    library, note = library_to_explain() if ops == "plugin" else (None, "")
     sizes = dynamic_sizes(bundle.manifest)
-    lines: list[str] = []
-    for target in targets:
+    lines = [note] if note else []
+    for target in target_to_explain(options.target):
         for source in bundle.manifest.graphs_of(options.precision):
             graph = bundle.file(source)
-            place = library.path if library else None
-            lines += command_lines(graph, target, ops, options.workspace_mib, sizes, place)
+            lines += command_lines(graph, target, ops, options.workspace_mib, sizes, library)
     return "\n".join(dict.fromkeys(lines))
 
 
-def _prepared(
-    path: str | Path, options: BuildOptions
-) -> tuple[Bundle, tuple[Target, ...], Ops, PluginLibrary | None]:
+def _prepared(path: str | Path, options: BuildOptions) -> tuple[Bundle, Ops]:
     if options.workspace_mib < 1:
         raise UsageError(f"--workspace-mib {options.workspace_mib} is out of range", "use 1024")
     bundle = Bundle.open(path)
@@ -184,8 +186,7 @@ def _prepared(
             "build with --ops native, or export again with --ops plugin",
         )
     bundle.manifest.graphs_of(options.precision)
-    targets = parse_targets(options.target)
-    return bundle, targets, ops, find_library() if ops == "plugin" else None
+    return bundle, ops
 
 
 def _own_ops(bundle: Bundle, precision: Precision) -> Ops:

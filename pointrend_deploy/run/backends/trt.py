@@ -20,7 +20,8 @@ from typing import Any
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
 from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.records import EngineRecord
-from pointrend_deploy.engine.flavour import Module, installed, prepare_import
+from pointrend_deploy.engine.flavour import Module, how_to_install, installed, prepare_import
+from pointrend_deploy.engine.machine import check_import
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library
 from pointrend_deploy.engine.targets import first_gpu
 from pointrend_deploy.errors import DeployError
@@ -109,14 +110,38 @@ class TrtRunner(BundleRunner):
         self._engines = []
 
 
-def _imported(bundle: Bundle, links: Path) -> Any:
-    """Import the builder whose engines the bundle has; full TensorRT where it has both."""
-    modules = [flavour.module for flavour in installed()]
-    if not modules:
+def check_machine(plugins: bool) -> None:
+    """Check what this runner needs of the machine, whatever the bundle; `doctor` asks this.
+
+    Args:
+        plugins: whether the engine was built with ``--ops plugin``.
+
+    Raises:
+        DeployError: TensorRT, a GPU, cuda-python or the plugin library is missing or no good.
+    """
+    check_import(_builders()[0])
+    if first_gpu() is None:
+        raise DeployError(
+            "this machine has no NVIDIA GPU that its driver shows", "use --runner onnx"
+        )
+    cuda_runtime()
+    if plugins:
+        find_library()
+
+
+def _builders() -> list[Module]:
+    found = [flavour.module for flavour in installed()]
+    if not found:
         raise DeployError(
             "neither TensorRT nor TensorRT-RTX is installed",
-            "on a Jetson: sudo apt install python3-libnvinfer; or use --runner onnx",
+            f"{how_to_install('tensorrt')}; or use --runner onnx",
         )
+    return found
+
+
+def _imported(bundle: Bundle, links: Path) -> Any:
+    """Import the builder whose engines the bundle has; full TensorRT where it has both."""
+    modules = _builders()
     built = {record.builder for record in bundle.manifest.engines.values()}
     module = next((name for name in modules if name in built), modules[0])
     if module not in sys.modules:
