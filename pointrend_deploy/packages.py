@@ -55,6 +55,7 @@ NEEDS: Final[Mapping[str, Need]] = {
     "calibrate": Need("export", ("onnx", "onnx-graphsurgeon", "onnxruntime")),
     "quantize": Need("export", ("onnx", "onnx-graphsurgeon", "onnxruntime", "torch")),
     "build": Need("gpu", ("onnx",)),
+    "build --target rtx": Need("rtx", ("onnx",)),
     "run --runner onnx": Need("onnx", ("onnxruntime",)),
     "run --runner torch": Need("torch", ("torch", "safetensors")),
     "run --runner tensorrt": Need("gpu", ("cuda-python",)),
@@ -118,7 +119,7 @@ def require(command: str, instead: str = "") -> None:
         return
     hint = install_hint(command, found)
     raise DeployError(
-        f"{command} needs {described(found)}", f"{hint}; or {instead}" if instead else hint
+        f"{command} needs {described(found)}", f"`{hint}`, or {instead}" if instead else hint
     )
 
 
@@ -150,8 +151,8 @@ def install_hint(command: str, found: Mapping[str, str]) -> str:
     line = install_line(extra, tuple(found))
     if on_jetson() and "torch" in need.packages:
         return (
-            f"do this on a workstation and copy the bundle to the Jetson; or install the packages "
-            f"here, which takes several GB: {line}"
+            "do this on a workstation and copy the bundle to the Jetson; or install the packages "
+            f"here, which takes several GB: `{line}`"
         )
     return line
 

@@ -44,7 +44,7 @@ def build(
     """
     from pointrend_deploy.packages import require
 
-    require("build")
+    require("build --target rtx" if target.startswith("rtx") else "build")
     from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.build import BuildOptions, build_bundle
     from pointrend_deploy.verbs.build import explain as explained

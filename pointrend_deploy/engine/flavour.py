@@ -85,21 +85,24 @@ def flavour_of(module: Module) -> Flavour:
 def how_to_install(module: Module) -> str:
     """Return what installs a builder on this machine."""
     if module == "tensorrt_rtx" and platform.machine() == "x86_64":
-        return f"{install_line('rtx')} (needs no GPU)"
+        return install_line("rtx")
     if module == "tensorrt_rtx":
         return (
             f"TensorRT-RTX has no package for {platform.machine()}: build with --target this on "
             "the device, or with --target rtx:86 on an x86-64 machine"
         )
     if not on_jetson():
-        line = f"{pip_install()} tensorrt (needs an NVIDIA GPU)"
+        line = f"with an NVIDIA GPU `{pip_install()} tensorrt`"
         if platform.machine() == "x86_64":
-            line += f"; or, for --target rtx:86 without a GPU, {install_line('rtx')}"
+            line += f"; without one `{install_line('rtx')}`, and build with --target rtx:86"
         return line
-    apt = "sudo apt install python3-libnvinfer (JetPack's TensorRT; PyPI has none for a Jetson)"
+    apt = "`sudo apt install python3-libnvinfer`, JetPack's own TensorRT"
     if sys.prefix == sys.base_prefix:
         return apt
-    return f"{apt}, and a virtual environment that sees it: python3 -m venv --system-site-packages"
+    return (
+        f"{apt}, and this package in a virtual environment that sees it: "
+        "`python3 -m venv --system-site-packages .venv`"
+    )
 
 
 def check_version(flavour: Flavour) -> None:

@@ -41,7 +41,7 @@ def check_machine(target: str, ops: Ops) -> tuple[tuple[Target, ...], PluginLibr
         UsageError: ``target`` is not one.
         DeployError: onnx, the builder, the GPU or the plugin library is missing or no good.
     """
-    require("build")
+    require("build --target rtx" if target.startswith("rtx") else "build")
     targets = parse_targets(target)
     check_import(targets[0].flavour.module)
     if ops == "native":

@@ -70,7 +70,7 @@ def _ability(verb: str, check: Callable[[], object]) -> Ability:
     try:
         check()
     except DeployError as error:
-        command = next((name for name in (verb, verb.split(" --")[0]) if name in NEEDS), None)
+        command = next((n for n in sorted(NEEDS, key=len)[::-1] if verb.startswith(n)), "")
         missing = tuple(problems(command)) if command else ()
         return Ability(verb, False, missing, error.message, error.hint)
     return Ability(verb, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -78,7 +79,7 @@ class Findings(msgspec.Struct, frozen=True):
 
 def _own_words(ability: Ability) -> str:
     """Return the reason without the name of the verb, which stands before it."""
-    return ability.reason.removeprefix(f"{ability.verb} needs ").removeprefix("build needs ")
+    return re.sub("^[a-z -]* needs ", "", ability.reason)
 
 
 def examine() -> Findings:
