@@ -43,7 +43,7 @@ def form_faults(table: Mapping[str, Any], form: Any, above: str = "") -> list[tu
     found = [(above + key, _unknown(key, names)) for key in table if key not in names]
     tag = table.get(config.tag_field, config.tag) if config.tag_field else None
     if tag != config.tag and config.tag_field:
-        found.append((above + config.tag_field, f"must be {_shown(config.tag)}, not {_shown(tag)}"))
+        found.append((above + config.tag_field, f"must be {quoted(config.tag)}, not {quoted(tag)}"))
     for key, field in known.items():
         if key in table:
             found += _value_faults(table[key], field.type, above + key)
@@ -82,7 +82,7 @@ def _leaf_faults(value: Any, form: Any, key: str) -> list[tuple[str, str]]:
         text, _, place = str(error).partition(" - at `$")
         where = key + place.rstrip("`").replace("[...]", "")
         if get_origin(form) is Literal:
-            return [(key, f"must be {_either(get_args(form))}, not {_shown(value)}")]
+            return [(key, f"must be {_either(get_args(form))}, not {quoted(value)}")]
         return [(where, _said(text))]
     return []
 
@@ -103,10 +103,11 @@ def _members(form: Any) -> tuple[Any, ...]:
 
 
 def _either(values: tuple[Any, ...]) -> str:
-    return " or ".join(map(_shown, values))
+    return " or ".join(map(quoted, values))
 
 
-def _shown(value: Any) -> str:
+def quoted(value: Any) -> str:
+    """Write a value as a TOML file has it."""
     if isinstance(value, str):
         return f'"{value}"'
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from pointrend_deploy.recipe.checks import refuse
+from pointrend_deploy.recipe.faults import quoted
 from pointrend_deploy.recipe.files import find_recipe, read_recipe
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.instance_check import check_instance_recipe
@@ -37,7 +39,10 @@ def load_any_recipe(path: str | Path) -> AnyRecipe:
     """
     path = find_recipe(path)
     task = read_recipe(path, _Task).task
-    form, check = _FORMS.get(task, _FORMS["semantic"])  # which says that it knows no such task
+    if task not in _FORMS:
+        known = " or ".join(map(quoted, _FORMS))
+        refuse([("task", f"must be {known}, not {quoted(task)}")], str(path))
+    form, check = _FORMS[task]
     return check(read_recipe(path, form), str(path))
 
 
