@@ -32,6 +32,19 @@ def test_all_missing_packages_are_named_once(monkeypatch: Any) -> None:
     assert error.hint.startswith("`") and error.hint.endswith("[report]'`, or read parity.json")
 
 
+@pytest.mark.parametrize("package", packages.MODULES)
+def test_each_package_is_missed_by_the_commands_that_need_it(
+    package: str, monkeypatch: Any
+) -> None:
+    for module in packages.MODULES[package]:
+        monkeypatch.setitem(sys.modules, module.split(".")[0], None)
+        monkeypatch.setitem(sys.modules, module, None)
+    needing = {name for name, need in packages.NEEDS.items() if package in need.packages}
+    assert needing
+    for command in needing:
+        assert packages.problems(command)[package] == packages.ABSENT
+
+
 def test_a_damaged_package_is_installed_again(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "polygraphy.py").write_text("raise OSError('libcudart.so.12: cannot open')")
     monkeypatch.syspath_prepend(tmp_path)
