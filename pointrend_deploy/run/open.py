@@ -54,7 +54,7 @@ def open_runner(
         if weights is not None:
             raise DeployError(
                 "the onnx runner takes its weights from "
-                f"{bundle.manifest.graphs_of(precision or 'fp32')[0]}",
+                f"{bundle.graphs_of(precision or 'fp32')[0]}",
                 "leave --weights out",
             )
         from pointrend_deploy.run.backends.onnxrt import OnnxRunner

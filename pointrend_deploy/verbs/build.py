@@ -125,7 +125,7 @@ def build_bundle(
     """
     bundle, ops = _prepared(path, options)
     targets, library = check_machine(options.target, ops)
-    sources = bundle.manifest.graphs_of(options.precision)
+    sources = bundle.graphs_of(options.precision)
     sizes = dynamic_sizes(bundle.manifest)
     if options.precision != "fp32":
         _check_record(bundle, options.precision)
@@ -152,7 +152,7 @@ def build_bundle(
 
 def _check_record(bundle: Bundle, precision: Precision) -> None:
     weighted: dict[str, str] = {}
-    for source in bundle.manifest.graphs_of(precision):
+    for source in bundle.graphs_of(precision):
         graph = read_graph(bundle.file(source))
         types = weighted_nodes(graph)
         weighted |= {name: types[name] for name in weighted_names(graph)}
@@ -169,7 +169,7 @@ def explain(path: str | Path, options: BuildOptions) -> str:
     sizes = dynamic_sizes(bundle.manifest)
     lines = [note] if note else []
     for target in target_to_explain(options.target):
-        for source in bundle.manifest.graphs_of(options.precision):
+        for source in bundle.graphs_of(options.precision):
             graph = bundle.file(source)
             lines += command_lines(graph, target, ops, options.workspace_mib, sizes, library)
     return "\n".join(dict.fromkeys(lines))
@@ -185,7 +185,7 @@ def _prepared(path: str | Path, options: BuildOptions) -> tuple[Bundle, Ops]:
             f"{bundle.path} was exported with --ops native: it has no custom node for a plugin",
             "build with --ops native, or export again with --ops plugin",
         )
-    bundle.manifest.graphs_of(options.precision)
+    bundle.graphs_of(options.precision)
     return bundle, ops
 
 
@@ -193,7 +193,7 @@ def _own_ops(bundle: Bundle, precision: Precision) -> Ops:
     """The form to build where the user names none: plugin where a graph has a custom node."""
     if bundle.manifest.ops == "native":
         return "native"
-    graphs = (bundle.file(source) for source in bundle.manifest.graphs_of(precision))
+    graphs = (bundle.file(source) for source in bundle.graphs_of(precision))
     return "plugin" if any(custom_nodes(read_graph(graph)) for graph in graphs) else "native"
 
 
