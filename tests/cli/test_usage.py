@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ from pointrend_deploy.cli import main
 from pointrend_deploy.cli.app import parse_size
 from pointrend_deploy.errors import UsageError
 from pointrend_deploy.verbs.export.options import LARGEST_SIDE, ExportOptions
+from tests.repository import ROOT
 
 EXPORT = "export r.toml --weights w.pth --out b"
 
@@ -97,6 +99,17 @@ def test_a_size_that_is_too_large_is_called_so() -> None:
         ExportOptions((16, LARGEST_SIDE + 1)).check()
     with pytest.raises(UsageError, match="--size 0x16 is too small"):
         ExportOptions((0, 16)).check()
+
+
+def test_commands_in_messages_have_no_placeholder_for_a_bundle() -> None:
+    """The program knows the user's bundle, so a command that it prints can be copied."""
+    package = ROOT / "pointrend_deploy"
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in package.rglob("*.py")
+        for match in re.finditer(r"pointrend-deploy \w+ (BUNDLE|bundle)\b", path.read_text())
+    ]
+    assert found == []
 
 
 def test_without_a_verb_the_help_is_shown(capsys: Any, monkeypatch: Any) -> None:
