@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pointrend_deploy.packages import MODULES
+from pointrend_deploy.packages import MODULES, NEEDS
+from tests.conftest import Exporter
 from tests.fixtures.tiny_bundle import write_tiny_bundle
 from tests.repository import ROOT
 
@@ -64,6 +66,27 @@ def test_a_device_install_says_what_a_verb_needs(verb: str, bundle: Path, tmp_pa
     assert hint.startswith("hint: ") and " install " in hint and VERBS[verb] in hint
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("report", "report {bundle} --out {out}"),
+        ("calibrate", "calibrate {bundle} --images {pictures}"),
+        ("build", "build {bundle} --explain"),
+        ("run --runner onnx", "run {bundle} {pictures} --out {out}"),
+    ],
+)
+def test_a_verb_works_with_its_packages_alone(
+    command: str, arguments: str, exported: Exporter, pictures: Path, tmp_path: Path
+) -> None:
+    """What `doctor` answers yes to does its work."""
+    bundle = shutil.copytree(exported(), tmp_path / "bundle")
+    own = {name.split(".")[0] for each in NEEDS[command].packages for name in MODULES[each]}
+    others = [module for module in OPTIONAL if module not in own]
+    words = arguments.format(bundle=bundle, pictures=pictures, out=tmp_path / "out")
+    done = hiding(others, words)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_needs_no_package_works_without_all() -> None:
