@@ -137,6 +137,7 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         "chart": Markup(scores["chart"]),
         "names": figures.PREDICTION_NAMES,
         "short": SHORT_NAMES,
+        "truth_notes": () if compare is None else compare.truth_notes,
         "pictures": pictures[:MOST_PICTURES],
         "more_pictures": max(0, len(pictures) - MOST_PICTURES),
         "gallery": gallery,

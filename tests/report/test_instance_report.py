@@ -152,6 +152,7 @@ def test_a_record_of_an_earlier_version_is_read() -> None:
     old += b'"onnx", "reference": "torch", "created": "x", "canvas_hw": [1, 2]}}}'
     run = decode(old).runs["compare"]
     assert (run.detections, run.accuracy, run.truth) == (None, (), None)
+    assert run.truth_notes == ()
 
 
 def test_the_terminal_tells_the_same(tmp_path: Path) -> None:

@@ -161,6 +161,8 @@ class Run(Row, frozen=True):
         intervals: how far the bundle's scores against the truth, and their change beside the
             reference's, depend on the pictures. Empty without a truth, for few pictures, and in
             records of earlier versions.
+        truth_notes: a line for all that is suspicious about the truth. Empty without a truth, and
+            in records of earlier versions.
         skipped: pictures that could not be read.
         versions: of the libraries that ran, by name.
     """
@@ -185,6 +187,7 @@ class Run(Row, frozen=True):
     accuracy: tuple[AccuracyRow, ...] = ()
     truth: Truth | None = None
     intervals: tuple[ScoreInterval, ...] = ()
+    truth_notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = msgspec.field(default_factory=dict)
