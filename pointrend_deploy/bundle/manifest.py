@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -183,8 +184,12 @@ class Manifest(_Part, frozen=True):
             raise DeployError(f"{self.name} is a semantic bundle; this needs an instance one")
         return self.recipe, self.instance
 
-    def graphs_of(self, precision: Precision) -> tuple[str, ...]:
+    def graphs_of(self, precision: Precision, bundle: str | Path = "BUNDLE") -> tuple[str, ...]:
         """List the files of the graphs of one precision, in the order they run.
+
+        Args:
+            precision: fp32, fp16 or int8.
+            bundle: folder of the bundle, for the command in the hint.
 
         Raises:
             DeployError: the bundle has none.
@@ -196,7 +201,8 @@ class Manifest(_Part, frozen=True):
             raise DeployError(
                 f"the bundle {self.name} has no {precision} graph, only "
                 f"{', '.join(sorted(self.graphs))}",
-                f"make it first: pointrend-deploy quantize BUNDLE --precision {precision}",
+                f"make it first: pointrend-deploy quantize {shlex.quote(str(bundle))} "
+                f"--precision {precision}",
             )
         return tuple(table[precision] for table in tables)
 

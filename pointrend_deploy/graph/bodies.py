@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 import onnx
 import onnx.parser
 from onnxscript import opset18 as op
@@ -73,7 +74,9 @@ def uncertain_body(k: int, opset: int = 18) -> onnx.FunctionProto:
     for number in range(rounds):
         share = min(TOPK_LIMIT, k - number * TOPK_LIMIT)
         share_name = f"k_{number}"
-        body.node.append(onnx.helper.make_node("Constant", [], [share_name], value_ints=[share]))
+        # A tensor: for `value_ints` ONNX Runtime to 1.23, Python 3.10's last, infers no shape here.
+        value = onnx.numpy_helper.from_array(np.array([share], np.int64))
+        body.node.append(onnx.helper.make_node("Constant", [], [share_name], value=value))
         if number + 1 < rounds:
             taken, left = _append(body, _take, [left, share_name], f"round_{number}")
         else:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Final
 
 from pointrend_deploy.recipe.checks import (
+    LARGEST,
+    POINTS,
     Found,
     at_least_one,
     check_classes,
@@ -13,9 +16,11 @@ from pointrend_deploy.recipe.checks import (
     check_levels,
     check_name_and_input,
     check_pyramid,
+    levels_of,
     refuse,
     wrong,
 )
+from pointrend_deploy.recipe.files import find_recipe, read_recipe
 from pointrend_deploy.recipe.instance import (
     MAX_SAMPLING,
     InstanceRecipe,
@@ -24,19 +29,22 @@ from pointrend_deploy.recipe.instance import (
     rows,
     subdivision_start,
 )
-from pointrend_deploy.recipe.parts import read_recipe
+
+LARGEST_MASK: Final = 4096
+"""Largest side of a mask, in pixels. detectron2's models have 224."""
 
 
 def load_instance_recipe(path: str | Path) -> InstanceRecipe:
     """Read and check a recipe whose ``task`` is ``instance``.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or the name of one of this project's recipes.
 
     Raises:
-        DeployError: the file is missing or not TOML, has an unknown key, a wrong type or values
-            that contradict one another; the message names the key.
+        DeployError: the file is missing or not TOML, has unknown keys, wrong types or values that
+            contradict one another; the message names all such keys.
     """
+    path = find_recipe(path)
     return check_instance_recipe(read_recipe(path, InstanceRecipe), str(path))
 
 
@@ -44,11 +52,12 @@ def check_instance_recipe(recipe: InstanceRecipe, where: str = "recipe") -> Inst
     """Refuse a recipe whose values contradict one another; return it otherwise.
 
     Raises:
-        DeployError: naming the key and the value that would fit.
+        DeployError: naming every such key and the value that would fit.
     """
     found = check_name_and_input(recipe) + _classes(recipe) + check_pyramid(recipe)
-    refuse(found, where)
-    refuse(_levels(recipe) + _proposals(recipe) + _boxes(recipe) + _masks(recipe), where)
+    if levels_of(recipe):
+        found += _levels(recipe)
+    refuse(found + _proposals(recipe) + _boxes(recipe) + _masks(recipe), where)
     return recipe
 
 
@@ -139,7 +148,11 @@ def _boxes(recipe: InstanceRecipe) -> Found:
         (0 <= spec.score_threshold < 1, "box_head.score_threshold", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "box_head.nms_threshold", "must be in (0, 1]"),
         _sampling("box_head", spec.sampling_ratio),
-        (spec.num_conv >= 0, "box_head.num_conv", f"must be at least 0, not {spec.num_conv}"),
+        (
+            0 <= spec.num_conv <= LARGEST,
+            "box_head.num_conv",
+            f"must be 0 to {LARGEST}, not {spec.num_conv}",
+        ),
         (
             spec.num_fc >= (0 if spec.num_conv > 0 else 1),
             "box_head.num_fc",
@@ -189,15 +202,14 @@ def _masks(recipe: InstanceRecipe) -> Found:
     )
     if points is None:
         return [*found, ("point_head", "a mask head of kind pointrend needs this table")]
-    found += at_least_one(
-        "point_head",
-        fc_dim=points.fc_dim,
-        num_fc=points.num_fc,
-        subdivision_points=points.subdivision_points,
-    )
+    found += at_least_one("point_head", fc_dim=points.fc_dim, num_fc=points.num_fc)
+    found += at_least_one("point_head", POINTS, subdivision_points=points.subdivision_points)
     side, steps = subdivision_start(
         max(1, spec.output_resolution), points.subdivision_steps, points.subdivision_points
     )
     skipped = points.subdivision_steps - steps
     message = f"{points.subdivision_points} points fill the {side}x{side} grid: at least {skipped}"
-    return found + wrong((steps >= 0, "point_head.subdivision_steps", message))
+    found += wrong((steps >= 0, "point_head.subdivision_steps", message))
+    message = f"masks would have more than {LARGEST_MASK} pixels a side"
+    small = steps < 0 or side * 2 ** min(steps, 32) <= LARGEST_MASK
+    return found + wrong((small, "point_head.subdivision_steps", message))

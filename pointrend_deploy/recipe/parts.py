@@ -1,14 +1,11 @@
-"""The tables that recipes of every task share, and how a recipe's file is read."""
+"""The tables that recipes of every task share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import msgspec
-
-from pointrend_deploy.errors import DeployError
 
 ChannelOrder = Literal["BGR", "RGB"]
 Colour = tuple[int, int, int]
@@ -20,7 +17,6 @@ in training only. ``GN`` has :data:`GROUPS` groups.
 """
 GROUPS = 32
 """Groups of every GroupNorm in detectron2."""
-Form = TypeVar("Form")
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -123,29 +119,3 @@ LATER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 A manifest leaves them out where they have their defaults: a bundle that needs none of them reads
 the same in versions that do not know them.
 """
-
-
-def read_recipe(path: str | Path, form: type[Form]) -> Form:
-    """Read a TOML file as a typed form; the values are not checked against one another.
-
-    Args:
-        path: of the file.
-        form: the type to read.
-
-    Raises:
-        DeployError: the file is missing or not TOML, or has an unknown key or a wrong type; the
-            message names the path of the key.
-    """
-    try:
-        return msgspec.toml.decode(Path(path).read_bytes(), type=form)
-    except OSError as error:
-        raise DeployError(
-            f"cannot read the recipe {path}: {error.strerror or error}",
-            "recipes are the .toml files in export/; see export/README.md",
-        ) from error
-    except msgspec.ValidationError as error:
-        raise DeployError(
-            f"recipe {path}: {error}", "see export/README.md for every key"
-        ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DeployError(f"recipe {path} is not valid TOML: {error}") from error
