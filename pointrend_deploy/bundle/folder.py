@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from pointrend_deploy import atomic
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.manifest import MANIFEST, Manifest, encode_manifest, read_manifest
 from pointrend_deploy.bundle.records import EngineRecord
 from pointrend_deploy.errors import DeployError
@@ -61,6 +62,10 @@ class Bundle:
             if (path / name).is_file():
                 bundle.file(name)
         return bundle
+
+    def graphs_of(self, precision: Precision) -> tuple[str, ...]:
+        """List the files of the graphs of one precision; see :meth:`Manifest.graphs_of`."""
+        return self.manifest.graphs_of(precision, self.path)
 
     def file(self, name: str) -> Path:
         """Check the SHA-256 of a listed file and return its path.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from pointrend_deploy.bundle.forms import Layout, MaskForm, Ops, Precision, Prep
 from pointrend_deploy.bundle.records import EngineRecord, QuantizedRecord
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import InstanceRecipe
-from pointrend_deploy.recipe.parts import ChannelOrder
+from pointrend_deploy.recipe.parts import LATER_KEYS, ChannelOrder
 from pointrend_deploy.recipe.read import AnyRecipe, check_any_recipe
 from pointrend_deploy.recipe.semantic import Recipe
 
@@ -183,8 +184,12 @@ class Manifest(_Part, frozen=True):
             raise DeployError(f"{self.name} is a semantic bundle; this needs an instance one")
         return self.recipe, self.instance
 
-    def graphs_of(self, precision: Precision) -> tuple[str, ...]:
+    def graphs_of(self, precision: Precision, bundle: str | Path = "BUNDLE") -> tuple[str, ...]:
         """List the files of the graphs of one precision, in the order they run.
+
+        Args:
+            precision: fp32, fp16 or int8.
+            bundle: folder of the bundle, for the command in the hint.
 
         Raises:
             DeployError: the bundle has none.
@@ -196,7 +201,8 @@ class Manifest(_Part, frozen=True):
             raise DeployError(
                 f"the bundle {self.name} has no {precision} graph, only "
                 f"{', '.join(sorted(self.graphs))}",
-                f"make it first: pointrend-deploy quantize BUNDLE --precision {precision}",
+                f"make it first: pointrend-deploy quantize {shlex.quote(str(bundle))} "
+                f"--precision {precision}",
             )
         return tuple(table[precision] for table in tables)
 
@@ -230,6 +236,12 @@ class Manifest(_Part, frozen=True):
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as JSON, with a digest of its other contents under ``digest``."""
     table = msgspec.to_builtins(manifest)
+    for key, names in LATER_KEYS.items():
+        part = getattr(manifest.recipe, key, None)
+        defaults = {} if part is None else {f.name: f.default for f in msgspec.structs.fields(part)}
+        for name in names:
+            if name in defaults and getattr(part, name) == defaults[name]:
+                del table["recipe"][key][name]
     table["digest"] = _digest(table)
     return msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
 

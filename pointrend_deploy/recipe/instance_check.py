@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Final
 
 from pointrend_deploy.recipe.checks import (
+    LARGEST,
+    POINTS,
     Found,
     at_least_one,
     check_classes,
+    check_groups,
     check_levels,
     check_name_and_input,
     check_pyramid,
+    levels_of,
     refuse,
     wrong,
 )
-from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec, subdivision_start
-from pointrend_deploy.recipe.parts import read_recipe
+from pointrend_deploy.recipe.files import find_recipe, read_recipe
+from pointrend_deploy.recipe.instance import (
+    MAX_SAMPLING,
+    InstanceRecipe,
+    PerLevel,
+    StandardMaskHeadSpec,
+    rows,
+    subdivision_start,
+)
+
+LARGEST_MASK: Final = 4096
+"""Largest side of a mask, in pixels. detectron2's models have 224."""
 
 
 def load_instance_recipe(path: str | Path) -> InstanceRecipe:
     """Read and check a recipe whose ``task`` is ``instance``.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or the name of one of this project's recipes.
 
     Raises:
-        DeployError: the file is missing or not TOML, has an unknown key, a wrong type or values
-            that contradict one another; the message names the key.
+        DeployError: the file is missing or not TOML, has unknown keys, wrong types or values that
+            contradict one another; the message names all such keys.
     """
+    path = find_recipe(path)
     return check_instance_recipe(read_recipe(path, InstanceRecipe), str(path))
 
 
@@ -36,11 +52,12 @@ def check_instance_recipe(recipe: InstanceRecipe, where: str = "recipe") -> Inst
     """Refuse a recipe whose values contradict one another; return it otherwise.
 
     Raises:
-        DeployError: naming the key and the value that would fit.
+        DeployError: naming every such key and the value that would fit.
     """
     found = check_name_and_input(recipe) + _classes(recipe) + check_pyramid(recipe)
-    refuse(found, where)
-    refuse(_levels(recipe) + _proposals(recipe) + _boxes(recipe) + _masks(recipe), where)
+    if levels_of(recipe):
+        found += _levels(recipe)
+    refuse(found + _proposals(recipe) + _boxes(recipe) + _masks(recipe), where)
     return recipe
 
 
@@ -77,34 +94,47 @@ def _levels(recipe: InstanceRecipe) -> Found:
 
 def _proposals(recipe: InstanceRecipe) -> Found:
     spec = recipe.rpn
-    rows = len(spec.in_features)
-    found = wrong(
-        (
-            len(spec.anchor_sizes) == rows and all(spec.anchor_sizes),
-            "rpn.anchor_sizes",
-            f"{rows} levels need {rows} rows, each with at least one size",
-        ),
-        (
-            len({len(sizes) for sizes in spec.anchor_sizes}) <= 1,
-            "rpn.anchor_sizes",
-            "the levels share one head: every row needs the same number of sizes",
-        ),
-        (
-            all(math.isfinite(s) and s > 0 for sizes in spec.anchor_sizes for s in sizes),
-            "rpn.anchor_sizes",
-            "must be positive numbers",
-        ),
-        (
-            bool(spec.aspect_ratios) and all(0 < r < math.inf for r in spec.aspect_ratios),
-            "rpn.aspect_ratios",
-            "at least one positive number is needed",
-        ),
+    levels = len(spec.in_features)
+    found = _per_level("rpn.anchor_sizes", spec.anchor_sizes, levels)
+    found += _per_level("rpn.aspect_ratios", spec.aspect_ratios, levels)
+    if not found:
+        counts = [len(sizes) * len(ratios) for sizes, ratios in spec.anchors]
+        message = f"the levels share one head, but have {counts} sizes times aspect ratios"
+        found += wrong((len(set(counts)) <= 1, "rpn.anchor_sizes", message))
+    found += wrong(
         (0 <= spec.anchor_offset < 1, "rpn.anchor_offset", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "rpn.nms_threshold", "must be in (0, 1]"),
     )
     return found + at_least_one(
-        "rpn", pre_nms_topk=spec.pre_nms_topk, post_nms_topk=spec.post_nms_topk
+        "rpn",
+        pre_nms_topk=spec.pre_nms_topk,
+        post_nms_topk=spec.post_nms_topk,
+        num_conv=spec.num_conv,
     )
+
+
+def _per_level(key: str, values: PerLevel, levels: int) -> Found:
+    """Check a key that has a row for each level, or one row or plain numbers for all of them."""
+    found = rows(values, levels)
+    plain = [not isinstance(value, tuple) for value in values]
+    return wrong(
+        (
+            len(found) == levels and all(found) and len(set(plain)) <= 1,
+            key,
+            f"{levels} levels need {levels} rows, each with at least one number; one row, or "
+            "numbers without rows, are for every level",
+        ),
+        (
+            all(0 < value < math.inf for row in found for value in row),
+            key,
+            "must be positive numbers",
+        ),
+    )
+
+
+def _sampling(table: str, ratio: int) -> tuple[bool, str, str]:
+    message = f"must be 0 (adaptive) to {MAX_SAMPLING}, not {ratio}"
+    return 0 <= ratio <= MAX_SAMPLING, f"{table}.sampling_ratio", message
 
 
 def _boxes(recipe: InstanceRecipe) -> Found:
@@ -117,12 +147,30 @@ def _boxes(recipe: InstanceRecipe) -> Found:
         ),
         (0 <= spec.score_threshold < 1, "box_head.score_threshold", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "box_head.nms_threshold", "must be in (0, 1]"),
+        _sampling("box_head", spec.sampling_ratio),
+        (
+            0 <= spec.num_conv <= LARGEST,
+            "box_head.num_conv",
+            f"must be 0 to {LARGEST}, not {spec.num_conv}",
+        ),
+        (
+            spec.num_fc >= (0 if spec.num_conv > 0 else 1),
+            "box_head.num_fc",
+            f"must be at least 1, or 0 after a convolution, not {spec.num_fc}",
+        ),
+        (
+            spec.num_conv > 0 or not spec.norm,
+            "box_head.norm",
+            'stands after convolutions, and num_conv is 0: leave it out or set it to ""',
+        ),
     )
+    if spec.num_conv > 0:
+        found += check_groups("box_head.channels", spec.norm, spec.channels)
     return found + at_least_one(
         "box_head",
         pooler_resolution=spec.pooler_resolution,
+        channels=spec.channels,
         fc_dim=spec.fc_dim,
-        num_fc=spec.num_fc,
         detections=spec.detections,
     )
 
@@ -134,6 +182,8 @@ def _masks(recipe: InstanceRecipe) -> Found:
     )
     if isinstance(spec, StandardMaskHeadSpec):
         found += at_least_one("mask_head", num_conv=spec.num_conv)
+        found += wrong(_sampling("mask_head", spec.sampling_ratio))
+        found += check_groups("mask_head.channels", spec.norm, spec.channels)
         return found + wrong(
             (points is None, "point_head", "the standard mask head has none; leave the table out")
         )
@@ -152,15 +202,14 @@ def _masks(recipe: InstanceRecipe) -> Found:
     )
     if points is None:
         return [*found, ("point_head", "a mask head of kind pointrend needs this table")]
-    found += at_least_one(
-        "point_head",
-        fc_dim=points.fc_dim,
-        num_fc=points.num_fc,
-        subdivision_points=points.subdivision_points,
-    )
+    found += at_least_one("point_head", fc_dim=points.fc_dim, num_fc=points.num_fc)
+    found += at_least_one("point_head", POINTS, subdivision_points=points.subdivision_points)
     side, steps = subdivision_start(
         max(1, spec.output_resolution), points.subdivision_steps, points.subdivision_points
     )
     skipped = points.subdivision_steps - steps
     message = f"{points.subdivision_points} points fill the {side}x{side} grid: at least {skipped}"
-    return found + wrong((steps >= 0, "point_head.subdivision_steps", message))
+    found += wrong((steps >= 0, "point_head.subdivision_steps", message))
+    message = f"masks would have more than {LARGEST_MASK} pixels a side"
+    small = steps < 0 or side * 2 ** min(steps, 32) <= LARGEST_MASK
+    return found + wrong((small, "point_head.subdivision_steps", message))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.packages import require
 from pointrend_deploy.recipe.instance import InstanceRecipe
 
 HW = tuple[int, int]
@@ -211,13 +212,7 @@ def need_evaluator() -> str:
     Raises:
         DeployError: it is not installed.
     """
-    try:
-        import faster_coco_eval  # noqa: F401  (checked before hours of work, not after)
-    except ImportError as error:
-        raise DeployError(
-            f"average precision needs faster-coco-eval, which cannot be imported: {error}",
-            "pip install 'faster-coco-eval>=1.8'",
-        ) from error
+    require("average precision")  # before hours of work, not after
     return f"faster-coco-eval {version('faster-coco-eval')}"
 
 

@@ -33,7 +33,7 @@ class CompareResult:
     Attributes:
         bundle: the bundle that was compared.
         run: the FP32 graph or engine beside PyTorch.
-        gallery: tiles of the first pictures.
+        gallery: tiles of the worst pictures, the worst first.
         precisions: a column for each precision; None where none were compared.
     """
 

@@ -39,14 +39,26 @@ def test_cityscapes_is_what_detectron2_trained() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("fc_dim = 256", "fc_dim = 256\nfc_dims = 3", "unknown field `fc_dims`"),
-        ("num_fc = 3", 'num_fc = "three"', "$.point_head.num_fc"),
+        (
+            "fc_dim = 256",
+            "fc_dim = 256\nfc_dims = 3",
+            "`point_head.fc_dims`: unknown key; did you mean `fc_dim`?",
+        ),
+        ("num_fc = 3", 'num_fc = "three"', "`point_head.num_fc`: must be a whole number, not text"),
         ("num_fc = 3", "num_fc = 0", "point_head.num_fc"),
         ("subdivision_steps = 2", "subdivision_steps = 3", "2 would"),
         ("subdivision_points = 8192", "subdivision_points = 0", "subdivision_points"),
-        ("depth = 101", "depth = 18", "$.backbone.depth"),
-        ('kind = "resnet"', 'kind = "swin"', "swin"),
-        ('channel_order = "BGR"', 'channel_order = "GRB"', "$.input.channel_order"),
+        ("depth = 101", "depth = 18", "`backbone.depth`: must be 50 or 101, not 18"),
+        (
+            'kind = "resnet"',
+            'kind = "swin"',
+            '`backbone.kind`: must be "resnet" or "efficientnet_lite0"',
+        ),
+        (
+            'channel_order = "BGR"',
+            'channel_order = "GRB"',
+            '`input.channel_order`: must be "BGR" or "RGB", not "GRB"',
+        ),
         ("pixel_std = [1.0, 1.0, 1.0]", "pixel_std = [1.0, 0.0, 1.0]", "input.pixel_std"),
         ("pixel_mean = [103.53,", "pixel_mean = [nan,", "input.pixel_mean"),
         ("size_divisibility = 32", "size_divisibility = 24", "multiple of 32"),

@@ -281,4 +281,4 @@ def test_a_precision_the_bundle_lacks_is_refused_before_the_work(
     monkeypatch.setattr(compare_precisions, "open_runner", never)
     with pytest.raises(DeployError, match="no int8 graph") as caught:
         compare_bundle(exported(), images, precisions=("fp32", "int8"))
-    assert "quantize BUNDLE --precision int8" in caught.value.hint
+    assert f"quantize {exported()} --precision int8" in caught.value.hint

@@ -154,6 +154,11 @@ class Run(Row, frozen=True):
         first_divergent: name of the first stage that differs; None where all agree.
         pictures: number of pictures compared.
         seconds: how long it took.
+        call_ms: median time in milliseconds of one call of the candidate with a whole batch, on the
+            machine that compared; the first call does not count if there were others. It says
+            what this machine took, beside PyTorch and with whatever else ran: no benchmark.
+        batch: number of pictures in such a call.
+        graph_bytes: size of the graphs that ran; None for an engine.
         labels_from: how labels were brought to the picture's size; None for instance bundles.
         metrics, per_picture: scores of label maps (semantic bundles).
         detections, detected_pictures, accuracy, truth: matched detections and average precision
@@ -176,6 +181,9 @@ class Run(Row, frozen=True):
     first_divergent: str | None = None
     pictures: int = 0
     seconds: float | None = None
+    call_ms: float | None = None
+    batch: int = 1
+    graph_bytes: int | None = None
     labels_from: str | None = None
     stages: tuple[StageRow, ...] = ()
     points: tuple[PointsRow, ...] = ()

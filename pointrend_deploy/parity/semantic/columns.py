@@ -200,7 +200,7 @@ def _stages(columns: Columns) -> dict[PrecisionName, Stages]:
     from pointrend_deploy.parity.onnx_stages import SemanticStages, read_graph, taps
 
     bundle = columns.bundle
-    paths = {name: bundle.file(bundle.manifest.graphs_of(name)[0]) for name in columns.names}
+    paths = {name: bundle.file(bundle.graphs_of(name)[0]) for name in columns.names}
     wanted = taps(read_graph(paths["fp32"]))
     return {name: SemanticStages(path, wanted) for name, path in paths.items()}
 

@@ -51,7 +51,7 @@ class OnnxRunner(BundleRunner):
     def __init__(self, bundle: Bundle, precision: Precision = "fp32") -> None:
         super().__init__(bundle)
         self.precision = precision
-        files = bundle.manifest.graphs_of(precision)
+        files = bundle.graphs_of(precision)
         self._graphs = [
             _Graph(bundle.file(file), ends)
             for file, ends in zip(files, self.task.graphs(), strict=True)
@@ -121,7 +121,7 @@ class InMemoryRunner(BundleRunner):
         self.precision = precision
         self.stage_names = tuple(stages)
         self.stages: list[dict[str, Array]] = []
-        first, *masks = bundle.manifest.graphs_of("fp32")
+        first, *masks = bundle.graphs_of("fp32")
         self._sessions = [open_session(_with_outputs(graphs[first], stages))]
         self._sessions += [open_session(graphs[name].SerializeToString()) for name in masks]
 

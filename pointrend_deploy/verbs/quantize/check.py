@@ -147,7 +147,7 @@ def _computed(
     made: Mapping[str, ModelProto],
 ) -> tuple[str, ...]:
     """Return the stages that the first graph computes in both precisions."""
-    first = bundle.manifest.graphs_of("fp32")[0]
+    first = bundle.graphs_of("fp32")[0]
     known = [
         {name for node in graph.graph.node for name in node.output}
         for graph in (fp32[first], made[first])

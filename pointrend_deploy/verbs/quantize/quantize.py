@@ -55,7 +55,7 @@ class QuantizeResult:
     def summary(self) -> str:
         """Return a few lines for the terminal."""
         path = self.bundle.path
-        before = self.bundle.manifest.graphs_of("fp32")
+        before = self.bundle.graphs_of("fp32")
         lines = [
             f"bundle      {path}",
             f"graph       {', '.join(self.files)}: {_mib(path, self.files):.1f} MiB, FP32 has "
@@ -121,7 +121,7 @@ def quantize_bundle(
     return QuantizeResult(
         bundle=written,
         precision=options.precision,
-        files=tuple(files[name] for name in written.manifest.graphs_of("fp32")),
+        files=tuple(files[name] for name in written.graphs_of("fp32")),
         record=record,
         measured=measured,
         notes=(*notes, *measured.notes(), *_outdated(written, options.precision)),
@@ -153,7 +153,7 @@ def _read(bundle: Bundle) -> dict[str, ModelProto]:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     graphs = {}
-    for name in bundle.manifest.graphs_of("fp32"):
+    for name in bundle.graphs_of("fp32"):
         try:
             graphs[name] = onnx.load(bundle.file(name))
         except DecodeError as error:
