@@ -78,8 +78,8 @@ def _cost(run: Run) -> list[Fact]:
             Fact(
                 milliseconds(run.call_ms),
                 "time of a picture"
-                if run.batch == 1
-                else f"time of {counted(run.batch, 'picture')}",
+                if run.batch in (None, 1)
+                else f"time of {counted(run.batch or 1, 'picture')}",
                 f"{runner_name(run.candidate)}, {height} \N{MULTIPLICATION SIGN} {width}, median "
                 "while comparing; no benchmark",
             )

@@ -157,7 +157,7 @@ class Run(Row, frozen=True):
         call_ms: median time in milliseconds of one call of the candidate with a whole batch, on the
             machine that compared; the first call does not count if there were others. It says
             what this machine took, beside PyTorch and with whatever else ran: no benchmark.
-        batch: number of pictures in such a call.
+        batch: number of pictures in such a call; None where no time is recorded.
         graph_bytes: size of the graphs that ran; None for an engine.
         labels_from: how labels were brought to the picture's size; None for instance bundles.
         metrics, per_picture: scores of label maps (semantic bundles).
@@ -182,7 +182,7 @@ class Run(Row, frozen=True):
     pictures: int = 0
     seconds: float | None = None
     call_ms: float | None = None
-    batch: int = 1
+    batch: int | None = None
     graph_bytes: int | None = None
     labels_from: str | None = None
     stages: tuple[StageRow, ...] = ()
