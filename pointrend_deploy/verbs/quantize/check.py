@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import Bundle
@@ -15,10 +14,16 @@ from pointrend_deploy.errors import DeployError, ParityError
 from pointrend_deploy.onnx_session import first_line
 from pointrend_deploy.parity.noise import ENTRY_DB, StageSums
 from pointrend_deploy.parity.record.precisions import StageNoise
-from pointrend_deploy.pictures.canvas import from_rgb
-from pointrend_deploy.pictures.generated import verification_picture
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.run.backends.onnxrt import InMemoryRunner
+from pointrend_deploy.verbs.quantize.reference import Reference, reference_of
+from pointrend_deploy.verbs.quantize.span import (
+    ActivationRangeError,
+    Span,
+    below_message,
+    beyond_message,
+    span_of,
+)
 from pointrend_deploy.verbs.quantize.task import Agreement, task_of
 
 if TYPE_CHECKING:
@@ -36,8 +41,8 @@ LOW_INT8_SNR_DB: Final = 10.0
 """Below this signal-to-noise ratio, in dB, an INT8 graph deserves a note. The demonstration models
 have 18 to 20 dB with fitting ranges, and 3 dB with ranges from blank and padded pictures; a
 ResNet-101 of random weights has 4 dB with any."""
-_MOST_PIXELS: Final = 2**19
-_MOST_PICTURES: Final = 3
+_OUTSIDE: Final = 0.001
+"""Share of the elements of a value beyond its INT8 range from which a note names it."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,12 @@ class Measured:
         agreement: how far labels or detections agree.
         worst: the stage with the most noise, of the pyramid and the coarse logits; None if no stage
             differs.
+        span: how its values lie in FP16's range; None if that was not measured.
     """
 
     agreement: Agreement
     worst: StageNoise | None = None
+    span: Span | None = None
 
     def line(self) -> str:
         """Describe the comparison in one line for the terminal."""
@@ -63,17 +70,27 @@ class Measured:
         return f"{found} ({count} generated picture{plural}, simulated in ONNX Runtime)"
 
     def notes(self) -> tuple[str, ...]:
-        """Return warnings about noise or poor agreement."""
+        """Return warnings about noise or poor agreement; they name no cause but a measured one."""
         if self.worst is not None and (self.worst.snr_db or 0.0) < LOW_INT8_SNR_DB:
             return (
-                f"the noise at {self.worst.stage} is a third of the signal or more: the ranges may "
-                "not fit (calibrate on pictures like those the model was trained on, or try "
-                "another --method); --sensitivity shows which blocks it comes from",
+                f"the noise at {self.worst.stage} is a third of the signal or more"
+                f"{self._outside()}; quantize --sensitivity measures which blocks it comes from",
             )
         if self.worst is not None and (self.worst.snr_db or 0.0) < ENTRY_DB:
             return ()
         note = self.agreement.note()
         return (note,) if note else ()
+
+    def _outside(self) -> str:
+        """Name the value with the most elements beyond its INT8 range, if they are many."""
+        outside = self.span.outside if self.span is not None else {}
+        name = max(outside, key=lambda name: outside[name], default="")
+        if not name or outside[name] < _OUTSIDE:
+            return ""
+        return (
+            f", and {outside[name]:.1%} of {name} are beyond the range it was calibrated to: "
+            "calibrate on pictures like those the model was trained on, or try another --method"
+        )
 
 
 def check_graph(fp32: ModelProto, made: ModelProto, precision: Precision) -> None:
@@ -122,45 +139,56 @@ def measure(
         progress: receives each step.
 
     Raises:
+        ActivationRangeError: activations are FP16 and beyond its range.
         ParityError: an output of the new graphs is not finite, or has another shape or type; or a
             stage has values that are not finite or, in FP16, an SNR below
             :data:`LEAST_FP16_SNR_DB`.
         DeployError: ONNX Runtime does not run a graph.
     """
+    reference = reference_of(bundle, fp32, limits_of(made), progress)
+    return compared(reference, made, precision, progress)
+
+
+def limits_of(made: Mapping[str, ModelProto]) -> dict[str, dict[str, float]]:
+    """Return the largest number that INT8 holds, by file name and value; nothing for FP16."""
+    from pointrend_deploy.quantize.extent import int8_limits
+
+    return {file: int8_limits(graph) for file, graph in made.items()}
+
+
+def compared(
+    reference: Reference, made: Mapping[str, ModelProto], precision: Precision, progress: Progress
+) -> Measured:
+    """Run new graphs on the pictures of a reference and compare them, as :func:`measure` does."""
+    span = span_of(reference, made)
+    if span.beyond:
+        raise ActivationRangeError(beyond_message(precision, span.beyond), span.beyond)
+    bundle = reference.bundle
     task = task_of(bundle.manifest)
-    pictures = _pictures(bundle)
-    with progress.step("FP32 in ONNX Runtime"):
-        reference = InMemoryRunner(bundle, fp32, _computed(task.stages, bundle, fp32, made))
-        theirs = [task.predicted(found) for found in reference.predict_all(pictures)]
-        reference.close()
+    first = made[bundle.manifest.graphs_of("fp32")[0]]
+    computed = {name for node in first.graph.node for name in node.output}
+    known = reference.stages[0] if reference.stages else {}
+    stages = [name for name in task.stages if name in known and name in computed]
     with progress.step(f"{precision.upper()} in ONNX Runtime"):
-        runner = InMemoryRunner(bundle, made, reference.stage_names, precision)
-        ours = [task.predicted(found) for found in runner.predict_all(pictures)]
-    worst = _noisiest(reference.stages, runner.stages, precision)
-    return Measured(task.agreement(theirs, ours), worst)
-
-
-def _computed(
-    stages: Sequence[str],
-    bundle: Bundle,
-    fp32: Mapping[str, ModelProto],
-    made: Mapping[str, ModelProto],
-) -> tuple[str, ...]:
-    """Return the stages that the first graph computes in both precisions."""
-    first = bundle.manifest.graphs_of("fp32")[0]
-    known = [
-        {name for node in graph.graph.node for name in node.output}
-        for graph in (fp32[first], made[first])
-    ]
-    return tuple(name for name in stages if all(name in names for names in known))
+        runner = InMemoryRunner(bundle, made, stages, precision)
+        ours = [task.predicted(found) for found in runner.predict_all(reference.pictures)]
+    theirs = [{name: each[name] for name in stages} for each in reference.stages]
+    worst = _noisiest(theirs, runner.stages, precision, span)
+    agreement = task.agreement(reference.answers, ours, reference.explained)
+    return Measured(agreement, worst, span)
 
 
 def _noisiest(
     theirs: Sequence[Mapping[str, Array]],
     ours: Sequence[Mapping[str, Array]],
     precision: Precision,
+    span: Span,
 ) -> StageNoise | None:
-    """Return the stage with the lowest SNR; raise ParityError if one is too noisy or not finite."""
+    """Return the stage with the lowest SNR; raise ParityError if one is too noisy or not finite.
+
+    Raises:
+        ActivationRangeError: where whole activations are too small for FP16, in its place.
+    """
     sums = StageSums()
     for before, after in zip(theirs, ours, strict=True):
         sums.add(before, after)
@@ -168,19 +196,15 @@ def _noisiest(
     for stage in stages:
         too_noisy = stage.snr_db is not None and stage.snr_db < LEAST_FP16_SNR_DB
         if stage.problem or (precision == "fp16" and too_noisy):
+            what = f"stage {stage.stage} of the {precision} graph has " + (
+                stage.problem or f"an SNR of {stage.snr_db:.1f} dB"
+            )
+            if span.below:
+                raise ActivationRangeError(f"{what}; {below_message(span.below)}", span.below)
             raise ParityError(
-                f"stage {stage.stage} of the {precision} graph has "
-                + (stage.problem or f"an SNR of {stage.snr_db:.1f} dB"),
-                "an activation is out of FP16's range: keep layers in FP32 with --keep-fp32",
+                what,
+                "the cause is not known: no activation leaves FP16's range on these pictures. "
+                "Layers can be kept in FP32 with --keep-fp32 PATTERN, or deploy FP32",
             )
     known = [stage for stage in stages if stage.snr_db is not None]
     return min(known, key=lambda stage: stage.snr_db or 0.0, default=None)
-
-
-def _pictures(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
-    """Generate pictures of the canvas' size: a batch, or up to three if they are small."""
-    canvas = bundle.manifest.canvas
-    height, width = canvas.size_hw
-    fitting = min(_MOST_PICTURES, _MOST_PIXELS // (height * width))
-    made = [verification_picture(height, width, seed) for seed in range(max(canvas.batch, fitting))]
-    return [from_rgb(picture, bundle.manifest) for picture in made]
