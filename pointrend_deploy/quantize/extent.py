@@ -1,8 +1,8 @@
 """How far the values of an FP32 graph reach, and which of them FP16 cannot hold.
 
 FP16 ends at 65504; what is beyond it is clipped or becomes infinite. Numbers below 6.1e-5 have
-fewer digits in FP16, and below 3e-8 they become 0. :func:`probed` adds nodes to the FP32 graph that
-count such numbers, so that they are counted in ONNX Runtime and no value is kept.
+fewer digits in FP16, and below 3e-8 they become 0. :func:`measuring` and :func:`counting` add nodes
+to the FP32 graph, so that ONNX Runtime measures its values and none of them is kept.
 """
 
 from __future__ import annotations
@@ -25,60 +25,48 @@ LARGEST: Final = float(np.finfo(np.float16).max)
 """Largest finite number of FP16: 65504."""
 SMALLEST_NORMAL: Final = 2.0**-14
 """Below this absolute value, 6.1e-5, numbers of FP16 have fewer digits."""
-BECOMES_ZERO: Final = 2.0**-25
-"""Up to this absolute value, 3e-8, a number becomes 0 in FP16."""
 _BOUNDING: Final = frozenset({"Relu", "Clip"})
 """Ops for which a large input may do no harm; their output is looked at in its place."""
-_PREFIX: Final = "extent"
-
-
-@dataclass
-class Extent:
-    """What was counted of one value, over all calls.
-
-    Attributes:
-        largest: largest absolute value; infinite if one is.
-        count: elements.
-        beyond: finite elements of at least 65504.
-        zeroed: elements that are not 0 and become 0 in FP16.
-        outside: elements above the limit given for the value; 0 if none was given.
-    """
-
-    largest: float = 0.0
-    count: int = 0
-    beyond: int = 0
-    zeroed: int = 0
-    outside: int = 0
+_MOST: Final = "extent.most"
+_LEAST: Final = "extent.least"
+_REACHING: Final = "extent.reaching"
+_COUNT: Final = "extent.count"
+"""Names of the values that hold what was measured begin with these; a colon and a name follow."""
 
 
 @dataclass
 class Extents:
-    """Extents by graph file and name of the value.
+    """Takes the outputs of :func:`measuring` and :func:`counting`, over all calls of the graphs.
 
     Attributes:
-        found: the extents; values of a graph that never ran are missing.
+        largest: by graph file and value, the largest absolute number; values of a graph that never
+            ran are missing.
+        shares: by graph file and value, the elements that reach its bound, and all its elements.
     """
 
-    found: dict[str, dict[str, Extent]] = field(default_factory=dict)
+    largest: dict[str, dict[str, float]] = field(default_factory=dict)
+    shares: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
     def add(self, file: str, arrays: Mapping[str, Array]) -> None:
-        """Count one call of a graph.
+        """Take one call of a graph.
 
         Args:
             file: name of the graph's file.
-            arrays: the outputs of :func:`probe_names`, by name; others are ignored.
+            arrays: its outputs; those that no measuring node made are ignored.
         """
-        extents = self.found.setdefault(file, {})
+        largest, shares = self.largest.setdefault(file, {}), self.shares.setdefault(file, {})
         for name, array in arrays.items():
             kind, _, value = name.partition(":")
-            what = kind.removeprefix(f"{_PREFIX}.")
-            if kind == what:
-                continue
-            extent = extents.setdefault(value, Extent())
-            if what == "largest":
-                extent.largest = max(extent.largest, float(array))
-            else:
-                setattr(extent, what, getattr(extent, what) + int(array))
+            if kind in (_MOST, _LEAST):
+                largest[value] = max(largest.get(value, 0.0), self._size(kind, float(array)))
+            elif kind == _REACHING:
+                reaching, count = shares.get(value, (0, 0))
+                size = int(arrays[f"{_COUNT}:{value}"])
+                shares[value] = reaching + int(array), count + size
+
+    @staticmethod
+    def _size(kind: str, number: float) -> float:
+        return number if kind == _MOST else -number
 
 
 @dataclass(frozen=True)
@@ -173,69 +161,60 @@ def half_values(fp32: ModelProto, made: ModelProto, names: Collection[str]) -> d
     return found
 
 
-def probed(
-    model: ModelProto, names: Collection[str], limits: Mapping[str, float]
-) -> tuple[ModelProto, tuple[str, ...]]:
-    """Copy an FP32 graph and add nodes that count its values.
+def measuring(model: ModelProto, names: Collection[str]) -> tuple[ModelProto, tuple[str, ...]]:
+    """Copy an FP32 graph and add nodes that take the largest and the least number of some values.
 
     before: conv -> conv.out
-    after:  conv -> conv.out -> Abs -> ReduceMax; -> GreaterOrEqual -> Cast -> ReduceSum; ...
+    after:  conv -> conv.out -> ReduceMax; -> ReduceMin
 
     Args:
         model: the FP32 graph, of opset 18 or higher; not changed.
-        names: values to count.
-        limits: by value, a limit above which elements are counted.
+        names: the values.
 
     Returns:
-        The graph, and the names of the values that hold the counts, which :class:`Extents` takes.
+        The graph, and the names of its values that :class:`Extents` takes.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    made = []
+    for name in names:
+        for op, kind in (("ReduceMax", _MOST), ("ReduceMin", _LEAST)):
+            made.append(f"{kind}:{name}")
+            copy.graph.node.append(helper.make_node(op, [name], [made[-1]], made[-1], keepdims=0))
+    return copy, tuple(made)
+
+
+def counting(model: ModelProto, bounds: Mapping[str, float]) -> tuple[ModelProto, tuple[str, ...]]:
+    """Copy an FP32 graph and add nodes that count the elements of some values that reach a bound.
+
+    before: conv -> conv.out
+    after:  conv -> conv.out -> Abs -> GreaterOrEqual -> Cast -> ReduceSum; -> Size
+
+    Args:
+        model: the FP32 graph, of opset 18 or higher; not changed.
+        bounds: by value, the least absolute number that counts. Infinite ones count as well.
+
+    Returns:
+        The graph, and the names of its values that :class:`Extents` takes.
     """
     copy = ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    bounds = {"large": LARGEST, "infinite": np.inf, "nothing": 0.0, "zeroed": BECOMES_ZERO}
-    bounds |= {f"limit:{name}": limits[name] for name in names if name in limits}
-    graph.initializer.extend(
-        numpy_helper.from_array(np.array(bound, np.float32), f"{_PREFIX}.bound.{name}")
-        for name, bound in bounds.items()
-    )
-    counts: list[str] = []
-    for name in names:
-        nodes, made = _probe(name, name in limits)
-        graph.node.extend(nodes)
-        counts += made
-    return copy, tuple(counts)
-
-
-def _probe(name: str, limited: bool) -> tuple[list[NodeProto], list[str]]:
-    """Return the nodes that count one value, and the names of the counts."""
-    nodes: list[NodeProto] = []
+    made: list[str] = []
 
     def node(op: str, out: str, *inputs: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(op, inputs, [out], out, **attributes))
+        graph.node.append(helper.make_node(op, inputs, [out], out, **attributes))
         return out
 
-    def bound(what: str) -> str:
-        return f"{_PREFIX}.bound.{what}"
-
-    def counted(what: str, condition: str) -> str:
-        number = node("Cast", f"{condition}.int32", condition, to=TensorProto.INT32)
-        return node("ReduceSum", f"{_PREFIX}.{what}:{name}", number, keepdims=0)
-
-    inner = f"{_PREFIX}.inner.{name}"
-    size = node("Abs", inner, name)
-    largest = node("ReduceMax", f"{_PREFIX}.largest:{name}", size, keepdims=0)
-    count = node("Size", f"{_PREFIX}.count:{name}", name)
-    large = node("GreaterOrEqual", f"{inner}.large", size, bound("large"))
-    finite = node("Less", f"{inner}.finite", size, bound("infinite"))
-    beyond = counted("beyond", node("And", f"{inner}.beyond", large, finite))
-    something = node("Greater", f"{inner}.something", size, bound("nothing"))
-    tiny = node("LessOrEqual", f"{inner}.tiny", size, bound("zeroed"))
-    zeroed = counted("zeroed", node("And", f"{inner}.zeroed", something, tiny))
-    names = [largest, count, beyond, zeroed]
-    if limited:
-        outside = node("Greater", f"{inner}.outside", size, bound(f"limit:{name}"))
-        names.append(counted("outside", outside))
-    return nodes, names
+    for name, bound in bounds.items():
+        inner = f"extent.inner.{name}"
+        limit = numpy_helper.from_array(np.array(bound, np.float32), f"{inner}.bound")
+        graph.initializer.append(limit)
+        large = node("GreaterOrEqual", f"{inner}.large", node("Abs", inner, name), limit.name)
+        whole = node("Cast", f"{inner}.int32", large, to=TensorProto.INT32)
+        made.append(node("ReduceSum", f"{_REACHING}:{name}", whole, keepdims=0))
+        made.append(node("Size", f"{_COUNT}:{name}", name))
+    return copy, tuple(made)
 
 
 def int8_limits(model: ModelProto) -> dict[str, float]:

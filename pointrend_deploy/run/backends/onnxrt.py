@@ -185,5 +185,5 @@ def _check_output(spec: TensorSpec, found: Array, precision: Precision) -> None:
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         raise ParityError(
             f"output {spec.name} of the {precision} graph is not finite everywhere",
-            "an activation is beyond FP16's range: leave layers in FP32 with --keep-fp32",
+            "layers can be kept in FP32 with --keep-fp32 PATTERN; otherwise deploy FP32",
         )

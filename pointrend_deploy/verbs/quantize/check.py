@@ -21,7 +21,8 @@ from pointrend_deploy.verbs.quantize.span import (
     ActivationRangeError,
     Span,
     below_message,
-    beyond_message,
+    beyond_error,
+    outside_note,
     span_of,
 )
 from pointrend_deploy.verbs.quantize.task import Agreement, task_of
@@ -41,8 +42,6 @@ LOW_INT8_SNR_DB: Final = 10.0
 """Below this signal-to-noise ratio, in dB, an INT8 graph deserves a note. The demonstration models
 have 18 to 20 dB with fitting ranges, and 3 dB with ranges from blank and padded pictures; a
 ResNet-101 of random weights has 4 dB with any."""
-_OUTSIDE: Final = 0.001
-"""Share of the elements of a value beyond its INT8 range from which a note names it."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,13 @@ class Measured:
         worst: the stage with the most noise, of the pyramid and the coarse logits; None if no stage
             differs.
         span: how its values lie in FP16's range; None if that was not measured.
+        outside: of an INT8 graph with much noise, what was found beyond the calibrated ranges.
     """
 
     agreement: Agreement
     worst: StageNoise | None = None
     span: Span | None = None
+    outside: str = ""
 
     def line(self) -> str:
         """Describe the comparison in one line for the terminal."""
@@ -74,23 +75,12 @@ class Measured:
         if self.worst is not None and (self.worst.snr_db or 0.0) < LOW_INT8_SNR_DB:
             return (
                 f"the noise at {self.worst.stage} is a third of the signal or more"
-                f"{self._outside()}; quantize --sensitivity measures which blocks it comes from",
+                f"{self.outside}; quantize --sensitivity measures which blocks it comes from",
             )
         if self.worst is not None and (self.worst.snr_db or 0.0) < ENTRY_DB:
             return ()
         note = self.agreement.note()
         return (note,) if note else ()
-
-    def _outside(self) -> str:
-        """Name the value with the most elements beyond its INT8 range, if they are many."""
-        outside = self.span.outside if self.span is not None else {}
-        name = max(outside, key=lambda name: outside[name], default="")
-        if not name or outside[name] < _OUTSIDE:
-            return ""
-        return (
-            f", and {outside[name]:.1%} of {name} are beyond the range it was calibrated to: "
-            "calibrate on pictures like those the model was trained on, or try another --method"
-        )
 
 
 def check_graph(fp32: ModelProto, made: ModelProto, precision: Precision) -> None:
@@ -145,15 +135,8 @@ def measure(
             :data:`LEAST_FP16_SNR_DB`.
         DeployError: ONNX Runtime does not run a graph.
     """
-    reference = reference_of(bundle, fp32, limits_of(made), progress)
+    reference = reference_of(bundle, fp32, progress)
     return compared(reference, made, precision, progress)
-
-
-def limits_of(made: Mapping[str, ModelProto]) -> dict[str, dict[str, float]]:
-    """Return the largest number that INT8 holds, by file name and value; nothing for FP16."""
-    from pointrend_deploy.quantize.extent import int8_limits
-
-    return {file: int8_limits(graph) for file, graph in made.items()}
 
 
 def compared(
@@ -162,7 +145,7 @@ def compared(
     """Run new graphs on the pictures of a reference and compare them, as :func:`measure` does."""
     span = span_of(reference, made)
     if span.beyond:
-        raise ActivationRangeError(beyond_message(precision, span.beyond), span.beyond)
+        raise beyond_error(reference, span.beyond, precision)
     bundle = reference.bundle
     task = task_of(bundle.manifest)
     first = made[bundle.manifest.graphs_of("fp32")[0]]
@@ -175,7 +158,10 @@ def compared(
     theirs = [{name: each[name] for name in stages} for each in reference.stages]
     worst = _noisiest(theirs, runner.stages, precision, span)
     agreement = task.agreement(reference.answers, ours, reference.explained)
-    return Measured(agreement, worst, span)
+    outside = ""
+    if precision == "int8" and worst is not None and (worst.snr_db or 0.0) < LOW_INT8_SNR_DB:
+        outside = outside_note(reference, made)
+    return Measured(agreement, worst, span, outside)
 
 
 def _noisiest(
@@ -200,7 +186,8 @@ def _noisiest(
                 stage.problem or f"an SNR of {stage.snr_db:.1f} dB"
             )
             if span.below:
-                raise ActivationRangeError(f"{what}; {below_message(span.below)}", span.below)
+                own = tuple(each for each in span.below if each.value == stage.stage) or span.below
+                raise ActivationRangeError(f"{what}; {below_message(own)}", own)
             raise ParityError(
                 what,
                 "the cause is not known: no activation leaves FP16's range on these pictures. "

@@ -10,7 +10,7 @@ from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.bundle.records import QuantizedRecord
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.progress import Progress, Silent
-from pointrend_deploy.verbs.quantize.check import Measured, check_graph, compared, limits_of
+from pointrend_deploy.verbs.quantize.check import Measured, check_graph, compared
 from pointrend_deploy.verbs.quantize.graphs import QuantizedGraphs
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.reference import Reference, reference_of
@@ -55,12 +55,12 @@ def checked_graphs(
         with progress.step("checking the graph"):
             for name, graph in found.graphs.items():
                 check_graph(fp32[name], graph, options.precision)
-        reference = reference_of(bundle, fp32, limits_of(found.graphs), progress)
+        reference = reference_of(bundle, fp32, progress)
         return found, compared(reference, found.graphs, options.precision, progress)
     except (ActivationRangeError, WeightRangeError) as error:
         problem = error
     if reference is None:
-        reference = reference_of(bundle, fp32, {}, progress)
+        reference = reference_of(bundle, fp32, progress)
     with progress.step("looking for layers to keep in FP32"):
         hint = _advice(problem, reference, options, leave_out)
     raise DeployError(problem.message, hint) from problem

@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 NEARLY_TIED: Final = 0.1
 """Two classes are nearly tied where their logits differ by less than this share of the root mean
 square of all such differences in the picture. A stage without much noise has at most 0.03 of it."""
-_PASSED_ON: Final = frozenset({"Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze"})
+_PASSED_ON: Final = frozenset({"Cast", "Concat", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 def margin_values(model: ModelProto) -> tuple[str, ...]:

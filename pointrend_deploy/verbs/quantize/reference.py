@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,6 @@ from pointrend_deploy.verbs.quantize.task import Answer, task_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-    from pointrend_deploy.quantize.extent import Extents
 
 Array = npt.NDArray[Any]
 
@@ -38,7 +37,8 @@ class Reference:
         answers: the answer for each picture.
         stages: by call of the first graph, the arrays of the task's stages by name.
         explained: by call of the first graph, the values that explain differing answers.
-        extents: how far the values reach that could be FP16, by file name.
+        largest: by file name and value that could be FP16, its largest absolute number; values
+            of a graph that never ran are missing.
     """
 
     bundle: Bundle
@@ -47,13 +47,35 @@ class Reference:
     answers: list[Answer]
     stages: list[dict[str, Array]]
     explained: list[list[Array]]
-    extents: Extents
+    largest: Mapping[str, Mapping[str, float]]
+
+    def shares(
+        self, bounds: Mapping[str, Mapping[str, float]]
+    ) -> dict[str, dict[str, tuple[int, int]]]:
+        """Run the graphs once more and count elements that reach a bound.
+
+        Args:
+            bounds: by file name and value, the least absolute number that counts.
+
+        Returns:
+            By file name and value, the elements that reach it, and all elements.
+        """
+        from pointrend_deploy.quantize.extent import Extents, counting
+
+        extents, graphs, counts = Extents(), dict(self.fp32), {}
+        for file, wanted in bounds.items():
+            graphs[file], counts[file] = counting(self.fp32[file], wanted)
+        with closing(
+            InMemoryRunner(self.bundle, graphs, further=counts, seen=extents.add)
+        ) as runner:
+            for _ in runner.predict_all(self.pictures):
+                pass
+        return extents.shares
 
 
 def reference_of(
     bundle: Bundle,
     fp32: Mapping[str, ModelProto],
-    limits: Mapping[str, Mapping[str, float]],
     progress: Progress,
 ) -> Reference:
     """Run the FP32 graphs on generated pictures.
@@ -61,13 +83,12 @@ def reference_of(
     Args:
         bundle: the bundle they are of.
         fp32: the FP32 graphs by file name.
-        limits: by file name and value, a limit above which elements are counted.
         progress: receives the step.
 
     Raises:
         DeployError: ONNX Runtime does not run a graph.
     """
-    from pointrend_deploy.quantize.extent import Extents, observed, probed
+    from pointrend_deploy.quantize.extent import Extents, measuring, observed
     from pointrend_deploy.quantize.islands import node_types
 
     task = task_of(bundle.manifest)
@@ -79,7 +100,7 @@ def reference_of(
     graphs, counts = {}, {}
     for file, graph in fp32.items():
         names = observed(graph, node_types(graph))
-        graphs[file], counts[file] = probed(graph, names, limits.get(file, {}))
+        graphs[file], counts[file] = measuring(graph, names)
     pictures = _pictures(bundle)
     with progress.step("FP32 in ONNX Runtime"):
         runner = InMemoryRunner(
@@ -89,7 +110,7 @@ def reference_of(
         runner.close()
     kept = [{name: each[name] for name in stages} for each in runner.stages]
     explained = [[each[name] for name in explaining] for each in runner.stages]
-    return Reference(bundle, fp32, pictures, answers, kept, explained, extents)
+    return Reference(bundle, fp32, pictures, answers, kept, explained, extents.largest)
 
 
 def _pictures(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
