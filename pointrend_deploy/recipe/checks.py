@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.parts import (
@@ -18,6 +18,13 @@ from pointrend_deploy.recipe.parts import (
 
 Found = list[tuple[str, str]]
 """Keys at fault, each with what is wrong with its value."""
+
+MOST: Final = 2**20
+"""Largest count or width that a recipe may name: more is a slip, and would not fit in memory."""
+MOST_GROUPS: Final = 4096
+"""Most groups of a backbone's layer, and most channels in each."""
+MOST_LAYERS: Final = 64
+"""Most layers of a head that a recipe may name."""
 
 
 class Classes(Protocol):
@@ -72,12 +79,12 @@ def wrong(*checks: tuple[bool, str, str]) -> Found:
     return [(key, message) for good, key, message in checks if not good]
 
 
-def at_least_one(table: str, **values: int) -> Found:
-    """Find the keys of a table whose values are below 1."""
+def counts(table: str, most: int = MOST, **values: int) -> Found:
+    """Find the keys of a table whose values are below 1, or above what any model has."""
     return [
-        (f"{table}.{key}", f"must be at least 1, not {value}")
+        (f"{table}.{key}", f"must be at {'least 1' if value < 1 else f'most {most}'}, not {value}")
         for key, value in values.items()
-        if value < 1
+        if not 1 <= value <= most
     ]
 
 
@@ -124,15 +131,16 @@ def check_pyramid(recipe: CommonRecipe) -> Found:
     multiple = recipe.input.size_divisibility
     found = wrong(
         (
-            multiple >= 1 and multiple % deepest == 0,
+            1 <= multiple <= MOST and multiple % deepest == 0,
             "input.size_divisibility",
-            f"must be a multiple of {deepest}, the deepest feature's stride",
+            f"must be a multiple of {deepest}, the deepest feature's stride, up to {MOST}",
         )
     )
-    found += at_least_one("fpn", out_channels=recipe.fpn.out_channels)
+    found += counts("fpn", out_channels=recipe.fpn.out_channels)
     if isinstance(recipe.backbone, ResNetSpec):
-        found += at_least_one(
+        found += counts(
             "backbone",
+            MOST_GROUPS,
             groups=recipe.backbone.groups,
             width_per_group=recipe.backbone.width_per_group,
         )

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Final
 
 from pointrend_deploy.recipe.checks import (
+    MOST_LAYERS,
     Found,
-    at_least_one,
     check_classes,
     check_levels,
     check_name_and_input,
     check_pyramid,
+    counts,
     refuse,
     wrong,
 )
 from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec, subdivision_start
 from pointrend_deploy.recipe.parts import read_recipe
+
+LARGEST_MASK: Final = 4096
+"""Largest side of a mask, in cells; that of PointRend on COCO is 224."""
 
 
 def load_instance_recipe(path: str | Path) -> InstanceRecipe:
@@ -102,9 +107,7 @@ def _proposals(recipe: InstanceRecipe) -> Found:
         (0 <= spec.anchor_offset < 1, "rpn.anchor_offset", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "rpn.nms_threshold", "must be in (0, 1]"),
     )
-    return found + at_least_one(
-        "rpn", pre_nms_topk=spec.pre_nms_topk, post_nms_topk=spec.post_nms_topk
-    )
+    return found + counts("rpn", pre_nms_topk=spec.pre_nms_topk, post_nms_topk=spec.post_nms_topk)
 
 
 def _boxes(recipe: InstanceRecipe) -> Found:
@@ -118,31 +121,27 @@ def _boxes(recipe: InstanceRecipe) -> Found:
         (0 <= spec.score_threshold < 1, "box_head.score_threshold", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "box_head.nms_threshold", "must be in (0, 1]"),
     )
-    return found + at_least_one(
+    found += counts("box_head", MOST_LAYERS, num_fc=spec.num_fc)
+    return found + counts(
         "box_head",
         pooler_resolution=spec.pooler_resolution,
         fc_dim=spec.fc_dim,
-        num_fc=spec.num_fc,
         detections=spec.detections,
     )
 
 
 def _masks(recipe: InstanceRecipe) -> Found:
     spec, points = recipe.mask_head, recipe.point_head
-    found = at_least_one(
-        "mask_head", pooler_resolution=spec.pooler_resolution, channels=spec.channels
-    )
+    found = counts("mask_head", pooler_resolution=spec.pooler_resolution, channels=spec.channels)
     if isinstance(spec, StandardMaskHeadSpec):
-        found += at_least_one("mask_head", num_conv=spec.num_conv)
+        found += counts("mask_head", MOST_LAYERS, num_conv=spec.num_conv)
+        found += _side("mask_head.pooler_resolution", 2 * spec.pooler_resolution)
         return found + wrong(
             (points is None, "point_head", "the standard mask head has none; leave the table out")
         )
-    found += at_least_one(
-        "mask_head",
-        fc_dim=spec.fc_dim,
-        num_fc=spec.num_fc,
-        output_resolution=spec.output_resolution,
-    )
+    found += counts(
+        "mask_head", fc_dim=spec.fc_dim, output_resolution=spec.output_resolution
+    ) + counts("mask_head", MOST_LAYERS, num_fc=spec.num_fc)
     found += wrong(
         (
             spec.pooler_resolution % 2 == 0,
@@ -152,15 +151,22 @@ def _masks(recipe: InstanceRecipe) -> Found:
     )
     if points is None:
         return [*found, ("point_head", "a mask head of kind pointrend needs this table")]
-    found += at_least_one(
+    found += counts(
         "point_head",
         fc_dim=points.fc_dim,
-        num_fc=points.num_fc,
         subdivision_points=points.subdivision_points,
-    )
+    ) + counts("point_head", MOST_LAYERS, num_fc=points.num_fc)
     side, steps = subdivision_start(
         max(1, spec.output_resolution), points.subdivision_steps, points.subdivision_points
     )
     skipped = points.subdivision_steps - steps
     message = f"{points.subdivision_points} points fill the {side}x{side} grid: at least {skipped}"
-    return found + wrong((steps >= 0, "point_head.subdivision_steps", message))
+    found += wrong((steps >= 0, "point_head.subdivision_steps", message))
+    doublings = min(max(steps, 0), LARGEST_MASK.bit_length())
+    return found + _side("point_head.subdivision_steps", side * 2**doublings)
+
+
+def _side(key: str, side: int) -> Found:
+    """Check the side of a mask that a key leads to."""
+    message = f"masks would have more than {LARGEST_MASK}x{LARGEST_MASK} pixels"
+    return wrong((side <= LARGEST_MASK, key, message))

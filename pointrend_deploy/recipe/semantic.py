@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from pointrend_deploy.recipe.checks import (
+    MOST_LAYERS,
     Found,
-    at_least_one,
     check_classes,
     check_levels,
     check_name_and_input,
     check_pyramid,
+    counts,
     refuse,
     wrong,
 )
@@ -97,7 +98,7 @@ def _heads(recipe: Recipe) -> Found:
     coarse, points = recipe.coarse_head, recipe.point_head
     pyramid = tuple("p" + name[3:] for name in recipe.fpn.in_features)
     found = check_levels("coarse_head.in_features", coarse.in_features, pyramid)
-    found += at_least_one("coarse_head", channels=coarse.channels)
+    found += counts("coarse_head", channels=coarse.channels)
     stride = coarse.common_stride
     finest = min((2 ** int(name[1:]) for name in coarse.in_features if name in pyramid), default=0)
     found += wrong(
@@ -115,16 +116,15 @@ def _heads(recipe: Recipe) -> Found:
     if points is None:
         return found
     found += check_levels("point_head.in_features", points.in_features, pyramid)
-    found += at_least_one(
+    found += counts(
         "point_head",
         fc_dim=points.fc_dim,
-        num_fc=points.num_fc,
-        subdivision_steps=points.subdivision_steps,
         subdivision_points=points.subdivision_points,
     )
+    found += counts("point_head", MOST_LAYERS, num_fc=points.num_fc)
     return found + wrong(
         (
-            2**points.subdivision_steps == stride,
+            points.subdivision_steps == stride.bit_length() - 1,
             "point_head.subdivision_steps",
             f"{points.subdivision_steps} doublings of logits at stride {stride} do not end at the "
             f"network grid; {stride.bit_length() - 1} would",

@@ -1,0 +1,92 @@
+"""Files that were damaged are read or refused: no traceback, nothing written elsewhere, no hang.
+
+``benchmarks/mutations.py`` is the long form.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pointrend_deploy.errors import DeployError
+from pointrend_deploy.recipe.read import load_any_recipe
+from tests.fixtures.mutations import Kind, changed, kinds, paths, read_damaged, toml, use_recipe
+from tests.repository import ROOT
+
+EACH = 12
+SLOWEST_S = 10.0
+RECIPES = sorted((ROOT / "export").glob("*.toml"))
+_FOR_A_KEY: dict[str, tuple[Any, ...]] = {
+    "wrong type": ([["x"]], {"x": 1}, True),
+    "wrong word": ("res<", ""),
+    "out of range": (-1, 0, 10**12, 1e300),
+    "not finite": (float("nan"), float("-inf")),
+}
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> tuple[Kind, ...]:
+    return kinds(tmp_path_factory.mktemp("sound"))
+
+
+def test_sound_files_are_read(every_kind: tuple[Kind, ...], tmp_path: Path) -> None:
+    for number, kind in enumerate(every_kind):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if kind.name == "pictures.sha256":
+            (folder / "sub").mkdir()
+        (folder / kind.name).write_bytes(kind.whole)
+        try:
+            kind.read(folder / kind.name)
+        except DeployError:
+            assert kind.name == "pictures.sha256"  # its pictures are not there
+
+
+def test_damaged_files_are_read_or_refused(
+    every_kind: tuple[Kind, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    monkeypatch.chdir(beside)
+    refused = 0
+    for number, kind in enumerate(every_kind):
+        for seed in range(EACH):
+            folder = tmp_path / f"{number}-{seed}"
+            folder.mkdir()
+            before = {entry.name for entry in tmp_path.iterdir()}
+            start = time.monotonic()
+            refused += read_damaged(kind, seed, folder) == "refused"
+            assert time.monotonic() - start < SLOWEST_S, f"{kind.name}, seed {seed}"
+            assert {entry.name for entry in tmp_path.iterdir()} == before
+            assert not list(beside.iterdir())
+    assert refused > EACH * len(every_kind) // 3, "the damage is damage"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_key_of_every_recipe(path: Path, tmp_path: Path) -> None:
+    """Dropped, of a wrong type, a wrong word, out of range or not finite: used, or refused."""
+    table = msgspec.toml.decode(path.read_bytes())
+    file = tmp_path / path.name
+    file.write_bytes(toml(table))
+    assert load_any_recipe(file) == load_any_recipe(path)
+    table["classes"] = {  # a few of 80 classes: the same keys, read in a tenth of the time
+        key: value[:3] if isinstance(value, list) else value
+        for key, value in table["classes"].items()
+    }
+    file.write_bytes(toml(table))
+    use_recipe(load_any_recipe(file))
+    values = [value for values in _FOR_A_KEY.values() for value in values]
+    for key in paths(table):
+        tables = [changed(table, key, None, drop=True)]
+        tables += [changed(table, key, value) for value in values]
+        for wrong in tables:
+            file.write_bytes(toml(wrong))
+            try:
+                recipe = load_any_recipe(file)
+                use_recipe(recipe)
+            except DeployError as error:
+                assert error.message, key
