@@ -21,9 +21,9 @@ EACH = 12
 SLOWEST_S = 10.0
 RECIPES = sorted((ROOT / "export").glob("*.toml"))
 _FOR_A_KEY: dict[str, tuple[Any, ...]] = {
-    "wrong type": ([["x"]], {"x": 1}, True),
-    "wrong word": ("res<", ""),
-    "out of range": (-1, 0, 10**12, 1e300),
+    "wrong type": ([["x"]], True),
+    "wrong word": ("res<",),
+    "out of range": (-1, 0, 10**12),
     "not finite": (float("nan"), float("-inf")),
 }
 
@@ -37,13 +37,8 @@ def test_sound_files_are_read(every_kind: tuple[Kind, ...], tmp_path: Path) -> N
     for number, kind in enumerate(every_kind):
         folder = tmp_path / str(number)
         folder.mkdir()
-        if kind.name == "pictures.sha256":
-            (folder / "sub").mkdir()
         (folder / kind.name).write_bytes(kind.whole)
-        try:
-            kind.read(folder / kind.name)
-        except DeployError:
-            assert kind.name == "pictures.sha256"  # its pictures are not there
+        kind.read(folder / kind.name)
 
 
 def test_damaged_files_are_read_or_refused(
