@@ -88,6 +88,19 @@ def counts(table: str, most: int = MOST, **values: int) -> Found:
     ]
 
 
+def positive(key: str, values: Iterable[float]) -> Found:
+    """Check numbers that scale others: above 0, and float32 can divide and multiply by them."""
+    numbers = tuple(values)
+    return wrong(
+        (all(0 < number < math.inf for number in numbers), key, "must be positive numbers"),
+        (
+            all(1 / MOST <= number <= MOST for number in numbers),
+            key,
+            f"must lie between {1 / MOST:.1g} and {MOST}",
+        ),
+    )
+
+
 def check_name_and_input(recipe: CommonRecipe) -> Found:
     """Check the name, and the numbers that normalise a picture."""
     spec = recipe.input
@@ -95,11 +108,11 @@ def check_name_and_input(recipe: CommonRecipe) -> Found:
         (bool(recipe.name.strip()), "name", "must not be empty"),
         (all(map(math.isfinite, spec.pixel_mean)), "input.pixel_mean", "must be finite numbers"),
         (
-            all(math.isfinite(s) and s > 0 for s in spec.pixel_std),
-            "input.pixel_std",
-            "must be positive numbers",
+            all(-MOST <= m <= MOST for m in spec.pixel_mean),
+            "input.pixel_mean",
+            f"must lie between -{MOST} and {MOST}",
         ),
-    )
+    ) + positive("input.pixel_std", spec.pixel_std)
 
 
 def check_classes(classes: Classes) -> Found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from pointrend_deploy.recipe.checks import (
     check_name_and_input,
     check_pyramid,
     counts,
+    positive,
     refuse,
     wrong,
 )
@@ -95,29 +95,21 @@ def _proposals(recipe: InstanceRecipe) -> Found:
             "the levels share one head: every row needs the same number of sizes",
         ),
         (
-            all(math.isfinite(s) and s > 0 for sizes in spec.anchor_sizes for s in sizes),
-            "rpn.anchor_sizes",
-            "must be positive numbers",
-        ),
-        (
-            bool(spec.aspect_ratios) and all(0 < r < math.inf for r in spec.aspect_ratios),
+            bool(spec.aspect_ratios),
             "rpn.aspect_ratios",
             "at least one positive number is needed",
         ),
         (0 <= spec.anchor_offset < 1, "rpn.anchor_offset", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "rpn.nms_threshold", "must be in (0, 1]"),
     )
+    found += positive("rpn.anchor_sizes", (s for sizes in spec.anchor_sizes for s in sizes))
+    found += positive("rpn.aspect_ratios", spec.aspect_ratios)
     return found + counts("rpn", pre_nms_topk=spec.pre_nms_topk, post_nms_topk=spec.post_nms_topk)
 
 
 def _boxes(recipe: InstanceRecipe) -> Found:
     spec = recipe.box_head
-    found = wrong(
-        (
-            all(0 < w < math.inf for w in spec.box_weights),
-            "box_head.box_weights",
-            "must be positive numbers",
-        ),
+    found = positive("box_head.box_weights", spec.box_weights) + wrong(
         (0 <= spec.score_threshold < 1, "box_head.score_threshold", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "box_head.nms_threshold", "must be in (0, 1]"),
     )
