@@ -9,6 +9,7 @@ from html import escape
 
 NONE = "\N{EN DASH}"
 """Written where there is no number."""
+MINUS = "\N{MINUS SIGN}"
 BAR, GAP, GROUP, HEIGHT, LEFT, TOP = 26, 3, 26, 150, 34, 14
 
 
@@ -48,9 +49,16 @@ def average(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f}"
 
 
-def overlap(value: float | None) -> str:
+def overlap(value: float | None, digits: int = 5) -> str:
     """Return an IoU near 1, rounded down so that only an exact 1 becomes 1.00000."""
-    return NONE if value is None else f"{math.floor(value * 1e5) / 1e5:.5f}"
+    scale = 10**digits
+    return NONE if value is None else f"{math.floor(value * scale) / scale:.{digits}f}"
+
+
+def points(change: float) -> str:
+    """Return a change of a score (-1..1) in points with its sign: ``+0.30``, ``±0``."""
+    text = f"{100 * change:+.2f}"
+    return "±0" if float(text) == 0 else text.replace("-", MINUS)
 
 
 def small(value: float | None) -> str:

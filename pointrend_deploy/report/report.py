@@ -17,6 +17,7 @@ from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.record.runs import Parity
 from pointrend_deploy.report import figures
+from pointrend_deploy.report.differences import score_lines
 from pointrend_deploy.report.gallery.tiles import GalleryItem
 from pointrend_deploy.report.precision_view import view
 from pointrend_deploy.report.task import report_task
@@ -132,6 +133,7 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         "verdict": verdict(parity),
         "runs": [(RUN_NAMES.get(name, name), run) for name, run in parity.runs.items()],
         **scores,
+        "score_lines": () if compare is None else score_lines(compare),
         "chart": Markup(scores["chart"]),
         "names": figures.PREDICTION_NAMES,
         "short": SHORT_NAMES,

@@ -4,10 +4,14 @@ import re
 from html import escape
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.parity.record.intervals import ScoreInterval
+from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.report import figures, report
+from pointrend_deploy.report.terminal import table
 from tests.report.example_report import NASTY, make
 from tests.report.pages import (
     Balanced,
@@ -70,6 +74,55 @@ def test_figures_are_those_of_the_record(good: Record) -> None:
         assert name in html
         assert digest in html
     assert "torn" in html, "what was left out is said"
+
+
+def test_means_say_which_classes_they_are_over(good: Record) -> None:
+    manifest, parity, gallery = good
+    run = msgspec.convert(parity["runs"]["compare"], Run)
+    classes = run.metrics[0].classes
+    absent = msgspec.structs.replace(classes[1], iou=None)
+    rows = tuple(
+        msgspec.structs.replace(row, classes=(classes[0], absent, *classes[2:]))
+        for row in run.metrics
+    )
+    run = msgspec.structs.replace(run, metrics=rows)
+    note = f"means over the {len(classes) - 1} of {len(classes)} classes that the truth has"
+    record = {**parity, "runs": {"compare": msgspec.to_builtins(run)}}
+    assert note in visible(report.render_html(manifest, record, gallery))
+    assert note in report.render_markdown(manifest, record, gallery)
+    assert note in table(run, Path("report.html"))
+    assert note not in table(msgspec.convert(parity["runs"]["compare"], Run), Path("report.html"))
+
+
+def test_scores_stand_with_their_intervals_or_with_why_there_are_none(good: Record) -> None:
+    manifest, parity, gallery = good
+    run = msgspec.convert(parity["runs"]["compare"], Run)
+    assert (run.pictures, run.intervals) == (4, ())
+    row = ScoreInterval(
+        score="mIoU",
+        value=0.7,
+        low=0.6543,
+        high=0.7432,
+        change=-0.001,
+        change_low=-0.0021,
+        change_high=0.0003,
+        pictures=36,
+        draws=1000,
+    )
+    with_row = msgspec.structs.replace(run, intervals=(row,))
+    figure = (
+        "mIoU 70.00 (65.43 to 74.32); beside PyTorch "
+        f"{figures.MINUS}0.10 ({figures.MINUS}0.21 to +0.03), no loss seen on 36 pictures"
+    )
+    without = "4 pictures cannot show how far the scores would differ"
+    for shown, said, missing in ((with_row, figure, without), (run, without, figure)):
+        record = {**parity, "runs": {"compare": msgspec.to_builtins(shown)}}
+        html, markdown = (
+            visible(report.render_html(manifest, record, gallery)),
+            report.render_markdown(manifest, record, gallery),
+        )
+        for place in (html, markdown, table(shown, Path("report.html"))):
+            assert said in place and missing not in place
 
 
 def test_pictures_stand_in_the_file_and_nothing_is_loaded(good: Record) -> None:

@@ -34,10 +34,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class InstancePictures:
-    """The pictures to compare, and the truth they are scored against, if there is one."""
+    """The pictures to compare, and what scores every side against their truth, if there is one."""
 
     pictures: tuple[ToCompare, ...]
-    truth: InstanceTruth | None = None
+    scorer: Scorer | None = None
 
 
 class InstanceParity:
@@ -53,7 +53,7 @@ class InstanceParity:
             return InstancePictures(
                 tuple(ToCompare(each.name, each.picture) for each in pairs(images))
             )
-        return InstancePictures(annotated(truth), truth)
+        return InstancePictures(annotated(truth), Scorer(truth, recipe))
 
     def open_reference(self, bundle: Bundle, weights: str | Path | None) -> Reference:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
@@ -72,7 +72,7 @@ class InstanceParity:
 
     def open_counting(self, columns: Columns, given: InstancePictures) -> InstanceColumns:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
-        return instance_columns(columns, given.truth)
+        return instance_columns(columns, given.scorer)
 
     def compare(
         self,
@@ -85,11 +85,8 @@ class InstanceParity:
         progress: Progress,
     ) -> Run:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
-        scorer = None
-        if given.truth is not None:
-            scorer = Scorer(given.truth, candidate.bundle.manifest.instances[0])
         return compare_instances(
-            candidate, reference, given.pictures, scorer, versions, progress, seen, counting
+            candidate, reference, given.pictures, given.scorer, versions, progress, seen, counting
         )
 
     def table(self, columns: Columns, counting: InstanceColumns, run: Run) -> PrecisionTable:

@@ -20,6 +20,7 @@ from pointrend_deploy.parity.record.detections import (
     DetectionsRow,
     Truth,
 )
+from pointrend_deploy.parity.record.intervals import ScoreInterval
 from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.rows import Limit, Row
 
@@ -99,7 +100,7 @@ class PointsRow(Row, frozen=True):
 
 
 class ClassRow(Row, frozen=True):
-    """One class: IoU and boundary IoU by band; None where the class occurs on neither side."""
+    """One class: IoU and boundary IoU by band; None where the truth does not have the class."""
 
     name: str
     iou: float | None
@@ -109,6 +110,7 @@ class ClassRow(Row, frozen=True):
 class MetricRow(Row, frozen=True):
     """Label maps of ``prediction`` against ``against``, accumulated over all pictures.
 
+    ``miou`` and ``boundary_iou`` are means over the classes that ``against`` has.
     ``boundary_iou`` is keyed by band: "2 %" (of the picture's diagonal), "1 px", "2 px", "3 px".
     """
 
@@ -156,6 +158,9 @@ class Run(Row, frozen=True):
         metrics, per_picture: scores of label maps (semantic bundles).
         detections, detected_pictures, accuracy, truth: matched detections and average precision
             (instance bundles).
+        intervals: how far the bundle's scores against the truth, and their change beside the
+            reference's, depend on the pictures. Empty without a truth, for few pictures, and in
+            records of earlier versions.
         skipped: pictures that could not be read.
         versions: of the libraries that ran, by name.
     """
@@ -179,6 +184,7 @@ class Run(Row, frozen=True):
     detected_pictures: tuple[DetectedPicture, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
     truth: Truth | None = None
+    intervals: tuple[ScoreInterval, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = msgspec.field(default_factory=dict)

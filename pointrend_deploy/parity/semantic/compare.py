@@ -162,6 +162,7 @@ class LabelComparison(Comparison[Pair, Item]):
             points=worst_points(self._found),
             gates=worst_gates(self._found),
             metrics=self._scores.rows(),
+            intervals=self._scores.intervals(),
             per_picture=tuple(sorted(self._rows, key=lambda row: row.agreement)),
         )
 

@@ -121,8 +121,8 @@ class SemanticTask:
         shown = classes_shown(fp32)
         return Measure(
             points="points lost = 100 (1 - mIoU with FP32's labels)",
-            caveat="the mIoU with any ground truth falls by no more than that on these pictures, "
-            "usually by much less",
+            caveat="the mIoU with a ground truth that has every class FP32 shows falls by no more "
+            "than that on these pictures, usually by much less",
             note=f"FP32 shows one of {self._classes} classes in these pictures"
             if shown == 1 < self._classes
             else "",
