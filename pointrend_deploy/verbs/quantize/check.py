@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy.typing as npt
 
-from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.errors import DeployError, ParityError
 from pointrend_deploy.onnx_session import first_line
@@ -16,7 +15,7 @@ from pointrend_deploy.parity.noise import ENTRY_DB, StageSums
 from pointrend_deploy.parity.record.precisions import StageNoise
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.run.backends.onnxrt import InMemoryRunner
-from pointrend_deploy.verbs.quantize.reference import Reference, reference_of
+from pointrend_deploy.verbs.quantize.reference import Reference
 from pointrend_deploy.verbs.quantize.span import (
     ActivationRangeError,
     Span,
@@ -112,37 +111,25 @@ def check_graph(fp32: ModelProto, made: ModelProto, precision: Precision) -> Non
     check_islands(made)
 
 
-def measure(
-    bundle: Bundle,
-    fp32: Mapping[str, ModelProto],
-    made: Mapping[str, ModelProto],
-    precision: Precision,
-    progress: Progress,
+def compared(
+    reference: Reference, made: Mapping[str, ModelProto], precision: Precision, progress: Progress
 ) -> Measured:
-    """Run the FP32 graphs and the new graphs on generated pictures and compare them.
+    """Run the new graphs on the pictures of a reference and compare them with it.
 
     Args:
-        bundle: the bundle the graphs are for.
-        fp32: its FP32 graphs by file name.
+        reference: what the FP32 graphs compute.
         made: the new graphs, by the file name of the FP32 graph each was made from.
         precision: precision of the new graphs.
         progress: receives each step.
 
     Raises:
-        ActivationRangeError: activations are FP16 and beyond its range.
+        ActivationRangeError: activations are FP16 and beyond its range, or a stage is too noisy and
+            an activation there is too small for FP16.
         ParityError: an output of the new graphs is not finite, or has another shape or type; or a
             stage has values that are not finite or, in FP16, an SNR below
             :data:`LEAST_FP16_SNR_DB`.
         DeployError: ONNX Runtime does not run a graph.
     """
-    reference = reference_of(bundle, fp32, progress)
-    return compared(reference, made, precision, progress)
-
-
-def compared(
-    reference: Reference, made: Mapping[str, ModelProto], precision: Precision, progress: Progress
-) -> Measured:
-    """Run new graphs on the pictures of a reference and compare them, as :func:`measure` does."""
     span = span_of(reference, made)
     if span.beyond:
         raise beyond_error(reference, span.beyond, precision)

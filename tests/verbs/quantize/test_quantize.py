@@ -26,7 +26,7 @@ from pointrend_deploy.run.backends.trt import check_engine
 from pointrend_deploy.run.instance.instances import Instances
 from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.verbs.quantize import quantize as verb
-from pointrend_deploy.verbs.quantize.check import Measured, check_graph, measure
+from pointrend_deploy.verbs.quantize.check import Measured, check_graph, compared
 from pointrend_deploy.verbs.quantize.instance import InstanceTask
 from pointrend_deploy.verbs.quantize.margins import margin_values, margins
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
@@ -273,7 +273,7 @@ def test_an_output_of_another_type_or_not_finite_is_refused(bundle: Path) -> Non
     other.graph.node[-1].output[0] = "labels"
     other.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     with pytest.raises(ParityError, match="labels of the fp16 graph is int64"):
-        measure(opened, {MODEL: model}, {MODEL: other}, "fp16", Silent())
+        compared(reference_of(opened, {MODEL: model}, Silent()), {MODEL: other}, "fp16", Silent())
 
 
 def test_a_finished_graph_is_checked() -> None:

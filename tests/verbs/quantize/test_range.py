@@ -21,7 +21,7 @@ from pointrend_deploy.quantize.placement import place
 from pointrend_deploy.quantize.qdq import insert
 from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
 from pointrend_deploy.verbs.quantize.advice import MOST_PATTERNS, advice, patterns_of
-from pointrend_deploy.verbs.quantize.check import measure
+from pointrend_deploy.verbs.quantize.check import compared
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
 from pointrend_deploy.verbs.quantize.reference import reference_of
@@ -106,7 +106,7 @@ def test_the_number_of_elements_is_right(large: Path) -> None:
     graph = {MODEL: onnx.load(large / MODEL)}
     made = {MODEL: to_half(graph[MODEL]).model}
     with pytest.raises(ActivationRangeError) as error:
-        measure(Bundle.open(large), graph, made, "fp16", Silent())
+        compared(reference_of(Bundle.open(large), graph, Silent()), made, "fp16", Silent())
     beyond, count = error.value.message.split()[0], error.value.message.split()[2]
     sizes = {v.name: v for v in graph[MODEL].graph.value_info}["p2"].type.tensor_type.shape.dim
     assert int(count.replace(",", "")) == 3 * np.prod([size.dim_value for size in sizes])
