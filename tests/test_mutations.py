@@ -6,14 +6,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from pointrend_deploy.engine.build import _decoded
+from pointrend_deploy.engine.layers import read_layers
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.parity.record.runs import decode
+from pointrend_deploy.quantize import ranges
 from pointrend_deploy.recipe.read import load_any_recipe
+from pointrend_deploy.truth.coco import read_coco
+from tests.fixtures import instance_data
 from tests.fixtures.mutations import Kind, changed, kinds, paths, read_damaged, toml, use_recipe
 from tests.repository import ROOT
 
@@ -85,3 +92,40 @@ def test_every_key_of_every_recipe(path: Path, tmp_path: Path) -> None:
                 use_recipe(recipe)
             except DeployError as error:
                 assert error.message, key
+
+
+NESTED = b"[" * 100_000
+
+
+def coco(raw: bytes, folder: Path) -> object:
+    (folder / "coco.json").write_bytes(raw)
+    return read_coco(folder / "coco.json", folder, instance_data.recipe())
+
+
+def recipe(raw: bytes, folder: Path) -> object:
+    (folder / "recipe.toml").write_bytes(raw)
+    return load_any_recipe(folder / "recipe.toml")
+
+
+@pytest.mark.parametrize(
+    ("read", "raw"),
+    [
+        (lambda raw, _: decode(raw), b'{"runs": {"\xff": 1}}'),
+        (lambda raw, _: ranges.decode(raw, "ranges.json"), b'{"recipe": "\xff"}'),
+        (lambda raw, _: read_layers(raw.decode()), b'{"Layers": ' + NESTED),
+        (coco, b'{"images": [{"id": 1, "file_name": "\xff"}]}'),
+        (recipe, b'name = "\xff"'),
+        (recipe, b"name = " + NESTED),
+    ],
+)
+def test_text_that_is_no_utf8_and_lists_in_lists_without_end(
+    tmp_path: Path, read: Callable[[bytes, Path], object], raw: bytes
+) -> None:
+    """What one reader of ten thousand damaged files did not refuse, in all readers."""
+    with pytest.raises(DeployError):
+        read(raw, tmp_path)
+
+
+def test_the_last_line_of_a_builder_that_died() -> None:
+    assert _decoded(b'{"type": "\xff"}') is None
+    assert _decoded(b'{"type"') is None

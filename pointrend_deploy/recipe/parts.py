@@ -120,5 +120,5 @@ def read_recipe(path: str | Path, form: type[Form]) -> Form:
         raise DeployError(
             f"recipe {path}: {error}", "see export/README.md for every key"
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeployError(f"recipe {path} is not valid TOML: {error}") from error
