@@ -49,7 +49,10 @@ def test_sound_files_are_read(every_kind: tuple[Kind, ...], tmp_path: Path) -> N
 
 
 def test_damaged_files_are_read_or_refused(
-    every_kind: tuple[Kind, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    every_kind: tuple[Kind, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     beside = tmp_path / "beside"
     beside.mkdir()
@@ -65,6 +68,7 @@ def test_damaged_files_are_read_or_refused(
             assert time.monotonic() - start < SLOWEST_S, f"{kind.name}, seed {seed}"
             assert {entry.name for entry in tmp_path.iterdir()} == before
             assert not list(beside.iterdir())
+    assert capsys.readouterr().out == "", "what is refused prints nothing on stdout"
     assert refused > EACH * len(every_kind) // 3, "the damage is damage"
 
 
