@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -141,3 +142,14 @@ def without_evaluator(monkeypatch: pytest.MonkeyPatch) -> None:
         return honest(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", missing)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser that pages are looked at in."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI has no chromium, so the page was not looked at")
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    return found

@@ -14,7 +14,7 @@ from pointrend_deploy.bundle.forms import Layout, MaskForm, Ops, Precision, Prep
 from pointrend_deploy.bundle.records import EngineRecord, QuantizedRecord
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import InstanceRecipe
-from pointrend_deploy.recipe.parts import ChannelOrder
+from pointrend_deploy.recipe.parts import LATER_KEYS, ChannelOrder
 from pointrend_deploy.recipe.read import AnyRecipe, check_any_recipe
 from pointrend_deploy.recipe.semantic import Recipe
 
@@ -235,6 +235,12 @@ class Manifest(_Part, frozen=True):
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as JSON, with a digest of its other contents under ``digest``."""
     table = msgspec.to_builtins(manifest)
+    for key, names in LATER_KEYS.items():
+        part = getattr(manifest.recipe, key, None)
+        defaults = {} if part is None else {f.name: f.default for f in msgspec.structs.fields(part)}
+        for name in names:
+            if name in defaults and getattr(part, name) == defaults[name]:
+                del table["recipe"][key][name]
     table["digest"] = _digest(table)
     return msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
 

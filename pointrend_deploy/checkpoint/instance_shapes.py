@@ -21,6 +21,7 @@ from pointrend_deploy.checkpoint.shapes import (
     backbone_contradictions,
     class_contradictions,
     count_matches,
+    norm_contradictions,
     pyramid_contradictions,
     toml_value,
 )
@@ -33,6 +34,7 @@ from pointrend_deploy.recipe.instance import (
     cell_anchors,
 )
 
+_BOX_HEAD = "roi_heads.box_head."
 _MASK_HEAD = "roi_heads.mask_head."
 _COARSE_HEAD = f"{_MASK_HEAD}coarse_head."
 _POINT_HEAD = f"{_MASK_HEAD}point_head."
@@ -86,25 +88,42 @@ def _anchors(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
     shape = shapes.get("proposal_generator.rpn_head.objectness_logits.weight")
     if shape:
         spec = recipe.rpn
-        sizes, ratios = len(spec.anchor_sizes[0]), len(spec.aspect_ratios)
-        if sizes * ratios != shape[0]:
+        sizes, ratios = map(len, spec.anchors[0])
+        if spec.anchors_a_cell != shape[0]:
             yield Contradiction(
                 "rpn.anchor_sizes",
                 f"{sizes} a level, with {ratios} aspect ratios",
                 f"the checkpoint has {shape[0]} anchors a cell: sizes times ratios must be that",
             )
+        several = count_matches(
+            shapes, r"proposal_generator\.rpn_head\.conv\.conv(\d{1,3})\.weight"
+        )
+        count = several or 1
+        what = f"RPN head has {count} 3x3 convolution{'s' * (count > 1)}"
+        yield from _differ("rpn.num_conv", spec.num_conv, count, what)
 
 
 def _box_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
     spec = recipe.box_head
-    first = shapes.get("roi_heads.box_head.fc1.weight", ())
+    convs = count_matches(shapes, re.escape(_BOX_HEAD) + r"conv(\d{1,3})\.weight")
+    layers = count_matches(shapes, re.escape(_BOX_HEAD) + r"fc(\d{1,3})\.weight")
+    channels, first = recipe.fpn.out_channels, shapes.get(f"{_BOX_HEAD}fc1.weight", ())
+    if convs or layers:
+        what = f"box head has {convs} convolutions"
+        yield from _differ("box_head.num_conv", spec.num_conv, convs, what)
+    if convs:
+        channels = shapes[f"{_BOX_HEAD}conv1.weight"][0]
+        what = f"box head's convolutions are {channels} wide"
+        yield from _differ("box_head.channels", spec.channels, channels, what)
+        yield from norm_contradictions(shapes, "box_head", spec.norm, f"{_BOX_HEAD}conv1")
+    if convs or layers:
+        what = f"box head has {layers} layers"
+        yield from _differ("box_head.num_fc", spec.num_fc, layers, what)
     if len(first) == 2:
-        side = math.isqrt(first[1] // recipe.fpn.out_channels)
+        side = math.isqrt(first[1] // channels)
         what = f"first layer takes {first[1]} values"
         yield from _differ("box_head.pooler_resolution", spec.pooler_resolution, side, what)
         yield from _differ("box_head.fc_dim", spec.fc_dim, first[0], f"layers are {first[0]} wide")
-        layers = count_matches(shapes, r"roi_heads\.box_head\.fc(\d{1,3})\.weight")
-        yield from _differ("box_head.num_fc", spec.num_fc, layers, f"box head has {layers} layers")
     boxes = shapes.get("roi_heads.box_predictor.bbox_pred.weight")
     if boxes:
         agnostic = boxes[0] == 4 and _num_classes(shapes) != 1
@@ -132,6 +151,7 @@ def _mask_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction
 def _standard(shapes: Shapes, spec: StandardMaskHeadSpec) -> Iterator[Contradiction]:
     layers = count_matches(shapes, re.escape(_MASK_HEAD) + r"mask_fcn(\d{1,3})\.weight")
     yield from _differ("mask_head.num_conv", spec.num_conv, layers, f"mask head has {layers}")
+    yield from norm_contradictions(shapes, "mask_head", spec.norm, f"{_MASK_HEAD}mask_fcn1")
     predictor = shapes.get(f"{_MASK_HEAD}predictor.weight")
     if predictor:
         rows, width = predictor[:2]
@@ -197,15 +217,15 @@ def anchor_contradictions(
 ) -> Iterator[Contradiction]:
     """Yield the levels whose anchors, which old checkpoints keep, differ from the recipe's."""
     spec = recipe.rpn
-    for level, sizes in enumerate(spec.anchor_sizes):
+    for level, (sizes, ratios) in enumerate(spec.anchors):
         held = tensors.get(f"{_ANCHORS}{level}")
         if held is None:
             continue
-        says = torch.tensor(cell_anchors(sizes, spec.aspect_ratios))
+        says = torch.tensor(cell_anchors(sizes, ratios))
         if held.shape != says.shape or not torch.allclose(held.float(), says, atol=1e-3):
             shown = [[round(v, 2) for v in box] for box in held.flatten()[:8].view(-1, 4).tolist()]
             yield Contradiction(
                 "rpn.anchor_sizes",
-                [list(row) for row in spec.anchor_sizes],
+                [list(sizes) for sizes, _ in spec.anchors],
                 f"the checkpoint's anchors of {spec.in_features[level]} are others: {shown}, ...",
             )

@@ -16,6 +16,7 @@ from pointrend_deploy.checkpoint.shapes import (
     backbone_contradictions,
     class_contradictions,
     count_matches,
+    norm_contradictions,
     numbers_matched,
     pyramid_channels,
     pyramid_contradictions,
@@ -63,18 +64,7 @@ def _coarse_head(shapes: Shapes, spec: CoarseHeadSpec) -> Iterator[Contradiction
             spec.channels,
             f"the checkpoint's coarse head has {channels} channels: {channels} would fit",
         )
-    norm = "GN" if first + "norm.weight" in shapes else ""
-    if first + "norm.running_mean" in shapes:
-        yield Contradiction(
-            "coarse_head.norm", spec.norm, "the checkpoint's has batch norm: no value fits"
-        )
-    elif norm != spec.norm:
-        yield Contradiction(
-            "coarse_head.norm",
-            spec.norm,
-            f"the checkpoint's coarse head has {'a' if norm else 'no'} group norm: "
-            f"{toml_value(norm)} would fit",
-        )
+    yield from norm_contradictions(shapes, "coarse_head", spec.norm, first.removesuffix("."))
     strides = [2**e for e in range(2, 6) if _convolutions_fit(convolutions, e)]
     if strides and spec.common_stride not in strides:
         yield Contradiction(

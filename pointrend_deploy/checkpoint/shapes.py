@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec, ResNetSpec
+from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec, Norm, ResNetSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 _BOTTOM_UP = "backbone.bottom_up."
@@ -68,6 +68,7 @@ def backbone_contradictions(
         yield Contradiction(
             "backbone.depth", spec.depth, f"the checkpoint's res4 has {blocks} blocks: {fits}"
         )
+    yield from norm_contradictions(shapes, "backbone", spec.norm, f"{_BOTTOM_UP}res2.0.conv2")
     conv2 = shapes.get(f"{_BOTTOM_UP}res2.0.conv2.weight")
     if conv2 is None or len(conv2) != 4 or 0 in conv2:
         return
@@ -83,6 +84,37 @@ def backbone_contradictions(
                 says,
                 f"the checkpoint's 3x3 in res2 has {groups} x {width} channels: {value} would fit",
             )
+
+
+def norm_contradictions(
+    shapes: Shapes, table: str, says: Norm, convolution: str
+) -> Iterator[Contradiction]:
+    """Compare a recipe's ``norm`` with what follows a convolution in the checkpoint.
+
+    FrozenBN, BN and SyncBN have the same parameters, and each of them fits the others.
+
+    Args:
+        shapes: parameter name to shape.
+        table: of the recipe, such as ``fpn``.
+        says: the recipe's norm.
+        convolution: name of a convolution of that table, without ``.weight``. Nothing is compared
+            where the checkpoint does not have it.
+    """
+    if f"{convolution}.weight" not in shapes:
+        return
+    fits: tuple[Norm, ...]
+    if f"{convolution}.norm.running_mean" in shapes:
+        holds, fits = "batch norms", ("BN", "SyncBN", "FrozenBN")
+    elif f"{convolution}.norm.weight" in shapes:
+        holds, fits = "group norms", ("GN",)
+    else:
+        holds, fits = "no norms", ("",)
+    if says not in fits:
+        yield Contradiction(
+            f"{table}.norm",
+            says,
+            f"the checkpoint has {holds} there: {toml_value(fits[0])} would fit",
+        )
 
 
 def _backbone_kind(shapes: Shapes) -> str | None:
@@ -110,6 +142,9 @@ def pyramid_contradictions(shapes: Shapes, spec: FPNSpec) -> Iterator[Contradict
             spec.out_channels,
             f"the checkpoint's pyramid has {channels} channels: {channels} would fit",
         )
+    for level in sorted(levels)[:1]:
+        convolution = f"backbone.fpn_lateral{level}"
+        yield from norm_contradictions(shapes, "fpn", spec.norm, convolution)
 
 
 def pyramid_channels(shapes: Shapes) -> int | None:

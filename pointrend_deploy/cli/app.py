@@ -58,7 +58,8 @@ def flag(name: str, text: str) -> Any:
 class Verb(TyperCommand):
     """A command whose help shows the metavar of an option, such as ``--batch N``.
 
-    typer 0.29 shows the Python type instead (``<int range>``, ``<list[str]>``).
+    typer 0.29 shows the Python type instead (``<int range>``, ``<list[str]>``). Of arguments, only
+    paths may be given several times; they show ``<path>``.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -66,6 +67,8 @@ class Verb(TyperCommand):
         for param in self.params:
             if param.param_type_name == "option" and param.metavar is not None:
                 vars(param)["display_type"] = lambda ctx, shown=param.metavar: shown
+            elif param.param_type_name == "argument" and param.nargs != 1:
+                vars(param)["display_type"] = lambda ctx: "<path>"
 
 
 BundlePath = Annotated[Path, typer.Argument(help="Bundle folder, as written by `export --out`.")]

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.parts import (
     BACKBONE_FEATURES,
+    GROUPS,
     Colour,
     EfficientNetLiteSpec,
     FPNSpec,
@@ -150,7 +151,10 @@ def check_pyramid(recipe: CommonRecipe) -> Found:
         )
     )
     found += counts("fpn", out_channels=recipe.fpn.out_channels)
+    found += check_groups("fpn.out_channels", recipe.fpn.norm, recipe.fpn.out_channels)
     if isinstance(recipe.backbone, ResNetSpec):
+        width = recipe.backbone.groups * recipe.backbone.width_per_group
+        found += check_groups("backbone.width_per_group", recipe.backbone.norm, width)
         found += counts(
             "backbone",
             MOST_GROUPS,
@@ -158,6 +162,12 @@ def check_pyramid(recipe: CommonRecipe) -> Found:
             width_per_group=recipe.backbone.width_per_group,
         )
     return found
+
+
+def check_groups(key: str, norm: str, channels: int) -> Found:
+    """Check that the groups of a GroupNorm divide the channels it normalises."""
+    message = f"GroupNorm has {GROUPS} groups: {channels} channels are no multiple of {GROUPS}"
+    return wrong((norm != "GN" or channels % GROUPS == 0, key, message))
 
 
 def check_levels(key: str, levels: tuple[str, ...], pyramid: tuple[str, ...]) -> Found:

@@ -9,6 +9,7 @@ from pointrend_deploy.recipe.checks import (
     MOST_LAYERS,
     Found,
     check_classes,
+    check_groups,
     check_levels,
     check_name_and_input,
     check_pyramid,
@@ -17,7 +18,14 @@ from pointrend_deploy.recipe.checks import (
     refuse,
     wrong,
 )
-from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec, subdivision_start
+from pointrend_deploy.recipe.instance import (
+    MAX_SAMPLING,
+    InstanceRecipe,
+    PerLevel,
+    StandardMaskHeadSpec,
+    rows,
+    subdivision_start,
+)
 from pointrend_deploy.recipe.parts import read_recipe
 
 LARGEST_MASK: Final = 4096
@@ -82,29 +90,38 @@ def _levels(recipe: InstanceRecipe) -> Found:
 
 def _proposals(recipe: InstanceRecipe) -> Found:
     spec = recipe.rpn
-    rows = len(spec.in_features)
-    found = wrong(
-        (
-            len(spec.anchor_sizes) == rows and all(spec.anchor_sizes),
-            "rpn.anchor_sizes",
-            f"{rows} levels need {rows} rows, each with at least one size",
-        ),
-        (
-            len({len(sizes) for sizes in spec.anchor_sizes}) <= 1,
-            "rpn.anchor_sizes",
-            "the levels share one head: every row needs the same number of sizes",
-        ),
-        (
-            bool(spec.aspect_ratios),
-            "rpn.aspect_ratios",
-            "at least one positive number is needed",
-        ),
+    levels = len(spec.in_features)
+    found = _per_level("rpn.anchor_sizes", spec.anchor_sizes, levels)
+    found += _per_level("rpn.aspect_ratios", spec.aspect_ratios, levels)
+    if not found:
+        products = [len(sizes) * len(ratios) for sizes, ratios in spec.anchors]
+        message = f"the levels share one head, but have {products} sizes times aspect ratios"
+        found += wrong((len(set(products)) <= 1, "rpn.anchor_sizes", message))
+    found += wrong(
         (0 <= spec.anchor_offset < 1, "rpn.anchor_offset", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "rpn.nms_threshold", "must be in (0, 1]"),
     )
-    found += positive("rpn.anchor_sizes", (s for sizes in spec.anchor_sizes for s in sizes))
-    found += positive("rpn.aspect_ratios", spec.aspect_ratios)
+    found += counts("rpn", MOST_LAYERS, num_conv=spec.num_conv)
     return found + counts("rpn", pre_nms_topk=spec.pre_nms_topk, post_nms_topk=spec.post_nms_topk)
+
+
+def _per_level(key: str, values: PerLevel, levels: int) -> Found:
+    """Check a key that has a row for each level, or one row or plain numbers for all of them."""
+    found = rows(values, levels)
+    plain = [not isinstance(value, tuple) for value in values]
+    return wrong(
+        (
+            len(found) == levels and all(found) and len(set(plain)) <= 1,
+            key,
+            f"{levels} levels need {levels} rows, each with at least one number; one row, or "
+            "numbers without rows, are for every level",
+        ),
+    ) + positive(key, (value for row in found for value in row))
+
+
+def _sampling(table: str, ratio: int) -> tuple[bool, str, str]:
+    message = f"must be 0 (adaptive) to {MAX_SAMPLING}, not {ratio}"
+    return 0 <= ratio <= MAX_SAMPLING, f"{table}.sampling_ratio", message
 
 
 def _boxes(recipe: InstanceRecipe) -> Found:
@@ -112,11 +129,29 @@ def _boxes(recipe: InstanceRecipe) -> Found:
     found = positive("box_head.box_weights", spec.box_weights) + wrong(
         (0 <= spec.score_threshold < 1, "box_head.score_threshold", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "box_head.nms_threshold", "must be in (0, 1]"),
+        _sampling("box_head", spec.sampling_ratio),
+        (spec.num_conv >= 0, "box_head.num_conv", f"must be at least 0, not {spec.num_conv}"),
+        (
+            spec.num_fc >= (0 if spec.num_conv > 0 else 1),
+            "box_head.num_fc",
+            f"must be at least 1, or 0 after a convolution, not {spec.num_fc}",
+        ),
+        (
+            spec.num_conv > 0 or not spec.norm,
+            "box_head.norm",
+            'stands after convolutions, and num_conv is 0: leave it out or set it to ""',
+        ),
     )
-    found += counts("box_head", MOST_LAYERS, num_fc=spec.num_fc)
+    found += wrong(
+        (spec.num_conv <= MOST_LAYERS, "box_head.num_conv", f"must be at most {MOST_LAYERS}"),
+        (spec.num_fc <= MOST_LAYERS, "box_head.num_fc", f"must be at most {MOST_LAYERS}"),
+    )
+    if spec.num_conv > 0:
+        found += check_groups("box_head.channels", spec.norm, spec.channels)
     return found + counts(
         "box_head",
         pooler_resolution=spec.pooler_resolution,
+        channels=spec.channels,
         fc_dim=spec.fc_dim,
         detections=spec.detections,
     )
@@ -128,6 +163,8 @@ def _masks(recipe: InstanceRecipe) -> Found:
     if isinstance(spec, StandardMaskHeadSpec):
         found += counts("mask_head", MOST_LAYERS, num_conv=spec.num_conv)
         found += _side("mask_head.pooler_resolution", 2 * spec.pooler_resolution)
+        found += wrong(_sampling("mask_head", spec.sampling_ratio))
+        found += check_groups("mask_head.channels", spec.norm, spec.channels)
         return found + wrong(
             (points is None, "point_head", "the standard mask head has none; leave the table out")
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -11,6 +12,14 @@ from pointrend_deploy.errors import DeployError
 
 ChannelOrder = Literal["BGR", "RGB"]
 Colour = tuple[int, int, int]
+Norm = Literal["", "FrozenBN", "BN", "SyncBN", "GN"]
+"""Normalisation after a convolution (detectron2 layers/batch_norm.py, ``get_norm``).
+
+``""`` is none: the convolution has a bias in its place. ``FrozenBN``, ``BN`` and ``SyncBN`` differ
+in training only. ``GN`` has :data:`GROUPS` groups.
+"""
+GROUPS = 32
+"""Groups of every GroupNorm in detectron2."""
 Form = TypeVar("Form")
 
 
@@ -47,13 +56,16 @@ class ClassesSpec(Part, frozen=True):
 
 
 class ResNetSpec(Part, frozen=True, tag_field="kind", tag="resnet"):
-    """ResNet / ResNeXt of detectron2 (modeling/backbone/resnet.py); features res2..res5."""
+    """ResNet / ResNeXt of detectron2 (modeling/backbone/resnet.py); features res2..res5.
+
+    ``norm`` stands after every convolution, that of the stem too; none has a bias.
+    """
 
     depth: Literal[50, 101]
     groups: int = 1
     width_per_group: int = 64
     stride_in_1x1: bool = True
-    norm: Literal["FrozenBN", "BN"] = "FrozenBN"
+    norm: Literal["FrozenBN", "BN", "SyncBN", "GN"] = "FrozenBN"
 
 
 class EfficientNetLiteSpec(Part, frozen=True, tag_field="kind", tag="efficientnet_lite0"):
@@ -63,12 +75,14 @@ class EfficientNetLiteSpec(Part, frozen=True, tag_field="kind", tag="efficientne
 class FPNSpec(Part, frozen=True):
     """Feature pyramid (detectron2 modeling/backbone/fpn.py): p<k> from res<k> of the backbone.
 
-    ``top_level`` adds one level (p6 from p5) by max-pooling with stride 2.
+    ``top_level`` adds one level (p6 from p5) by max-pooling with stride 2. ``norm`` stands after
+    every lateral and every output convolution.
     """
 
     in_features: tuple[str, ...] = ("res2", "res3", "res4", "res5")
     out_channels: int = 256
     top_level: bool = True
+    norm: Norm = ""
 
 
 class PointHeadSpec(Part, frozen=True):
@@ -96,6 +110,19 @@ BACKBONE_FEATURES: dict[type[ResNetSpec | EfficientNetLiteSpec], tuple[str, ...]
     EfficientNetLiteSpec: ("res2", "res3", "res4"),
 }
 """Features of each backbone; ``res<k>`` has stride 2**k."""
+
+
+LATER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "fpn": ("norm",),
+    "rpn": ("num_conv",),
+    "box_head": ("sampling_ratio", "num_conv", "channels", "norm"),
+    "mask_head": ("sampling_ratio", "norm"),
+}
+"""By table, keys that recipes did not have when the first manifests were written.
+
+A manifest leaves them out where they have their defaults: a bundle that needs none of them reads
+the same in versions that do not know them.
+"""
 
 
 def read_recipe(path: str | Path, form: type[Form]) -> Form:

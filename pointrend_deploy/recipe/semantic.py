@@ -14,6 +14,7 @@ from pointrend_deploy.recipe.checks import (
     MOST_LAYERS,
     Found,
     check_classes,
+    check_groups,
     check_levels,
     check_name_and_input,
     check_pyramid,
@@ -26,6 +27,7 @@ from pointrend_deploy.recipe.parts import (
     EfficientNetLiteSpec,
     FPNSpec,
     InputSpec,
+    Norm,
     Part,
     PointHeadSpec,
     ResNetSpec,
@@ -34,11 +36,14 @@ from pointrend_deploy.recipe.parts import (
 
 
 class CoarseHeadSpec(Part, frozen=True):
-    """Semantic FPN head (detectron2 SemSegFPNHead): logits at ``common_stride``."""
+    """Semantic FPN head (detectron2 SemSegFPNHead): logits at ``common_stride``.
+
+    ``norm`` stands after every convolution but the predictor.
+    """
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
     channels: int = 128
-    norm: Literal["GN", ""] = "GN"
+    norm: Norm = "GN"
     common_stride: int = 4
 
 
@@ -101,12 +106,8 @@ def _heads(recipe: Recipe) -> Found:
     found += counts("coarse_head", channels=coarse.channels)
     stride = coarse.common_stride
     finest = min((2 ** int(name[1:]) for name in coarse.in_features if name in pyramid), default=0)
+    found += check_groups("coarse_head.channels", coarse.norm, coarse.channels)
     found += wrong(
-        (
-            coarse.norm != "GN" or coarse.channels % 32 == 0,
-            "coarse_head.channels",
-            "GroupNorm has 32 groups: must be a multiple of 32",
-        ),
         (
             stride in (4, 8, 16, 32) and stride <= finest,
             "coarse_head.common_stride",

@@ -79,6 +79,11 @@ def decibel(value: float | None) -> str:
     return NONE if value is None else f"{value:.0f} dB"
 
 
+def milliseconds(value: float) -> str:
+    """Return a time with three significant digits, or in whole milliseconds from 100 on."""
+    return f"{value:,.0f} ms" if value >= 99.95 else f"{value:.3g} ms"
+
+
 def shape(sizes: Sequence[int]) -> str:
     """Return a tensor's shape with multiplication signs between the sizes."""
     return " \N{MULTIPLICATION SIGN} ".join(str(size) for size in sizes)

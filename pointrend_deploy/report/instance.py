@@ -50,6 +50,11 @@ class InstanceReport:
         "Boundary AP takes the smaller of mask IoU and boundary IoU as the overlap, the band being "
         "2 % of the picture's diagonal (Cheng et al., CVPR 2021)."
     )
+    worst_note = (
+        "First come pictures that differ from PyTorch by more than a limit, then those whose true "
+        "objects are covered least by detections of their class (without a truth: those whose "
+        "masks are least like PyTorch's)."
+    )
 
     def describe(self, manifest: Manifest) -> str:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""

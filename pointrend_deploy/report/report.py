@@ -19,6 +19,7 @@ from pointrend_deploy.parity.record.runs import Parity
 from pointrend_deploy.report import figures
 from pointrend_deploy.report.differences import score_lines
 from pointrend_deploy.report.gallery.tiles import GalleryItem
+from pointrend_deploy.report.narrow import with_labels
 from pointrend_deploy.report.precision_view import view
 from pointrend_deploy.report.task import report_task
 from pointrend_deploy.report.verdict import runner_name, verdict
@@ -47,7 +48,7 @@ def render_html(
     Raises:
         DeployError: ``parity`` has another schema or form.
     """
-    return _render("report.html.j2", manifest, parity, gallery)
+    return with_labels(_render("report.html.j2", manifest, parity, gallery))
 
 
 def render_markdown(
@@ -137,6 +138,7 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         "chart": Markup(scores["chart"]),
         "names": figures.PREDICTION_NAMES,
         "short": SHORT_NAMES,
+        "truth_notes": () if compare is None else compare.truth_notes,
         "pictures": pictures[:MOST_PICTURES],
         "more_pictures": max(0, len(pictures) - MOST_PICTURES),
         "gallery": gallery,

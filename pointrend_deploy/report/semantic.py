@@ -45,6 +45,10 @@ class SemanticReport:
         "Boundary IoU counts only the inner band of each class's mask, as wide as the column says "
         "(Cheng et al., CVPR 2021)."
     )
+    worst_note = (
+        "First come pictures whose labels differ from PyTorch's by more than the limit, then those "
+        "with the most wrong pixels (without a truth: the most that differ from PyTorch's)."
+    )
 
     def describe(self, manifest: Manifest) -> str:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""

@@ -26,6 +26,7 @@ def table(run: Run, report: Path) -> str:
     lines += [f"unexplained: {problem}" for problem in task.unexplained(run)]
     if run.first_divergent:
         lines.append(f"first stage that differs: {run.first_divergent}")
+    lines += [f"truth: {note}" for note in run.truth_notes]
     lines += [f"skipped {item.name}: {item.reason}" for item in run.skipped]
     verdict = "passed" if run.passed else "FAILED"
     lines.append(

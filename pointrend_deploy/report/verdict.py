@@ -9,7 +9,7 @@ from pointrend_deploy.parity.gates import accuracy_gates
 from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.runs import Parity, Run
 from pointrend_deploy.report.differences import beyond_limits, changes, no_intervals, worst_cases
-from pointrend_deploy.report.figures import Fact, counted
+from pointrend_deploy.report.figures import Fact, counted, milliseconds
 from pointrend_deploy.report.precision_view import column_status, warnings_of
 from pointrend_deploy.report.task import report_task
 
@@ -45,7 +45,7 @@ def verdict(parity: Parity) -> Verdict:
     details += _tell_precisions(parity.precisions)
     failed = next((run for run in parity.runs.values() if not run), None)
     main = parity.runs.get("compare", next(iter(parity.runs.values())))
-    facts = tuple(report_task(main.task).facts(parity, main))
+    facts = (*report_task(main.task).facts(parity, main), *_cost(main))
     if failed is None and not (parity.precisions is None or parity.precisions):
         lost = "A lower precision of this bundle loses more than its limits allow."
         return Verdict("failed", lost, details, facts)
@@ -67,6 +67,26 @@ def verdict(parity: Parity) -> Verdict:
         f", first at stage {where}." if where else "."
     )
     return Verdict("failed", sentence, details, facts)
+
+
+def _cost(run: Run) -> list[Fact]:
+    """Return what a call took on the machine that compared, and the size of the graph."""
+    found = []
+    if run.call_ms is not None:
+        height, width = run.canvas_hw
+        found.append(
+            Fact(
+                milliseconds(run.call_ms),
+                "time of a picture"
+                if run.batch == 1
+                else f"time of {counted(run.batch, 'picture')}",
+                f"{runner_name(run.candidate)}, {height} \N{MULTIPLICATION SIGN} {width}, median "
+                "while comparing; no benchmark",
+            )
+        )
+    if run.graph_bytes is not None:
+        found.append(Fact(f"{run.graph_bytes / 1e6:.1f} MB", "FP32 graph", "weights included"))
+    return found
 
 
 def _tell(name: str, run: Run) -> str:

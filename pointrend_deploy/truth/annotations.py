@@ -72,12 +72,14 @@ class InstanceTruth:
         objects: of all pictures.
         classes_left_out: names of the recipe's classes that the source does not list; detections
             of these classes are not scored.
+        notes: a line for all that is suspicious.
     """
 
     source: str
     pictures: tuple[TruthPicture, ...]
     objects: tuple[TruthObject, ...]
     classes_left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def objects_by_picture(self) -> dict[int, tuple[TruthObject, ...]]:
         """Return the objects of every picture, by its ``image_id``; pictures may have none."""

@@ -37,6 +37,15 @@ def test_the_manifest_is_read_and_written_again_as_it_was(task: str) -> None:
     assert encode_manifest(manifest) == (EARLIER / task / MANIFEST).read_bytes()
 
 
+def test_later_keys_of_a_recipe_are_written_where_they_matter() -> None:
+    manifest = Bundle.open(EARLIER / "semantic").manifest
+    normed = msgspec.structs.replace(manifest.recipe.fpn, norm="BN")
+    recipe = msgspec.structs.replace(manifest.recipe, fpn=normed)
+    written = encode_manifest(msgspec.structs.replace(manifest, recipe=recipe))
+    assert json.loads(written)["recipe"]["fpn"]["norm"] == "BN"
+    assert "norm" not in json.loads(encode_manifest(manifest))["recipe"]["fpn"]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_parity_record_is_read_and_written_again_as_it_was(task: str) -> None:
     parity = runs.of_bundle(Bundle.open(EARLIER / task))

@@ -50,8 +50,8 @@ def test_old_names_anchors_and_pixel_means_are_taken_care_of() -> None:
             if name.startswith(new_start):
                 name = old_start + name[len(new_start) :]
         old[name] = value
-    for level, sizes in enumerate(POINTREND.rpn.anchor_sizes):
-        anchors = torch.tensor(cell_anchors(sizes, POINTREND.rpn.aspect_ratios))
+    for level, (sizes, ratios) in enumerate(POINTREND.rpn.anchors):
+        anchors = torch.tensor(cell_anchors(sizes, ratios))
         old[f"proposal_generator.anchor_generator.cell_anchors.{level}"] = anchors
     old["pixel_mean"] = torch.full((3, 1, 1), 120.0)
     loaded = instance_model_from_tensors(POINTREND, old).state_dict()
@@ -65,6 +65,9 @@ CONTRADICTIONS = [
     ("fpn", {"out_channels": 16}, "fpn.out_channels"),
     ("rpn", {"aspect_ratios": (1.0,)}, "3 anchors a cell"),
     ("box_head", {"pooler_resolution": 9}, "box_head.pooler_resolution` is 9.*7 would fit"),
+    ("rpn", {"num_conv": 2}, "rpn.num_conv` is 2.*1 would fit"),
+    ("fpn", {"norm": "BN"}, "fpn.norm` is BN; the checkpoint has no norms there"),
+    ("box_head", {"num_conv": 3}, "box_head.num_conv` is 3.*0 would fit"),
     ("box_head", {"fc_dim": 20}, "box_head.fc_dim` is 20.*16 would fit"),
     ("box_head", {"num_fc": 1}, "box_head.num_fc` is 1.*2 would fit"),
     ("box_head", {"class_agnostic": True}, "box_head.class_agnostic` is true.*false would fit"),
@@ -94,6 +97,23 @@ def test_contradictions_of_the_standard_head() -> None:
         instance_model_from_tensors(recipe, tiny(STANDARD))
     for said in ("num_conv` is 4", "2 would fit", "channels` is 16", "class_agnostic` is true"):
         assert said in str(refusal.value)
+
+
+def test_contradictions_of_convolutions_and_norms() -> None:
+    recipe = changed(STANDARD, "rpn", num_conv=2)
+    recipe = changed(recipe, "box_head", num_conv=2, channels=32, norm="GN", num_fc=0)
+    recipe = changed(recipe, "mask_head", channels=32, norm="SyncBN")
+    assert instance_model_from_tensors(recipe, tiny(recipe))
+    for table, values, said in (
+        ("rpn", {"num_conv": 1}, "rpn.num_conv` is 1.*2 would fit"),
+        ("box_head", {"num_conv": 1}, "box_head.num_conv` is 1.*2 would fit"),
+        ("box_head", {"channels": 64}, "box_head.channels` is 64.*32 would fit"),
+        ("box_head", {"num_fc": 1}, "box_head.num_fc` is 1.*0 would fit"),
+        ("box_head", {"norm": ""}, 'box_head.norm` is "".*group norms there: GN would fit'),
+        ("mask_head", {"norm": "GN"}, "mask_head.norm` is GN.*batch norms there: BN would fit"),
+    ):
+        with pytest.raises(DeployError, match=said):
+            instance_model_from_tensors(changed(recipe, table, **values), tiny(recipe))
 
 
 def test_another_number_of_classes() -> None:

@@ -48,6 +48,7 @@ class StandardMasks(nn.Module):
         super().__init__()
         self.features = spec.in_features
         self.side = spec.pooler_resolution
+        self.sampling_ratio = spec.sampling_ratio
         self.layers = nn.ModuleDict(
             {
                 name: head.get_submodule(name)
@@ -72,7 +73,7 @@ class StandardMasks(nn.Module):
             ``mask_logits`` (R, S, S), relative to the boxes.
         """
         first = int(self.features[0][1:])
-        x = pool(boxes.unsqueeze(0), features, first, self.side)
+        x = pool(boxes.unsqueeze(0), features, first, self.side, self.sampling_ratio)
         for layer in self.layers.values():
             x = layer(x)
         x = F.relu(self.deconv(x))

@@ -85,7 +85,7 @@ class InstanceGraphOptions(msgspec.Struct, frozen=True, kw_only=True):
                     f"a graph takes {MAX_LEVELS} pyramid levels at most",
                     "detectron2's own are p2 to p5",
                 )
-        smallest = min(size for sizes in recipe.rpn.anchor_sizes for size in sizes)
+        smallest = min(size for sizes, _ in recipe.rpn.anchors for size in sizes)
         if min(self.padded_hw) < smallest:
             raise DeployError(
                 f"the network grid {self.padded_hw[0]}x{self.padded_hw[1]} is smaller than one "
@@ -129,10 +129,9 @@ def anchors_kept(recipe: InstanceRecipe, padded_hw: tuple[int, int]) -> tuple[in
     """
     spec, sizes = recipe.rpn, pyramid_hw(recipe, padded_hw)
     kept = []
-    for name, anchor_sizes in zip(spec.in_features, spec.anchor_sizes, strict=True):
+    for name in spec.in_features:
         height, width = sizes[name]
-        anchors = height * width * len(anchor_sizes) * len(spec.aspect_ratios)
-        kept.append(min(spec.pre_nms_topk, anchors))
+        kept.append(min(spec.pre_nms_topk, height * width * spec.anchors_a_cell))
     if max(kept) > TOPK_LIMIT:
         raise DeployError(
             f"`rpn.pre_nms_topk` of {recipe.name} keeps {max(kept)} anchors of a level; a graph "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import Bundle
@@ -85,9 +86,11 @@ class InstanceParity:
         progress: Progress,
     ) -> Run:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
-        return compare_instances(
+        run = compare_instances(
             candidate, reference, given.pictures, given.scorer, versions, progress, seen, counting
         )
+        notes = () if given.scorer is None else given.scorer.truth.notes
+        return msgspec.structs.replace(run, truth_notes=notes)
 
     def table(self, columns: Columns, counting: InstanceColumns, run: Run) -> PrecisionTable:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""

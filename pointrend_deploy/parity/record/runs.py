@@ -154,6 +154,11 @@ class Run(Row, frozen=True):
         first_divergent: name of the first stage that differs; None where all agree.
         pictures: number of pictures compared.
         seconds: how long it took.
+        call_ms: median time in milliseconds of one call of the candidate with a whole batch, on the
+            machine that compared; the first call does not count if there were others. It says
+            what this machine took, beside PyTorch and with whatever else ran: no benchmark.
+        batch: number of pictures in such a call.
+        graph_bytes: size of the graphs that ran; None for an engine.
         labels_from: how labels were brought to the picture's size; None for instance bundles.
         metrics, per_picture: scores of label maps (semantic bundles).
         detections, detected_pictures, accuracy, truth: matched detections and average precision
@@ -161,6 +166,8 @@ class Run(Row, frozen=True):
         intervals: how far the bundle's scores against the truth, and their change beside the
             reference's, depend on the pictures. Empty without a truth, for few pictures, and in
             records of earlier versions.
+        truth_notes: a line for all that is suspicious about the truth. Empty without a truth, and
+            in records of earlier versions.
         skipped: pictures that could not be read.
         versions: of the libraries that ran, by name.
     """
@@ -174,6 +181,9 @@ class Run(Row, frozen=True):
     first_divergent: str | None = None
     pictures: int = 0
     seconds: float | None = None
+    call_ms: float | None = None
+    batch: int = 1
+    graph_bytes: int | None = None
     labels_from: str | None = None
     stages: tuple[StageRow, ...] = ()
     points: tuple[PointsRow, ...] = ()
@@ -185,6 +195,7 @@ class Run(Row, frozen=True):
     accuracy: tuple[AccuracyRow, ...] = ()
     truth: Truth | None = None
     intervals: tuple[ScoreInterval, ...] = ()
+    truth_notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = msgspec.field(default_factory=dict)

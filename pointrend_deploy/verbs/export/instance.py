@@ -139,7 +139,7 @@ def _check(recipe: InstanceRecipe, options: ExportOptions) -> None:
         if value is not None and value not in known:
             raise UsageError(f"--{option} {value} cannot be exported", f"use {', '.join(known)}")
     height, width = options.size_hw
-    smallest = min(min(sizes) for sizes in recipe.rpn.anchor_sizes)
+    smallest = min(min(sizes) for sizes, _ in recipe.rpn.anchors)
     if min(height, width) < smallest:
         raise UsageError(
             f"--size {height}x{width} is smaller than one anchor: the smallest of {recipe.name} "
