@@ -16,6 +16,7 @@ import pytest
 from pointrend_deploy.engine.build import _decoded
 from pointrend_deploy.engine.layers import read_layers
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.onnx_session import open_session
 from pointrend_deploy.parity.record.runs import decode
 from pointrend_deploy.quantize import ranges
 from pointrend_deploy.recipe.read import load_any_recipe
@@ -133,3 +134,10 @@ def test_text_that_is_no_utf8_and_lists_in_lists_without_end(
 def test_the_last_line_of_a_builder_that_died() -> None:
     assert _decoded(b'{"type": "\xff"}') is None
     assert _decoded(b'{"type"') is None
+
+
+def test_a_graph_that_does_not_load_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    text = b"\x08\x0a\x12\x02\xff\xff:\x00"  # a producer's name that is no UTF-8
+    with pytest.raises(DeployError):
+        open_session(text)
+    assert capfd.readouterr().out == ""
