@@ -66,6 +66,7 @@ def open_session(
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=[*CORRUPTING_OPTIMIZERS, *REPLACING_OPTIMIZERS],
+            enable_fallback=0,  # which prints on stdout and loads the same graph again
         )
     except Exception as error:  # its errors share no base class below this one
         raise DeployError(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -21,6 +22,10 @@ from pointrend_deploy.recipe.semantic import Recipe
 MANIFEST = "manifest.json"
 SCHEMA = 1
 """Version of the manifest's form; a reader refuses any other."""
+
+
+LARGEST_SIDE: Final = 2**15
+"""Largest height or width of a canvas, in pixels, and largest batch, that a manifest may have."""
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -288,6 +293,25 @@ def read_manifest(path: Path) -> Manifest:
         if not parts or name.startswith("/") or ".." in parts:
             raise DeployError(f"{where} lists a file outside the bundle: {name!r}")
     check_any_recipe(manifest.recipe, str(where))
+    if problem := _problem(manifest):
+        raise DeployError(f"{where}: {problem}", "export the bundle again")
     if isinstance(manifest.recipe, InstanceRecipe) != (manifest.instance is not None):
         raise DeployError(f"{where}: recipe and outputs are of different tasks")
     return manifest
+
+
+def _problem(manifest: Manifest) -> str:
+    """Say which values of a manifest no export writes; empty where there are none."""
+    canvas, preprocess = manifest.canvas, manifest.preprocess
+    fitted = zip(canvas.size_hw, canvas.padded_hw, strict=True)
+    if not all(1 <= size <= padded <= LARGEST_SIDE for size, padded in fitted):
+        return f"`canvas` of {canvas.size_hw}, padded to {canvas.padded_hw}"
+    if not 1 <= canvas.batch <= LARGEST_SIDE:
+        return f"`canvas.batch` of {canvas.batch}"
+    if not all(math.isfinite(std) and std > 0 for std in preprocess.pixel_std):
+        return "`preprocess.pixel_std` is not of positive numbers"
+    if not all(map(math.isfinite, (*preprocess.pixel_mean, preprocess.pad_value))):
+        return "`preprocess` has numbers that are not finite"
+    if "fp32" not in manifest.graphs:
+        return "`graphs` has no fp32"
+    return ""

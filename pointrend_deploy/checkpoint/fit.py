@@ -89,18 +89,31 @@ def fit_checkpoint(
     return _as_float32(kept, expected)
 
 
-def filled(model: Model, tensors: Mapping[str, Tensor], recipe: Recipe | InstanceRecipe) -> Model:
-    """Put a checkpoint's weights into a module, without gradients, and return the module.
+def filled(
+    build: Callable[[], Model], tensors: Mapping[str, Tensor], recipe: Recipe | InstanceRecipe
+) -> Model:
+    """Build a module with a checkpoint's weights, without gradients.
+
+    The module is first built without memory behind its tensors, so that a recipe whose layers would
+    not fit in memory is refused because they are not those of the checkpoint.
+
+    Args:
+        build: builds the module of the recipe.
+        tensors: as :func:`fit_checkpoint` takes them.
+        recipe: what ``build`` builds.
 
     Raises:
         DeployError: they do not fit; see :func:`fit_checkpoint`.
     """
+    with torch.device("meta"):
+        shapes = build().state_dict()
     expected = {
         name: tuple(value.shape)
-        for name, value in model.state_dict().items()
+        for name, value in shapes.items()
         if not name.endswith("num_batches_tracked")
     }
     fitted = fit_checkpoint(tensors, expected, recipe)
+    model = build()
     model.load_state_dict(fitted, strict=False, assign=True)
     return model.requires_grad_(False)
 

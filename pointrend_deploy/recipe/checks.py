@@ -19,14 +19,19 @@ from pointrend_deploy.recipe.parts import (
 
 Found = list[tuple[str, str]]
 """Keys at fault, each with what is wrong with its value."""
-LARGEST: Final = 65536
-"""Largest number of layers, channels, groups, sides and detections that is believed."""
 POINTS: Final = 16384**2
 """Largest number of points in a step: all cells of the largest grid that exports."""
 EVERY_KEY: Final = (
     "`pointrend-deploy recipes --show my_model` prints every key with its meaning (instance "
     "models: my_instance_model)"
 )
+
+MOST: Final = 2**20
+"""Largest count or width that a recipe may name: more is a slip, and would not fit in memory."""
+MOST_GROUPS: Final = 4096
+"""Most groups of a backbone's layer, and most channels in each."""
+MOST_LAYERS: Final = 64
+"""Most layers of a head that a recipe may name."""
 
 
 class Classes(Protocol):
@@ -89,30 +94,39 @@ def wrong(*checks: tuple[bool, str, str]) -> Found:
     return [(key, message) for good, key, message in checks if not good]
 
 
-def at_least_one(table: str, most: int = LARGEST, /, **values: int) -> Found:
-    """Find the keys of a table whose values are below 1, or beyond ``most``."""
+def counts(table: str, most: int = MOST, **values: int) -> Found:
+    """Find the keys of a table whose values are below 1, or above what any model has."""
     return [
-        (
-            f"{table}.{key}",
-            f"must be at least 1, not {value}" if value < 1 else f"must be at most {most}",
-        )
+        (f"{table}.{key}", f"must be at {'least 1' if value < 1 else f'most {most}'}, not {value}")
         for key, value in values.items()
         if not 1 <= value <= most
     ]
 
 
+def positive(key: str, values: Iterable[float]) -> Found:
+    """Check numbers that scale others: above 0, and float32 can divide and multiply by them."""
+    numbers = tuple(values)
+    return wrong(
+        (all(0 < number < math.inf for number in numbers), key, "must be positive numbers")
+    ) or wrong(
+        (
+            all(1 / MOST <= number <= MOST for number in numbers),
+            key,
+            f"must lie between {1 / MOST:.1g} and {MOST}",
+        )
+    )
+
+
 def check_name_and_input(recipe: CommonRecipe) -> Found:
     """Check the name, and the numbers that normalise a picture."""
     spec = recipe.input
-    return wrong(
-        (bool(recipe.name.strip()), "name", "must not be empty"),
-        (all(map(math.isfinite, spec.pixel_mean)), "input.pixel_mean", "must be finite numbers"),
-        (
-            all(math.isfinite(s) and s > 0 for s in spec.pixel_std),
-            "input.pixel_std",
-            "must be positive numbers",
-        ),
-    )
+    mean = "input.pixel_mean"
+    inside = all(-MOST <= m <= MOST for m in spec.pixel_mean)
+    found = wrong((bool(recipe.name.strip()), "name", "must not be empty"))
+    found += wrong(
+        (all(map(math.isfinite, spec.pixel_mean)), mean, "must be finite numbers")
+    ) or wrong((inside, mean, f"must lie between -{MOST} and {MOST}"))
+    return found + positive("input.pixel_std", spec.pixel_std)
 
 
 def check_classes(classes: Classes) -> Found:
@@ -146,20 +160,21 @@ def check_pyramid(recipe: CommonRecipe) -> Found:
             f"must be the last features of the backbone, in order, such as {list(offered)}",
         ),
         (
-            1 <= multiple <= LARGEST and multiple % deepest == 0,
+            1 <= multiple <= MOST and multiple % deepest == 0,
             "input.size_divisibility",
-            f"must be a multiple of {deepest}, the deepest feature's stride"
+            f"must be a multiple of {deepest}, the deepest feature's stride, up to {MOST}"
             if levels
-            else f"must be 1 to {LARGEST}",
+            else f"must be 1 to {MOST}",
         ),
     )
-    found += at_least_one("fpn", out_channels=recipe.fpn.out_channels)
+    found += counts("fpn", out_channels=recipe.fpn.out_channels)
     found += check_groups("fpn.out_channels", recipe.fpn.norm, recipe.fpn.out_channels)
     if isinstance(recipe.backbone, ResNetSpec):
         width = recipe.backbone.groups * recipe.backbone.width_per_group
         found += check_groups("backbone.width_per_group", recipe.backbone.norm, width)
-        found += at_least_one(
+        found += counts(
             "backbone",
+            MOST_GROUPS,
             groups=recipe.backbone.groups,
             width_per_group=recipe.backbone.width_per_group,
         )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Final
 
 from pointrend_deploy.recipe.checks import (
-    LARGEST,
+    MOST_LAYERS,
     POINTS,
     Found,
-    at_least_one,
     check_classes,
     check_groups,
     check_levels,
     check_name_and_input,
     check_pyramid,
+    counts,
     levels_of,
+    positive,
     refuse,
     wrong,
 )
@@ -31,7 +31,7 @@ from pointrend_deploy.recipe.instance import (
 )
 
 LARGEST_MASK: Final = 4096
-"""Largest side of a mask, in pixels. detectron2's models have 224."""
+"""Largest side of a mask, in cells; that of PointRend on COCO is 224."""
 
 
 def load_instance_recipe(path: str | Path) -> InstanceRecipe:
@@ -98,19 +98,15 @@ def _proposals(recipe: InstanceRecipe) -> Found:
     found = _per_level("rpn.anchor_sizes", spec.anchor_sizes, levels)
     found += _per_level("rpn.aspect_ratios", spec.aspect_ratios, levels)
     if not found:
-        counts = [len(sizes) * len(ratios) for sizes, ratios in spec.anchors]
-        message = f"the levels share one head, but have {counts} sizes times aspect ratios"
-        found += wrong((len(set(counts)) <= 1, "rpn.anchor_sizes", message))
+        products = [len(sizes) * len(ratios) for sizes, ratios in spec.anchors]
+        message = f"the levels share one head, but have {products} sizes times aspect ratios"
+        found += wrong((len(set(products)) <= 1, "rpn.anchor_sizes", message))
     found += wrong(
         (0 <= spec.anchor_offset < 1, "rpn.anchor_offset", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "rpn.nms_threshold", "must be in (0, 1]"),
     )
-    return found + at_least_one(
-        "rpn",
-        pre_nms_topk=spec.pre_nms_topk,
-        post_nms_topk=spec.post_nms_topk,
-        num_conv=spec.num_conv,
-    )
+    found += counts("rpn", MOST_LAYERS, num_conv=spec.num_conv)
+    return found + counts("rpn", pre_nms_topk=spec.pre_nms_topk, post_nms_topk=spec.post_nms_topk)
 
 
 def _per_level(key: str, values: PerLevel, levels: int) -> Found:
@@ -124,12 +120,7 @@ def _per_level(key: str, values: PerLevel, levels: int) -> Found:
             f"{levels} levels need {levels} rows, each with at least one number; one row, or "
             "numbers without rows, are for every level",
         ),
-        (
-            all(0 < value < math.inf for row in found for value in row),
-            key,
-            "must be positive numbers",
-        ),
-    )
+    ) + positive(key, (value for row in found for value in row))
 
 
 def _sampling(table: str, ratio: int) -> tuple[bool, str, str]:
@@ -139,19 +130,14 @@ def _sampling(table: str, ratio: int) -> tuple[bool, str, str]:
 
 def _boxes(recipe: InstanceRecipe) -> Found:
     spec = recipe.box_head
-    found = wrong(
-        (
-            all(0 < w < math.inf for w in spec.box_weights),
-            "box_head.box_weights",
-            "must be positive numbers",
-        ),
+    found = positive("box_head.box_weights", spec.box_weights) + wrong(
         (0 <= spec.score_threshold < 1, "box_head.score_threshold", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "box_head.nms_threshold", "must be in (0, 1]"),
         _sampling("box_head", spec.sampling_ratio),
         (
-            0 <= spec.num_conv <= LARGEST,
+            0 <= spec.num_conv <= MOST_LAYERS,
             "box_head.num_conv",
-            f"must be 0 to {LARGEST}, not {spec.num_conv}",
+            f"must be 0 to {MOST_LAYERS}, not {spec.num_conv}",
         ),
         (
             spec.num_fc >= (0 if spec.num_conv > 0 else 1),
@@ -164,9 +150,12 @@ def _boxes(recipe: InstanceRecipe) -> Found:
             'stands after convolutions, and num_conv is 0: leave it out or set it to ""',
         ),
     )
+    found += wrong(
+        (spec.num_fc <= MOST_LAYERS, "box_head.num_fc", f"must be at most {MOST_LAYERS}"),
+    )
     if spec.num_conv > 0:
         found += check_groups("box_head.channels", spec.norm, spec.channels)
-    return found + at_least_one(
+    return found + counts(
         "box_head",
         pooler_resolution=spec.pooler_resolution,
         channels=spec.channels,
@@ -177,22 +166,18 @@ def _boxes(recipe: InstanceRecipe) -> Found:
 
 def _masks(recipe: InstanceRecipe) -> Found:
     spec, points = recipe.mask_head, recipe.point_head
-    found = at_least_one(
-        "mask_head", pooler_resolution=spec.pooler_resolution, channels=spec.channels
-    )
+    found = counts("mask_head", pooler_resolution=spec.pooler_resolution, channels=spec.channels)
     if isinstance(spec, StandardMaskHeadSpec):
-        found += at_least_one("mask_head", num_conv=spec.num_conv)
+        found += counts("mask_head", MOST_LAYERS, num_conv=spec.num_conv)
+        found += _side("mask_head.pooler_resolution", 2 * spec.pooler_resolution)
         found += wrong(_sampling("mask_head", spec.sampling_ratio))
         found += check_groups("mask_head.channels", spec.norm, spec.channels)
         return found + wrong(
             (points is None, "point_head", "the standard mask head has none; leave the table out")
         )
-    found += at_least_one(
-        "mask_head",
-        fc_dim=spec.fc_dim,
-        num_fc=spec.num_fc,
-        output_resolution=spec.output_resolution,
-    )
+    found += counts(
+        "mask_head", fc_dim=spec.fc_dim, output_resolution=spec.output_resolution
+    ) + counts("mask_head", MOST_LAYERS, num_fc=spec.num_fc)
     found += wrong(
         (
             spec.pooler_resolution % 2 == 0,
@@ -202,14 +187,20 @@ def _masks(recipe: InstanceRecipe) -> Found:
     )
     if points is None:
         return [*found, ("point_head", "a mask head of kind pointrend needs this table")]
-    found += at_least_one("point_head", fc_dim=points.fc_dim, num_fc=points.num_fc)
-    found += at_least_one("point_head", POINTS, subdivision_points=points.subdivision_points)
+    found += counts("point_head", fc_dim=points.fc_dim)
+    found += counts("point_head", POINTS, subdivision_points=points.subdivision_points)
+    found += counts("point_head", MOST_LAYERS, num_fc=points.num_fc)
     side, steps = subdivision_start(
         max(1, spec.output_resolution), points.subdivision_steps, points.subdivision_points
     )
     skipped = points.subdivision_steps - steps
     message = f"{points.subdivision_points} points fill the {side}x{side} grid: at least {skipped}"
     found += wrong((steps >= 0, "point_head.subdivision_steps", message))
-    message = f"masks would have more than {LARGEST_MASK} pixels a side"
-    small = steps < 0 or side * 2 ** min(steps, 32) <= LARGEST_MASK
-    return found + wrong((small, "point_head.subdivision_steps", message))
+    doublings = min(max(steps, 0), LARGEST_MASK.bit_length())
+    return found + _side("point_head.subdivision_steps", side * 2**doublings)
+
+
+def _side(key: str, side: int) -> Found:
+    """Check the side of a mask that a key leads to."""
+    message = f"masks would have more than {LARGEST_MASK}x{LARGEST_MASK} pixels"
+    return wrong((side <= LARGEST_MASK, key, message))

@@ -111,7 +111,7 @@ BACKBONE_FEATURES: dict[type[ResNetSpec | EfficientNetLiteSpec], tuple[str, ...]
 LATER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "fpn": ("norm",),
     "rpn": ("num_conv",),
-    "box_head": ("sampling_ratio", "num_conv", "channels", "norm"),
+    "box_head": ("sampling_ratio", "num_conv", "channels", "norm", "class_scores"),
     "mask_head": ("sampling_ratio", "norm"),
 }
 """By table, keys that recipes did not have when the first manifests were written.

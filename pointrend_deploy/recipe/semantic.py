@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Literal
 
 from pointrend_deploy.recipe.checks import (
+    MOST_LAYERS,
     POINTS,
     Found,
-    at_least_one,
     check_classes,
     check_groups,
     check_levels,
     check_name_and_input,
     check_pyramid,
+    counts,
     levels_of,
     refuse,
     wrong,
@@ -103,7 +104,7 @@ def _heads(recipe: Recipe, pyramid: tuple[str, ...]) -> Found:
     """Check the two heads; an empty ``pyramid`` stands for one that is wrong itself."""
     coarse, points = recipe.coarse_head, recipe.point_head
     found = check_levels("coarse_head.in_features", coarse.in_features, pyramid)
-    found += at_least_one("coarse_head", channels=coarse.channels)
+    found += counts("coarse_head", channels=coarse.channels)
     stride = coarse.common_stride
     finest = min((2 ** int(name[1:]) for name in coarse.in_features if name in pyramid), default=32)
     strides = stride in (4, 8, 16, 32)
@@ -118,8 +119,9 @@ def _heads(recipe: Recipe, pyramid: tuple[str, ...]) -> Found:
     if points is None:
         return found
     found += check_levels("point_head.in_features", points.in_features, pyramid)
-    found += at_least_one("point_head", fc_dim=points.fc_dim, num_fc=points.num_fc)
-    found += at_least_one("point_head", POINTS, subdivision_points=points.subdivision_points)
+    found += counts("point_head", fc_dim=points.fc_dim)
+    found += counts("point_head", MOST_LAYERS, num_fc=points.num_fc)
+    found += counts("point_head", POINTS, subdivision_points=points.subdivision_points)
     steps = points.subdivision_steps
     message = (
         f"{steps} doublings of logits at stride {stride} do not end at the network grid; "

@@ -30,7 +30,7 @@ def stored_gallery(bundle: Bundle) -> list[GalleryItem]:
     raw = bundle.file(GALLERY).read_bytes()
     try:
         return msgspec.json.decode(raw, type=list[GalleryItem])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeployError(f"{GALLERY} cannot be read: {error}", "run compare again") from error
 
 

@@ -6,6 +6,7 @@ projects/PointRend. This is the reference an instance bundle is checked against.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -245,4 +246,4 @@ def instance_model_from_tensors(
     recipe: InstanceRecipe, tensors: dict[str, Tensor]
 ) -> InstanceModel:
     """As :func:`load_instance_model`, from tensors already read: name to tensor, as in the file."""
-    return filled(build_instance_model(recipe), tensors, recipe)
+    return filled(partial(build_instance_model, recipe), tensors, recipe)

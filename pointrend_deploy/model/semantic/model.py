@@ -7,6 +7,7 @@ semantic_seg.py.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -132,4 +133,4 @@ def load_model(recipe: Recipe | str | Path, weights: str | Path) -> SemanticMode
 
 def model_from_tensors(recipe: Recipe, tensors: dict[str, Tensor]) -> SemanticModel:
     """As :func:`load_model`, from tensors already read: name to tensor, as in the file."""
-    return filled(build_model(recipe), tensors, recipe)
+    return filled(partial(build_model, recipe), tensors, recipe)

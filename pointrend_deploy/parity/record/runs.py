@@ -243,7 +243,7 @@ def decode(raw: bytes, where: str = "parity.json") -> Parity:
     """
     try:
         parity = msgspec.json.decode(raw, type=Parity)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeployError(
             f"{where} cannot be read: {error}", "run `pointrend-deploy compare` on the bundle again"
         ) from error
