@@ -176,7 +176,11 @@ def reference(head: PointRendMaskHead, sizes: Sizes, feed: dict[str, np.ndarray]
 
 
 def both_graphs(head: PointRendMaskHead, sizes: Sizes) -> dict[str, onnx.ModelProto]:
-    """Export ``detectron2`` and ``ours`` with the same head, in standard ops with fixed shapes."""
+    """Export ``detectron2``, ``ours`` and ``plugin`` with the same head and fixed shapes.
+
+    The first two are in standard ops; ``plugin`` is our graph as ``--ops plugin`` exports it, with
+    custom nodes and their function bodies.
+    """
     ours_form = OurForm(head, sizes, gathered=pays(sizes.rois, [(sizes.height, sizes.width)]))
     examples = (
         torch.zeros(1).expand(1, sizes.channels, sizes.height, sizes.width),
@@ -187,4 +191,5 @@ def both_graphs(head: PointRendMaskHead, sizes: Sizes) -> dict[str, onnx.ModelPr
     theirs = trace(Detectron2Form(head, sizes), examples, names, ["mask_logits"])
     ours = trace(ours_form, examples, names, ["mask_logits"])
     native = onnx.inliner.inline_local_functions(attach_bodies(ours))
-    return {"detectron2": theirs, "ours": native}
+    sampled = trace(OurForm(head, sizes), examples, names, ["mask_logits"])
+    return {"detectron2": theirs, "ours": native, "plugin": attach_bodies(sampled)}

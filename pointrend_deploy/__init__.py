@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pointrend_deploy.errors import DeployError, ParityError
+from pointrend_deploy.packages import NEEDS, require
 from pointrend_deploy.version import __version__
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        if name in NEEDS:
+            require(name)
         module, attribute = _HOMES[name]
         return getattr(import_module(module), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

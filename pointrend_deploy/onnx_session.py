@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy.typing as npt
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.packages import require
 
 CORRUPTING_OPTIMIZERS: Final = ("WeightBiasQuantization",)
 """Optimisations that silently corrupt graphs of FP16 with Q/DQ nodes (ONNX Runtime 1.32).
@@ -50,13 +51,9 @@ def open_session(
     Raises:
         DeployError: ONNX Runtime is not installed, or does not load the graph.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DeployError(
-            f"ONNX Runtime cannot be imported: {error}",
-            "pip install onnxruntime, or use --runner torch",
-        ) from error
+    require("run --runner onnx", "use --runner torch")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come back as exceptions as well
     if threads is not None:
@@ -69,6 +66,7 @@ def open_session(
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=[*CORRUPTING_OPTIMIZERS, *REPLACING_OPTIMIZERS],
+            enable_fallback=0,  # which prints on stdout and loads the same graph again
         )
     except Exception as error:  # its errors share no base class below this one
         raise DeployError(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Protocol
+from typing import Final, Protocol
+
+SILENCE: Final = 30.0
+"""Seconds after which a step says that it still runs, where stderr is not a terminal."""
 
 
 class Progress(Protocol):
@@ -26,22 +31,44 @@ class Silent:
         yield lambda: None
 
 
+class Numbered:
+    """Progress through a known number of steps: ``2/7 tracing the graph``.
+
+    Args:
+        progress: shows the steps.
+        steps: how many there will be.
+    """
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self._progress, self._steps, self._begun = progress, steps, 0
+
+    def step(
+        self, text: str, total: int | None = None
+    ) -> AbstractContextManager[Callable[[], None]]:
+        """See :class:`Progress`."""
+        self._begun += 1
+        return self._progress.step(f"{self._begun}/{self._steps} {text}", total)
+
+
 class Bars:
     """One line on stderr for each step: a bar where the length is known, a spinner otherwise.
 
-    Where stderr is not a terminal, each step is one plain line when it ends.
+    Where stderr is not a terminal, each step is one plain line when it ends. A step that takes
+    long says every half minute that it still runs.
+
+    Args:
+        silence: seconds between those lines.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, silence: float = SILENCE) -> None:
         from rich.console import Console
 
         self._console = Console(stderr=True)
+        self._silence = silence
 
     @contextmanager
     def step(self, text: str, total: int | None = None) -> Iterator[Callable[[], None]]:
         """See :class:`Progress`."""
-        import time
-
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -53,7 +80,8 @@ class Bars:
 
         if not self._console.is_terminal:
             start = time.perf_counter()
-            yield lambda: None
+            with self._still_running(text, start):
+                yield lambda: None
             self._console.print(f"{text}  {time.perf_counter() - start:.1f} s", highlight=False)
             return
         length = [SpinnerColumn()] if total is None else [BarColumn(24), MofNCompleteColumn()]
@@ -63,6 +91,24 @@ class Bars:
             yield lambda: progress.advance(task)
             if total is None:
                 progress.update(task, total=1, completed=1)
+
+    @contextmanager
+    def _still_running(self, text: str, start: float) -> Iterator[None]:
+        """Print a line from time to time until the step ends."""
+        ended = threading.Event()
+
+        def report() -> None:
+            while not ended.wait(self._silence):
+                so_far = time.perf_counter() - start
+                self._console.print(f"{text}  {so_far:.0f} s so far", highlight=False)
+
+        thread = threading.Thread(target=report, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 @contextmanager

@@ -29,14 +29,15 @@ from pointrend_deploy.verbs.export.export import export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.verbs.run import RunOptions, run_bundle
 from scripts import demo_precision, threads
-from scripts.demo_page import joined, render, save_strip
+from scripts.demo_instances import POINTREND, STANDARD_HEAD, beside_one_another
+from scripts.demo_page import DRAWN, TRIED, WORST, render, save_strip
 from scripts.unpack_demo import unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "demo"
 SIZE = (256, 256)
-DRAWN = 4
-"""Scenes drawn in every precision."""
+FIRST = "0000"
+"""Stem of the first scene."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,31 @@ def main() -> int:
     unpack()
     shown = show_all(out)
     compared = {folder: each.compared for folder, each in shown.items()}
-    beside = joined(compared["instance-standard"].gallery, compared["instance"].gallery)
-    strips = {"semantic": compared["semantic"].gallery, "instance": beside}
+    bundles = {
+        STANDARD_HEAD: out / STANDARD.folder / "bundle",
+        POINTREND: out / INSTANCE.folder / "bundle",
+    }
+    worst = [Path(item.name).stem for item in compared["instance"].gallery[:WORST]]
+    beside = beside_one_another(bundles, INSTANCE.scenes, ANNOTATIONS, [FIRST, *worst])
+    semantic = [first_scene(out), *compared["semantic"].gallery[:WORST]]
+    strips = {"semantic": semantic, "instance": beside}
     for folder, items in strips.items():
         for item in items:
             save_strip(item, out / folder / "side-by-side" / f"{Path(item.name).stem}.png")
     drawn = {folder: each.drawn for folder, each in shown.items() if each.drawn}
-    atomic.write_text(out / "index.html", render(compared, beside, drawn))
-    print(f"look at     {out / 'index.html'}   both models: scores, pictures, links to the reports")
+    atomic.write_text(out / "index.html", render(compared, semantic, beside, drawn))
+    print(f"look at     {out / 'index.html'}   all models: scores, pictures, links to the reports")
     print(f"            {out / 'semantic' / 'pictures' / 'overlays'}   photographs show the")
     print("            pipeline only: the models were trained on generated scenes")
     return 0 if all(compared.values()) else 3
+
+
+def first_scene(out: Path) -> GalleryItem:
+    """Draw the first semantic scene, whether it is among the worst or not."""
+    compared = compare_bundle(
+        out / SEMANTIC.folder / "bundle", SEMANTIC.scenes / f"{FIRST}.png", labels=SEMANTIC.labels
+    )
+    return compared.gallery[0]
 
 
 def show_all(out: Path) -> dict[str, Shown]:
@@ -154,7 +169,7 @@ def _show(model: Model, recipe: Path, out: Path) -> Shown:
     drawn: list[GalleryItem] = []
     if model.quantized:
         say("drawing FP32, FP16 and INT8")
-        drawn = demo_precision.items(bundle, sorted(scenes.glob("*.png"))[:DRAWN])
+        drawn = demo_precision.items(bundle, sorted(scenes.glob("*.png"))[:TRIED], DRAWN)
     return Shown("\n\n".join([*said, compared.summary()]), compared, drawn)
 
 

@@ -5,63 +5,139 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 from PIL import Image, ImageDraw
 
+from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.runs import Run
+from pointrend_deploy.report.figures import Fact, milliseconds
 from pointrend_deploy.report.gallery.tiles import GalleryItem, Tile
+from pointrend_deploy.report.narrow import with_labels
+from pointrend_deploy.report.precision_view import column_status
+from pointrend_deploy.report.report import TEMPLATES
 from pointrend_deploy.verbs.compare import CompareResult
 from scripts import demo_precision
+from scripts.demo_instances import STANDARD_HEAD
 
-TEMPLATE = Path(__file__).with_name("demo_page.html.j2")
+TEMPLATE = "demo_page.html.j2"
+WORST = 3
+"""Scenes shown of each kind of model after the first one: the worst."""
+TRIED, DRAWN = 12, 2
+"""Scenes tried in every precision, and how many of these are drawn: those INT8 changes most."""
+TITLES = {"semantic": "semantic", "instance": "instances"}
 GAP = 8
 TITLE = 22
-STANDARD, POINTREND = "standard mask head", "PointRend"
 
 
 def render(
     compared: Mapping[str, CompareResult],
+    semantic: Sequence[GalleryItem],
     beside: Sequence[GalleryItem],
     lower: Mapping[str, Sequence[GalleryItem]],
 ) -> str:
-    """The page as one HTML file.
+    """The page as one HTML file, in the style of the reports.
 
     Args:
         compared: what was found, by the folder of the model below the page.
-        beside: tiles of the two instance models joined.
+        semantic: the semantic model on some scenes.
+        beside: the two instance models on some scenes.
         lower: tiles of FP32, FP16 and INT8, by the folder of the model.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    semantic, standard, instance = (
-        compared[name].run for name in ("semantic", "instance-standard", "instance")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([Path(__file__).parent, TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return template.render(
-        semantic=semantic_rows(semantic),
+    runs = {name: result.run for name, result in compared.items()}
+    page = environment.get_template(TEMPLATE).render(
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        facts=facts(runs),
+        semantic=semantic_rows(runs["semantic"]),
         instance=[
-            *instance_rows(standard, f"Mask R-CNN, {STANDARD}"),
-            *instance_rows(instance, "Mask R-CNN + PointRend"),
+            *instance_rows(runs["instance-standard"], f"Mask R-CNN, {STANDARD_HEAD}"),
+            *instance_rows(runs["instance"], "Mask R-CNN + PointRend"),
         ],
-        passed=all(result.run.passed for result in compared.values()),
+        passed=all(run.passed for run in runs.values()),
+        warned=[
+            f"{TITLES[name]}, {column.precision.upper()}"
+            for name in lower
+            for column in table_of(compared[name]).columns
+            if column_status(column) == "warning"
+        ],
         lower_passed=all(compared[name].precisions for name in lower),
         precisions={name: precision(compared[name]) for name in lower},
-        lower_items={
-            name: [with_safe_uris(item) for item in items] for name, items in lower.items()
-        },
-        pictures={name: result.run.pictures for name, result in compared.items()},
-        semantic_items=[with_safe_uris(item) for item in compared["semantic"].gallery],
-        instance_items=[with_safe_uris(item) for item in beside],
+        lower_items={name: safe(items) for name, items in lower.items()},
+        tried=TRIED,
+        pictures={name: run.pictures for name, run in runs.items()},
+        semantic_items=safe(semantic),
+        instance_items=safe(beside),
     )
+    return with_labels(page)
+
+
+def facts(runs: Mapping[str, Run]) -> list[Fact]:
+    """The figures in large type: what PointRend adds, and what a picture takes.
+
+    Args:
+        runs: the comparisons by the folder of the model.
+    """
+    labels = {row.prediction: row for row in runs["semantic"].metrics if row.against == "truth"}
+    coarse, refined = (labels.get(key) for key in ("coarse", "bundle"))
+    found = []
+    if coarse is not None and refined is not None:
+        bands = (row.boundary_iou.get("2 px") for row in (coarse, refined))
+        note = "semantic: coarse head alone, then PointRend"
+        found = [
+            Fact(_to(*bands), "boundary IoU, 2 px", note),
+            Fact(_to(coarse.miou, refined.miou), "mIoU", note),
+        ]
+    for measure in ("boundary", "mask"):
+        scores = [
+            row.ap
+            for name in ("instance-standard", "instance")
+            for row in runs[name].accuracy
+            if (row.prediction, row.measure) == ("bundle", measure)
+        ]
+        if len(scores) == 2:
+            note = "instances: standard mask head, then PointRend"
+            found.append(Fact(_to(*scores), f"{measure} AP", note))
+    both = [runs[name] for name in ("semantic", "instance")]
+    times = [milliseconds(run.call_ms) for run in both if run.call_ms is not None]
+    if len(times) == 2:
+        height, width = both[0].canvas_hw
+        found.append(
+            Fact(
+                " and ".join(times),
+                "time of a picture",
+                "semantic and instances, FP32 in ONNX Runtime on this CPU, "
+                f"{height} \N{MULTIPLICATION SIGN} {width}, median while comparing; no benchmark",
+            )
+        )
+    if all(run.graph_bytes is not None for run in both):
+        sizes = [(run.graph_bytes or 0) / 1e6 for run in both]
+        found.append(
+            Fact(
+                f"{sizes[0]:.1f} and {sizes[1]:.1f} MB",
+                "FP32 graph",
+                "semantic and instances, weights included",
+            )
+        )
+    return found
+
+
+def _to(before: float | None, after: float | None) -> str:
+    return f"{percent(before)} \N{RIGHTWARDS ARROW} {percent(after)}"
 
 
 def precision(result: CompareResult) -> dict[str, object]:
     """Heads and rows of the table of precisions, and what the INT8 graph has in INT8."""
-    table = result.precisions
-    if table is None:
-        raise ValueError("no precisions were compared")
+    table = table_of(result)
     if table.task == "semantic":
         heads = ("labels as FP32's, %", "mIoU", "boundary IoU (2 px)")
         rows = demo_precision.semantic_rows(table)
@@ -69,6 +145,13 @@ def precision(result: CompareResult) -> dict[str, object]:
         heads = ("box AP", "mask AP", "boundary AP")
         rows = demo_precision.instance_rows(table)
     return {"heads": heads, "rows": rows, "said": demo_precision.int8_said(table)}
+
+
+def table_of(result: CompareResult) -> PrecisionTable:
+    """The table of precisions of a comparison that has one."""
+    if result.precisions is None:
+        raise ValueError("no precisions were compared")
+    return result.precisions
 
 
 def semantic_rows(run: Run) -> list[tuple[str, str, str]]:
@@ -106,43 +189,16 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def joined(
-    standard: Sequence[GalleryItem], pointrend: Sequence[GalleryItem]
-) -> tuple[GalleryItem, ...]:
-    """The two models' answers to the same pictures, side by side with the truth."""
-    others = {item.name: item for item in standard}
-    items = []
-    for item in pointrend:
-        if item.name not in others:
-            continue
-        ours, theirs = (
-            {tile.label: tile for tile in each.tiles} for each in (item, others[item.name])
-        )
-        tiles = [
-            ours["picture"],
-            retitled(theirs["this bundle"], STANDARD),
-            retitled(ours["this bundle"], POINTREND),
-            *(ours[name] for name in ("truth",) if name in ours),
-        ]
-        items.append(GalleryItem(item.name, tuple(tiles), item.legend))
-    return tuple(items)
+def safe(items: Sequence[GalleryItem]) -> list[GalleryItem]:
+    """Items for the template; their pictures are data URIs made here, not text of a user's."""
 
+    def tiles(some: Sequence[Tile]) -> tuple[Tile, ...]:
+        return tuple(replace(tile, uri=Markup(tile.uri)) for tile in some)
 
-def retitled(tile: Tile, label: str) -> Tile:
-    """The same tile under another title."""
-    return Tile(label, tile.uri, tile.width, tile.height)
-
-
-def with_safe_uris(item: GalleryItem) -> dict[str, object]:
-    """An item for the template; its pictures are data URIs made here, not text of a user's."""
-    return {
-        "name": item.name,
-        "legend": item.legend,
-        "tiles": [
-            {"label": tile.label, "uri": Markup(tile.uri), "width": tile.width}
-            for tile in item.tiles
-        ],
-    }
+    return [
+        replace(item, tiles=tiles(item.tiles), zooms=tiles(item.zooms), points=tiles(item.points))
+        for item in items
+    ]
 
 
 def save_strip(item: GalleryItem, path: Path) -> None:

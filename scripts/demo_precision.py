@@ -21,7 +21,13 @@ from pointrend_deploy.pictures.canvas import from_rgb
 from pointrend_deploy.pictures.files import read_picture
 from pointrend_deploy.progress import Bars
 from pointrend_deploy.report.gallery.semantic import make_item
-from pointrend_deploy.report.gallery.tiles import GalleryItem, Tile, dotted, make_tile
+from pointrend_deploy.report.gallery.tiles import (
+    GalleryItem,
+    Tile,
+    Worst,
+    dotted,
+    make_tile,
+)
 from pointrend_deploy.run.instance.instances import Instances
 from pointrend_deploy.run.instance.overlay import DRAW_ABOVE, instance_overlay, thing_colours
 from pointrend_deploy.run.open import open_runner
@@ -78,29 +84,41 @@ def int8_said(table: PrecisionTable) -> str:
     )
 
 
-def items(bundle: Path, pictures: Sequence[Path]) -> list[GalleryItem]:
-    """Tiles of every precision's answers, and of the pixels that INT8 marks otherwise than FP32."""
+def items(bundle: Path, pictures: Sequence[Path], most: int) -> list[GalleryItem]:
+    """Draw every precision's answers, and the pixels that INT8 marks otherwise than FP32.
+
+    Args:
+        bundle: a bundle with all precisions.
+        pictures: files.
+        most: number of pictures that are drawn: those that INT8 changes most, the worst first.
+    """
     opened = Bundle.open(bundle)
     runners = {name: open_runner(opened, "onnx", precision=name) for name in PRECISIONS}
-    made = []
+    worst = Worst(most)
     for path in pictures:
         rgb = read_picture(path).rgb
         answers: dict[str, Any] = {
             name.upper(): runner.predict(from_rgb(rgb, opened.manifest))
             for name, runner in runners.items()
         }
+        things = {}
         if opened.manifest.recipe.task == "instance":
             things = {name: answer["instances"] for name, answer in answers.items()}
             maps = {name: painted(found) for name, found in things.items()}
-            item = _thing_item(path.stem, rgb, things, opened.manifest)
         else:
             maps = {name: answer["labels"] for name, answer in answers.items()}
-            item = make_item(path.stem, rgb, maps, opened.manifest.semantic.classes)
         changed = maps["FP32"] != maps["INT8"]
+        badness = (float(changed.mean()),)
+        if not worst.wants(badness):
+            continue
+        if things:
+            item = _thing_item(path.stem, rgb, things, opened.manifest)
+        else:
+            item = make_item(path.stem, rgb, maps, opened.manifest.semantic.classes)
         share = f"INT8 not as FP32: {100 * changed.mean():.2f} %"
         tiles = (*item.tiles, make_tile(share, marked(rgb, changed)))
-        made.append(GalleryItem(item.name, tiles, item.legend))
-    return made
+        worst.keep(badness, GalleryItem(item.name, tiles, item.legend))
+    return worst.items
 
 
 def painted(found: Instances) -> UInt8:

@@ -18,11 +18,12 @@ GUIDES = sorted(
     for folder in (".", "docs", "demo", "export", "calibration", "plugins", "benchmarks")
     for path in (ROOT / folder).glob("*.md")
 )
+REDIRECTED = re.compile(r"\s>\s*\S+")
 START = re.compile(r"^\s*(?:time )?pointrend-deploy (.*)$")
 
 
 def commands(text: str) -> list[list[str]]:
-    """Arguments of each command in the code blocks of a guide; comments are dropped."""
+    """Arguments of each command in the code blocks of a guide, without comments and `> file`."""
     found: list[list[str]] = []
     joined = re.sub(r"\\\n\s*", " ", text)
     fenced = False
@@ -31,7 +32,7 @@ def commands(text: str) -> list[list[str]]:
             fenced = not fenced
         match = START.match(line)
         if match and (fenced or line.startswith("    ")):
-            found.append(shlex.split(match[1], comments=True))
+            found.append(shlex.split(REDIRECTED.sub("", match[1]), comments=True))
     return found
 
 

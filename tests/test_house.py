@@ -15,7 +15,7 @@ from tests.repository import ROOT
 
 PACKAGE = ROOT / "pointrend_deploy"
 ROOMS = (
-    ("version", "errors", "progress", "atomic", "wording", "onnx_session"),
+    ("version", "errors", "progress", "atomic", "wording", "packages", "onnx_session"),
     ("recipe",),
     ("bundle",),
     ("checkpoint",),
@@ -33,7 +33,7 @@ ROOMS = (
 )
 """Bottom to top. A module imports from its own room, from its row, and from the rows before it."""
 FLOOR = {room: floor for floor, row in enumerate(ROOMS) for room in row}
-ENTRANCES = {"": {"model", "recipe", "run", "errors", "version"}, "__main__": {"cli"}}
+ENTRANCES = {"": {"model", "recipe", "run", "errors", "packages", "version"}, "__main__": {"cli"}}
 """What the package's own ``__init__`` and ``__main__`` import; nothing imports these two."""
 
 Imports = Mapping[str, set[str]]

@@ -47,6 +47,10 @@ PROPOSAL_LOGITS = Tolerance(8e-5, 1e-3, "max abs of matched proposals; own is th
 POOLED = Tolerance(5e-5, 5e-4, "max abs, features pooled or sampled in the golden's boxes")
 BOX_HEAD_LOGITS = Tolerance(7e-5, 1e-3, "max abs, as for scores: class logits and box deltas")
 MASK_PROBABILITIES = Tolerance(float("nan"), 1e-3, "max abs, 28 x 28; own was not measured")
+NORMED_BOX_LOGITS = Tolerance(
+    2.5e-3, 0.02, "max abs, class logits and deltas of the models with norms: they reach 12"
+)
+NORMED_MASK_LOGITS = Tolerance(2.3e-3, 0.02, "max abs, mask logits of the models with norms")
 MASK_LOGITS_APART = Tolerance(
     9 / (28 * 224 * 224), 0.005, "share more than 1e-3 apart: as many as points may swap"
 )

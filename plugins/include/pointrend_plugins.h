@@ -40,16 +40,17 @@ POINTREND_API size_t pointrend_uncertain_workspace(int32_t n, int32_t l);
 POINTREND_API int pointrend_uncertain(float const* uncertainty, int64_t* indices, int32_t n, int32_t l,
                                       int32_t k, void* workspace, size_t workspace_bytes, void* stream);
 
-/* RoIAlign, aligned and with an adaptive number of samples, of boxes (n, r, 4) float32, (x1, y1, x2, y2) in
+/* RoIAlign, aligned, of boxes (n, r, 4) float32, (x1, y1, x2, y2) in
  * pixels of the network input -> out (n * r, c, side, side) of the features' type. features, heights and widths
  * are host arrays of `levels` entries, 1 to 4: maps (n, c, heights[i], widths[i]) of stride 2^(first_level + i).
- * A box is pooled from level floor(4 + log2(sqrt(area) / 224 + 1e-8)) or the nearest there is; one without area,
- * or with a corner that is NaN or infinite, gives zeros. Sums are float32. first_level + levels <= 12,
- * side <= 64, heights[i] + widths[i] <= 11000, n * r < 2^31. */
+ * A box is pooled from level floor(4 + log2(sqrt(area) / 224 + 1e-8)) or the nearest there is. A bin has
+ * sampling_ratio samples along each axis or, where that is 0, as many as its extent in cells, rounded up: none of a
+ * box without area, which gives zeros. So does one with a corner that is NaN or infinite. Sums are float32.
+ * first_level + levels <= 12, side <= 64, sampling_ratio <= 16, heights[i] + widths[i] <= 11000, n * r < 2^31. */
 POINTREND_API int pointrend_roi_align(float const* boxes, void const* const* features, int feature_type, void* out,
                                       int32_t n, int32_t r, int32_t c, int32_t const* heights,
                                       int32_t const* widths, int32_t first_level, int32_t levels, int32_t side,
-                                      void* stream);
+                                      int32_t sampling_ratio, void* stream);
 
 /* Bytes of workspace of pointrend_nms, whatever k is; 0 for arguments outside their range. */
 POINTREND_API size_t pointrend_nms_workspace(int32_t n, int32_t groups, int32_t l);

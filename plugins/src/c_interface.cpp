@@ -51,8 +51,8 @@ int pointrend_uncertain(float const* uncertainty, int64_t* indices, int32_t n, i
 
 int pointrend_roi_align(float const* boxes, void const* const* features, int feature_type, void* out, int32_t n,
                         int32_t r, int32_t c, int32_t const* heights, int32_t const* widths, int32_t first_level,
-                        int32_t levels, int32_t side, void* stream) {
-    pointrend::RoiAlignShape shape{n, r, c, {}, {}, first_level, levels, side};
+                        int32_t levels, int32_t side, int32_t sampling_ratio, void* stream) {
+    pointrend::RoiAlignShape shape{n, r, c, {}, {}, first_level, levels, side, sampling_ratio};
     if (levels < 1 || levels > pointrend::kMaxRoiLevels || features == nullptr || heights == nullptr ||
         widths == nullptr) {
         return cudaErrorInvalidValue;

@@ -8,6 +8,7 @@ namespace pointrend {
 
 nvinfer1::IPluginCreatorInterface& nms_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& roi_align_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& roi_align_fixed_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& sample_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& uncertain_creator() noexcept;
 

@@ -10,9 +10,9 @@ extern "C" {
 
 POINTREND_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
     static nvinfer1::IPluginCreatorInterface* const creators[] = {
-        &pointrend::nms_creator(), &pointrend::roi_align_creator(), &pointrend::sample_creator(),
-        &pointrend::uncertain_creator()};
-    count = 4;
+        &pointrend::nms_creator(), &pointrend::roi_align_creator(), &pointrend::roi_align_fixed_creator(),
+        &pointrend::sample_creator(), &pointrend::uncertain_creator()};
+    count = 5;
     return creators;
 }
 

@@ -34,6 +34,7 @@ struct Pyramid {
     int32_t r;
     int32_t c;
     int32_t side;
+    int32_t sampling;
 };
 
 // The bins of both axes, x's first: the cells each reads, and where their weights begin.
@@ -62,8 +63,8 @@ __global__ void __launch_bounds__(kThreads)
             level = pyramid.level[i];
         }
     }
-    Axis const across = axis_of(box.x1, box.x2, level.scale, side, level.w);
-    Axis const down = axis_of(box.y1, box.y2, level.scale, side, level.h);
+    Axis const across = axis_of(box.x1, box.x2, level.scale, side, pyramid.sampling, level.w);
+    Axis const down = axis_of(box.y1, box.y2, level.scale, side, pyramid.sampling, level.h);
     bool const some = across.count > 0 && down.count > 0; // of the whole block
 
     bool const has_bin = thread < 2 * side;
@@ -159,6 +160,7 @@ cudaError_t launch(float const* boxes, T const* const* features, T* out, RoiAlig
     pyramid.r = shape.r;
     pyramid.c = shape.c;
     pyramid.side = shape.side;
+    pyramid.sampling = shape.sampling;
     size_t const bytes = static_cast<size_t>(longest + 4 * shape.side) * sizeof(float);
     dim3 const grid(static_cast<uint32_t>(shape.n * shape.r), static_cast<uint32_t>((shape.c - 1) / kChannels + 1));
     PR_LAUNCH_SHARED(roi_align_kernel<T>, grid, dim3(kThreads), bytes, stream, boxes, pyramid, out);
@@ -176,6 +178,9 @@ char const* wrong_with(RoiAlignShape const& shape) {
     }
     if (shape.side < 1 || shape.side > kMaxRoiSide) {
         return "side is 1 to 64";
+    }
+    if (shape.sampling < 0 || shape.sampling > kMaxRoiSampling) {
+        return "sampling_ratio is 1 to 16";
     }
     if (shape.n < 1 || shape.r < 1 || shape.c < 1 || static_cast<int64_t>(shape.n) * shape.r > INT32_MAX) {
         return "there is a box at least and a channel at least, and not 2^31 boxes";

@@ -9,9 +9,10 @@ namespace pointrend {
 
 constexpr int32_t kMaxRoiLevels = 4;
 constexpr int32_t kMaxRoiSide = 64;
+constexpr int32_t kMaxRoiSampling = 16;
 constexpr int32_t kMaxRoiCells = 11000; // height and width of a map together
 
-// r boxes a picture, on `levels` maps (n, c, h[i], w[i]) of stride 2^(first_level + i) -> (n * r, c, side, side).
+// `sampling` samples a bin along each axis; 0 for a number that grows with the box. r boxes a picture, on `levels` maps (n, c, h[i], w[i]) of stride 2^(first_level + i) -> (n * r, c, side, side).
 struct RoiAlignShape {
     int32_t n;
     int32_t r;
@@ -21,13 +22,14 @@ struct RoiAlignShape {
     int32_t first_level;
     int32_t levels;
     int32_t side;
+    int32_t sampling;
 };
 
 // Returns why a shape is refused, nullptr where it is valid.
 char const* wrong_with(RoiAlignShape const& shape);
 
-// boxes (n, r, 4) in pixels of the network input, features[i] of level first_level + i. Aligned, an adaptive
-// number of samples, float32 sums; a box without area, or with a NaN or infinite corner, gives zeros.
+// boxes (n, r, 4) in pixels of the network input, features[i] of level first_level + i. Aligned, float32 sums. A
+// box with a NaN or infinite corner gives zeros, and so does one without area where `sampling` is 0.
 // cudaErrorInvalidValue where something is wrong with the shape.
 cudaError_t roi_align(float const* boxes, float const* const* features, float* out, RoiAlignShape const& shape,
                       cudaStream_t stream);

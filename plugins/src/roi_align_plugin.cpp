@@ -1,4 +1,4 @@
-// PointRendRoIAlign for TensorRT.
+// PointRendRoIAlign and PointRendRoIAlignFixed for TensorRT.
 #include "creators.h"
 #include "plugin.h"
 #include "roi_align.h"
@@ -15,7 +15,18 @@ enum Input : int32_t { kBoxes = 0, kFeatures = 1 };
 
 constexpr char const* kRanks = "boxes have 3 dimensions, (N, R, 4), and feature maps 4, (N, C, h, w)";
 
+// Looks for what is wrong with attributes on the smallest inputs there are.
+char const* wrong_with_attributes(RoiAlignShape smallest) noexcept {
+    smallest.n = smallest.r = smallest.c = 1;
+    for (int32_t i = 0; i < kMaxRoiLevels; ++i) {
+        smallest.h[i] = smallest.w[i] = 1;
+    }
+    return pointrend::wrong_with(smallest);
+}
+
 struct RoiAlignAttributes {
+    static constexpr char const* kOp = "PointRendRoIAlign";
+
     int32_t first_level;
     int32_t levels;
     int32_t side;
@@ -24,33 +35,54 @@ struct RoiAlignAttributes {
         return {field_of("first_level", first_level), field_of("levels", levels), field_of("side", side)};
     }
 
-    // Checked on the smallest inputs there are: what is wrong then is an attribute.
     char const* read(nvinfer1::PluginFieldCollection const* fields) noexcept {
         if (!read_field(fields, "first_level", first_level) || !read_field(fields, "levels", levels) ||
             !read_field(fields, "side", side)) {
             return "needs its attributes first_level, levels and side, one integer each";
         }
-        RoiAlignShape smallest = shape();
-        smallest.n = smallest.r = smallest.c = 1;
-        for (int32_t i = 0; i < kMaxRoiLevels; ++i) {
-            smallest.h[i] = smallest.w[i] = 1;
-        }
-        return pointrend::wrong_with(smallest);
+        return wrong_with_attributes(shape());
     }
 
     // With the extents of the inputs still to be filled in.
-    RoiAlignShape shape() const noexcept { return RoiAlignShape{0, 0, 0, {}, {}, first_level, levels, side}; }
+    RoiAlignShape shape() const noexcept { return RoiAlignShape{0, 0, 0, {}, {}, first_level, levels, side, 0}; }
+};
+
+struct FixedRoiAlignAttributes {
+    static constexpr char const* kOp = "PointRendRoIAlignFixed";
+
+    int32_t first_level;
+    int32_t levels;
+    int32_t side;
+    int32_t sampling_ratio;
+
+    std::array<nvinfer1::PluginField, 4> fields() const noexcept {
+        return {field_of("first_level", first_level), field_of("levels", levels), field_of("side", side),
+                field_of("sampling_ratio", sampling_ratio)};
+    }
+
+    char const* read(nvinfer1::PluginFieldCollection const* fields) noexcept {
+        if (!read_field(fields, "first_level", first_level) || !read_field(fields, "levels", levels) ||
+            !read_field(fields, "side", side) || !read_field(fields, "sampling_ratio", sampling_ratio)) {
+            return "needs its attributes first_level, levels, side and sampling_ratio, one integer each";
+        }
+        return sampling_ratio < 1 ? "sampling_ratio is 1 to 16" : wrong_with_attributes(shape());
+    }
+
+    RoiAlignShape shape() const noexcept {
+        return RoiAlignShape{0, 0, 0, {}, {}, first_level, levels, side, sampling_ratio};
+    }
 };
 
 // Boxes (N, R, 4) FP32 and four maps (N, C, h, w) FP32 or FP16 -> (N * R, C, side, side) of the maps' type. Maps
 // beyond `levels` are not read: the node repeats the last one there.
-struct RoiAlignPlugin final : Plugin<RoiAlignPlugin, RoiAlignAttributes, kFeatures + kMaxRoiLevels, 1> {
-    static constexpr char const* kName = "PointRendRoIAlign";
+template <class OfNode>
+struct RoiAlignPlugin final : Plugin<RoiAlignPlugin<OfNode>, OfNode, kFeatures + kMaxRoiLevels, 1> {
+    static constexpr char const* kName = OfNode::kOp;
     static constexpr char const* kArity = "takes boxes and four feature maps, and has one output";
 
     char const* set_shapes(nvinfer1::DimsExprs const* inputs, nvinfer1::DimsExprs* outputs,
                            nvinfer1::IExprBuilder& expressions) const noexcept override {
-        for (int32_t i = 0; i < kInputs; ++i) {
+        for (int32_t i = 0; i < kFeatures + kMaxRoiLevels; ++i) {
             if (inputs[i].nbDims != (i == kBoxes ? 3 : 4)) {
                 return kRanks;
             }
@@ -59,8 +91,8 @@ struct RoiAlignPlugin final : Plugin<RoiAlignPlugin, RoiAlignAttributes, kFeatur
         outputs[0].nbDims = 4;
         outputs[0].d[0] = expressions.operation(nvinfer1::DimensionOperation::kPROD, *boxes.d[0], *boxes.d[1]);
         outputs[0].d[1] = inputs[kFeatures].d[1];
-        outputs[0].d[2] = expressions.constant(attributes().side);
-        outputs[0].d[3] = expressions.constant(attributes().side);
+        outputs[0].d[2] = expressions.constant(this->attributes().side);
+        outputs[0].d[3] = expressions.constant(this->attributes().side);
         return nullptr;
     }
 
@@ -85,7 +117,7 @@ struct RoiAlignPlugin final : Plugin<RoiAlignPlugin, RoiAlignAttributes, kFeatur
         nvinfer1::Dims const& boxes = inputs[kBoxes].desc.dims;
         nvinfer1::Dims const& first = inputs[kFeatures].desc.dims;
         bool ranks = boxes.nbDims == 3;
-        for (int32_t i = 0; i < attributes().levels; ++i) {
+        for (int32_t i = 0; i < this->attributes().levels; ++i) {
             ranks = ranks && inputs[kFeatures + i].desc.dims.nbDims == 4;
         }
         if (!ranks) {
@@ -99,7 +131,7 @@ struct RoiAlignPlugin final : Plugin<RoiAlignPlugin, RoiAlignAttributes, kFeatur
         }
         // Where an extent is not known yet, 1 stands for it: nothing is wrong with that.
         auto const known = [](int64_t size) { return size < 0 ? 1 : extent(size); };
-        RoiAlignShape shape = attributes().shape();
+        RoiAlignShape shape = this->attributes().shape();
         shape.n = known(boxes.d[0]);
         shape.r = known(boxes.d[1]);
         shape.c = known(first.d[1]);
@@ -116,7 +148,7 @@ struct RoiAlignPlugin final : Plugin<RoiAlignPlugin, RoiAlignAttributes, kFeatur
 
     cudaError_t launch(nvinfer1::PluginTensorDesc const* described, void const* const* inputs, void* const* outputs,
                        void*, cudaStream_t stream) const noexcept override {
-        RoiAlignShape shape = attributes().shape();
+        RoiAlignShape shape = this->attributes().shape();
         shape.n = extent(described[kBoxes].dims.d[0]);
         shape.r = extent(described[kBoxes].dims.d[1]);
         shape.c = extent(described[kFeatures].dims.d[1]);
@@ -139,7 +171,12 @@ struct RoiAlignPlugin final : Plugin<RoiAlignPlugin, RoiAlignAttributes, kFeatur
 } // namespace
 
 nvinfer1::IPluginCreatorInterface& roi_align_creator() noexcept {
-    static Creator<RoiAlignPlugin> creator;
+    static Creator<RoiAlignPlugin<RoiAlignAttributes>> creator;
+    return creator;
+}
+
+nvinfer1::IPluginCreatorInterface& roi_align_fixed_creator() noexcept {
+    static Creator<RoiAlignPlugin<FixedRoiAlignAttributes>> creator;
     return creator;
 }
 

@@ -32,7 +32,7 @@ inline float smallest_of_level(int32_t level) {
 }
 
 // A box along one axis of a map, in cells from the first cell's centre. `count` samples a bin, 0 where the
-// box has no extent there, is not finite, or is longer than kMaxExtent.
+// box is not finite, or longer than kMaxExtent, or ends before it starts.
 struct Axis {
     float start;
     float bin;
@@ -40,12 +40,14 @@ struct Axis {
     int32_t cells;
 };
 
-PR_HOST_DEVICE Axis axis_of(float low, float high, float scale, int32_t side, int32_t cells) {
+// `sampling` samples a bin or, where that is 0, as many as the bin has cells, none without an extent.
+PR_HOST_DEVICE Axis axis_of(float low, float high, float scale, int32_t side, int32_t sampling, int32_t cells) {
     float const start = product(low, scale) - 0.5F;
     float const extent = product(high, scale) - 0.5F - start;
     float const bin = extent / static_cast<float>(side);
-    bool const some = extent > 0.0F && extent <= kMaxExtent; // also false for NaN
-    return Axis{start, bin, some ? static_cast<int32_t>(ceilf(bin)) : 0, cells};
+    bool const some = extent >= 0.0F && extent <= kMaxExtent; // also false for NaN
+    int32_t const count = sampling > 0 ? sampling : static_cast<int32_t>(some ? ceilf(bin) : 0.0F);
+    return Axis{start, bin, some ? count : 0, cells};
 }
 
 // Where a sample lies. It does not fall from one sample to the next.

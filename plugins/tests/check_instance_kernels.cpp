@@ -79,7 +79,7 @@ bool pools(int channels, int side, int levels, float largest) {
     size_t const square = static_cast<size_t>(side) * side;
     auto const out = buffer<float>(kPictures * kBoxes * channels * square);
     if (pointrend_roi_align(&boxes[0].x1, pointers, POINTREND_FLOAT32, out.get(), kPictures, kBoxes, channels, heights,
-                            widths, 2, levels, side, nullptr) != 0) {
+                            widths, 2, levels, side, 0, nullptr) != 0) {
         return false;
     }
     for (size_t i = 0; i < kPictures * kBoxes * channels * square; ++i) {

@@ -31,6 +31,15 @@ void check_roi_creator(IPluginCreatorV3One& creator) {
     }
 }
 
+void check_fixed_roi_creator(IPluginCreatorV3One& creator) {
+    check_fields(creator, roi_node().with("sampling_ratio", 2));
+    for (int32_t const ratio : {-1, 0, 17}) {
+        EXPECT(refused(creator, roi_node().with("sampling_ratio", ratio),
+                       "PointRendRoIAlignFixed: sampling_ratio is 1 to 16"));
+    }
+    EXPECT(refused(creator, roi_node(2, 5, 1).with("sampling_ratio", 2), "PointRendRoIAlignFixed: levels is 1 to 4"));
+}
+
 void check_roi_types(Held const& held) {
     DataType const inputs[] = {DataType::kFLOAT, DataType::kHALF, DataType::kHALF, DataType::kHALF, DataType::kHALF};
     DataType output{};
@@ -130,6 +139,24 @@ void check_roi_results(Held const& held) {
     EXPECT(last_message("PointRendRoIAlign: invalid argument"));
 }
 
+// A ramp along x, and 2 x 2 samples at a quarter and three quarters of each side of a box: of one of 8 pixels, of
+// one that the map's first cell cuts short, and of one without area.
+void check_fixed_roi_results(Held const& held) {
+    auto const boxes = tensor({1, 3, 4}, DataType::kFLOAT);
+    float const corners[] = {4.0F, 4.0F, 12.0F, 12.0F, 0.0F, 0.0F, 8.0F, 8.0F, 8.0F, 8.0F, 8.0F, 8.0F};
+    float ramp[16];
+    for (int i = 0; i < 16; ++i) {
+        ramp[i] = static_cast<float>(i % 4);
+    }
+    float pooled[3] = {};
+    void const* const from[] = {corners, ramp, ramp, nullptr, nullptr};
+    void* const to[] = {pooled};
+    auto const map = feature_map(1, 1, 4, 4);
+    PluginTensorDesc const described[] = {boxes.desc, map.desc, map.desc, map.desc, map.desc};
+    EXPECT(held.runtime->enqueue(described, &map.desc, from, to, nullptr, nullptr) == 0);
+    EXPECT(pooled[0] == 1.5F && pooled[1] == 0.5F && pooled[2] == 1.5F);
+}
+
 } // namespace
 
 void check_roi_align() {
@@ -138,4 +165,6 @@ void check_roi_align() {
     check_roi_types(held);
     check_roi_shapes(held);
     check_roi_results(held);
+    check_fixed_roi_creator(*creator("PointRendRoIAlignFixed"));
+    check_fixed_roi_results(hold_op("PointRendRoIAlignFixed", roi_node().with("sampling_ratio", 2), 1));
 }

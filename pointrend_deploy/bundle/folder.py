@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from pointrend_deploy import atomic
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.manifest import MANIFEST, Manifest, encode_manifest, read_manifest
 from pointrend_deploy.bundle.records import EngineRecord
 from pointrend_deploy.errors import DeployError
@@ -61,6 +62,10 @@ class Bundle:
             if (path / name).is_file():
                 bundle.file(name)
         return bundle
+
+    def graphs_of(self, precision: Precision) -> tuple[str, ...]:
+        """List the files of the graphs of one precision; see :meth:`Manifest.graphs_of`."""
+        return self.manifest.graphs_of(precision, self.path)
 
     def file(self, name: str) -> Path:
         """Check the SHA-256 of a listed file and return its path.
@@ -185,6 +190,44 @@ def is_bundle(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(table, dict) and {"schema", "graphs", "files", "digest"} <= set(table)
+
+
+def refuse_bundle(out: Path) -> None:
+    """Refuse a folder for results that is a bundle or lies in one.
+
+    Raises:
+        DeployError: it is, or it does: results may replace files that the manifest vouches for.
+    """
+    here = out.resolve()
+    for folder in (here, *here.parents):
+        if is_bundle(folder):
+            what = "is a bundle" if folder == here else f"lies in the bundle {folder}"
+            raise DeployError(
+                f"{out} {what}; results would be mixed with its files", "choose another --out"
+            )
+
+
+def refuse_bundle_around(out: Path, bundle: Bundle) -> None:
+    """Refuse a folder for results that is a bundle, lies in one or contains one.
+
+    Args:
+        out: the folder for the results.
+        bundle: may lie at any depth in it; of other bundles those directly in ``out`` are looked
+            for.
+
+    Raises:
+        DeployError: the folder is not one for results.
+    """
+    refuse_bundle(out)
+    here = out.resolve()
+    inside = bundle.path if bundle.path.resolve().is_relative_to(here) else None
+    if inside is None and here.is_dir():
+        inside = next((each for each in sorted(here.iterdir()) if is_bundle(each)), None)
+    if inside is not None:
+        raise DeployError(
+            f"{out} contains the bundle {inside}; results would be mixed with it",
+            "choose another --out, such as a new folder in it",
+        )
 
 
 def sha256_of(path: str | Path) -> str:

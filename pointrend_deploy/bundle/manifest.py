@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -13,13 +15,17 @@ from pointrend_deploy.bundle.forms import Layout, MaskForm, Ops, Precision, Prep
 from pointrend_deploy.bundle.records import EngineRecord, NotChecked, QuantizedRecord
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.instance import InstanceRecipe
-from pointrend_deploy.recipe.parts import ChannelOrder
+from pointrend_deploy.recipe.parts import LATER_KEYS, ChannelOrder
 from pointrend_deploy.recipe.read import AnyRecipe, check_any_recipe
 from pointrend_deploy.recipe.semantic import Recipe
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 """Version of the manifest's form; a reader refuses any other."""
+
+
+LARGEST_SIDE: Final = 2**15
+"""Largest height or width of a canvas, in pixels, and largest batch, that a manifest may have."""
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -195,8 +201,12 @@ class Manifest(_Part, frozen=True):
             raise DeployError(f"{self.name} is a semantic bundle; this needs an instance one")
         return self.recipe, self.instance
 
-    def graphs_of(self, precision: Precision) -> tuple[str, ...]:
+    def graphs_of(self, precision: Precision, bundle: str | Path = "BUNDLE") -> tuple[str, ...]:
         """List the files of the graphs of one precision, in the order they run.
+
+        Args:
+            precision: fp32, fp16 or int8.
+            bundle: folder of the bundle, for the command in the hint.
 
         Raises:
             DeployError: the bundle has none.
@@ -208,7 +218,8 @@ class Manifest(_Part, frozen=True):
             raise DeployError(
                 f"the bundle {self.name} has no {precision} graph, only "
                 f"{', '.join(sorted(self.graphs))}",
-                f"make it first: pointrend-deploy quantize BUNDLE --precision {precision}",
+                f"make it first: pointrend-deploy quantize {shlex.quote(str(bundle))} "
+                f"--precision {precision}",
             )
         return tuple(table[precision] for table in tables)
 
@@ -242,6 +253,12 @@ class Manifest(_Part, frozen=True):
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as JSON, with a digest of its other contents under ``digest``."""
     table = msgspec.to_builtins(manifest)
+    for key, names in LATER_KEYS.items():
+        part = getattr(manifest.recipe, key, None)
+        defaults = {} if part is None else {f.name: f.default for f in msgspec.structs.fields(part)}
+        for name in names:
+            if name in defaults and getattr(part, name) == defaults[name]:
+                del table["recipe"][key][name]
     table["digest"] = _digest(table)
     return msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
 
@@ -288,6 +305,25 @@ def read_manifest(path: Path) -> Manifest:
         if not parts or name.startswith("/") or ".." in parts:
             raise DeployError(f"{where} lists a file outside the bundle: {name!r}")
     check_any_recipe(manifest.recipe, str(where))
+    if problem := _problem(manifest):
+        raise DeployError(f"{where}: {problem}", "export the bundle again")
     if isinstance(manifest.recipe, InstanceRecipe) != (manifest.instance is not None):
         raise DeployError(f"{where}: recipe and outputs are of different tasks")
     return manifest
+
+
+def _problem(manifest: Manifest) -> str:
+    """Say which values of a manifest no export writes; empty where there are none."""
+    canvas, preprocess = manifest.canvas, manifest.preprocess
+    fitted = zip(canvas.size_hw, canvas.padded_hw, strict=True)
+    if not all(1 <= size <= padded <= LARGEST_SIDE for size, padded in fitted):
+        return f"`canvas` of {canvas.size_hw}, padded to {canvas.padded_hw}"
+    if not 1 <= canvas.batch <= LARGEST_SIDE:
+        return f"`canvas.batch` of {canvas.batch}"
+    if not all(math.isfinite(std) and std > 0 for std in preprocess.pixel_std):
+        return "`preprocess.pixel_std` is not of positive numbers"
+    if not all(map(math.isfinite, (*preprocess.pixel_mean, preprocess.pad_value))):
+        return "`preprocess` has numbers that are not finite"
+    if "fp32" not in manifest.graphs:
+        return "`graphs` has no fp32"
+    return ""

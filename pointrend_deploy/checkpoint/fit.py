@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,11 @@ from pointrend_deploy.checkpoint import configuration
 from pointrend_deploy.checkpoint.extras import in_the_way
 from pointrend_deploy.checkpoint.families import refuse_other_kinds
 from pointrend_deploy.checkpoint.instance_shapes import (
+    FED_LOSS_WEIGHTS,
     anchor_contradictions,
     anchors_are_held,
     instance_contradictions,
+    score_contradictions,
 )
 from pointrend_deploy.checkpoint.misfit import differences, listed, misfit
 from pointrend_deploy.checkpoint.names import todays_names
@@ -33,6 +35,7 @@ from pointrend_deploy.recipe.parts import InputSpec, ResNetSpec
 from pointrend_deploy.recipe.semantic import Recipe
 
 _PIXEL_TOLERANCE = 1e-3
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,11 @@ def _semantic(named: Mapping[str, Tensor], shapes: Shapes, recipe: Recipe) -> li
 def _instance(
     named: Mapping[str, Tensor], shapes: Shapes, recipe: InstanceRecipe
 ) -> list[Contradiction]:
-    return [*anchor_contradictions(named, recipe), *instance_contradictions(shapes, recipe)]
+    return [
+        *anchor_contradictions(named, recipe),
+        *score_contradictions(named, recipe),
+        *instance_contradictions(shapes, recipe),
+    ]
 
 
 _CONTRADICTIONS: Final[Mapping[type, Callable[..., list[Contradiction]]]] = {
@@ -83,9 +90,10 @@ def fit_checkpoint(
 
     A prefix that all of the model's names have is taken off, and old names become today's;
     ``pixel_mean`` and ``pixel_std`` are compared with the recipe and dropped, and so are an
-    instance model's anchors; ``num_batches_tracked`` is dropped. A FrozenBN backbone without any
-    running statistics gets mean 0 and variance 1, which is what detectron2 gives such files: their
-    statistics were folded into weight and bias.
+    instance model's anchors; ``num_batches_tracked`` and the class weights of detectron2's
+    federated loss are dropped. A FrozenBN backbone without any running statistics gets mean 0 and
+    variance 1, which is what detectron2 gives such files: their statistics were folded into weight
+    and bias.
 
     Args:
         weights: as :func:`~pointrend_deploy.checkpoint.read.read_weights` gives them.
@@ -133,6 +141,8 @@ def fit_checkpoint(
     confirmed |= {f"input.{key}" for key in ("pixel_mean", "pixel_std") if key in named}
     if isinstance(recipe, InstanceRecipe) and anchors_are_held(named, recipe):
         confirmed |= {"rpn.anchor_sizes", "rpn.aspect_ratios"}
+    if FED_LOSS_WEIGHTS in named:
+        confirmed |= {"box_head.class_scores"}
     doubtful = {"backbone.norm"} if folded else set()
     if isinstance(recipe, Recipe) and len(common_strides(shapes)) > 1:
         doubtful |= {"coarse_head.common_stride", "point_head.subdivision_steps"}
@@ -146,37 +156,46 @@ def fit_checkpoint(
     )
 
 
-def fill(
-    model: nn.Module,
+def filled(
+    build: Callable[[], Model],
     weights: Weights,
     recipe: Recipe | InstanceRecipe,
     ignore_extra: bool = False,
-) -> Fitted:
-    """Put a checkpoint's weights into a module, without gradients, and return what was found.
+) -> tuple[Model, Fitted]:
+    """Build a module with a checkpoint's weights, without gradients.
+
+    The module is first built without memory behind its tensors, so that a recipe whose layers would
+    not fit in memory is refused because they are not those of the checkpoint.
 
     Args:
-        model: built from the recipe.
+        build: builds the module of the recipe.
         weights: of the checkpoint.
-        recipe: of the model.
+        recipe: what ``build`` builds.
         ignore_extra: leave out tensors that no part of the model has a place for.
+
+    Returns:
+        The module, and how it was fitted, without the tensors, which the module has.
 
     Raises:
         DeployError: they do not fit; see :func:`fit_checkpoint`.
     """
+    with torch.device("meta"):
+        shapes = build().state_dict()
     expected = {
         name: tuple(value.shape)
-        for name, value in model.state_dict().items()
+        for name, value in shapes.items()
         if not name.endswith("num_batches_tracked")
     }
     fitted = fit_checkpoint(weights, expected, recipe, ignore_extra)
+    model = build()
     model.load_state_dict(fitted.tensors, strict=False, assign=True)
-    model.requires_grad_(False)
-    return fitted
+    return model.requires_grad_(False), replace(fitted, tensors={})
 
 
 def _is_left_out(name: str) -> bool:
     return (
         name in ("pixel_mean", "pixel_std")
+        or name == FED_LOSS_WEIGHTS
         or "anchor_generator.cell_anchors" in name
         or name.endswith(".num_batches_tracked")
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -36,10 +36,14 @@ from pointrend_deploy.recipe.instance import (
 )
 from pointrend_deploy.wording import count_of
 
+_BOX_HEAD = "roi_heads.box_head."
+_BOX_CONVOLUTION = r"roi_heads\.box_head\.conv(\d{1,3})\.weight"
 _MASK_HEAD = "roi_heads.mask_head."
 _COARSE_HEAD = f"{_MASK_HEAD}coarse_head."
 _POINT_HEAD = f"{_MASK_HEAD}point_head."
 _IMPLICIT_HEAD = f"{_MASK_HEAD}parameter_head."
+FED_LOSS_WEIGHTS = "roi_heads.box_predictor.fed_loss_cls_weights"
+"""Weights of classes in detectron2's federated loss: of training alone, kept in its checkpoints."""
 
 
 def instance_contradictions(shapes: Shapes, recipe: InstanceRecipe) -> list[Contradiction]:
@@ -100,37 +104,51 @@ def _anchors(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
     shape = shapes.get("proposal_generator.rpn_head.objectness_logits.weight")
     if shape:
         spec = recipe.rpn
-        sizes, ratios = len(spec.anchor_sizes[0]), len(spec.aspect_ratios)
-        if sizes * ratios != shape[0]:
+        sizes, ratios = map(len, spec.anchors[0])
+        if spec.anchors_a_cell != shape[0]:
             yield Contradiction(
                 "rpn.anchor_sizes",
                 f"{sizes} a level, with {count_of(ratios, 'aspect ratio')}",
                 f"the checkpoint has {count_of(shape[0], 'anchor')} a cell, which is the number of "
                 "sizes times that of ratios",
             )
+        several = count_matches(
+            shapes, r"proposal_generator\.rpn_head\.conv\.conv(\d{1,3})\.weight"
+        )
+        count = several or 1
+        what = f"RPN head has {count_of(count, '3x3 convolution')}"
+        yield from _differ("rpn.num_conv", spec.num_conv, count, what)
 
 
 def _pooled_channels(shapes: Shapes, recipe: InstanceRecipe) -> int:
     """Channels of the features that the box head's first fully connected layer takes."""
-    name = r"roi_heads\.box_head\.conv(\d{1,3})\.weight"
-    last = max(numbers_matched(shapes, name), default=0)
-    convolution = shapes.get(f"roi_heads.box_head.conv{last}.weight")
+    last = max(numbers_matched(shapes, _BOX_CONVOLUTION), default=0)
+    convolution = shapes.get(f"{_BOX_HEAD}conv{last}.weight")
     return convolution[0] if convolution else pyramid_channels(shapes) or recipe.fpn.out_channels
 
 
 def _box_head(shapes: Shapes, recipe: InstanceRecipe) -> Iterator[Contradiction]:
     spec = recipe.box_head
-    first = shapes.get("roi_heads.box_head.fc1.weight", ())
+    convs = count_matches(shapes, _BOX_CONVOLUTION)
+    layers = count_matches(shapes, re.escape(_BOX_HEAD) + r"fc(\d{1,3})\.weight")
+    first = shapes.get(f"{_BOX_HEAD}fc1.weight", ())
+    if convs or layers:
+        what = f"box head has {count_of(convs, 'convolution')}"
+        yield from _differ("box_head.num_conv", spec.num_conv, convs, what)
+    convolution = shapes.get(f"{_BOX_HEAD}conv1.weight")
+    if convolution:
+        channels = convolution[0]
+        what = f"box head's convolutions are {channels} wide"
+        yield from _differ("box_head.channels", spec.channels, channels, what)
+    if convs or layers:
+        what = f"box head has {count_of(layers, 'layer')}"
+        yield from _differ("box_head.num_fc", spec.num_fc, layers, what)
     if len(first) == 2:
         cells = first[1], _pooled_channels(shapes, recipe)
         key, says = "box_head.pooler_resolution", spec.pooler_resolution
         yield from _side(key, says, cells, "first layer takes")
         what = f"box head's layers are {first[0]} wide"
         yield from _differ("box_head.fc_dim", spec.fc_dim, first[0], what)
-        layers = count_matches(shapes, r"roi_heads\.box_head\.fc(\d{1,3})\.weight")
-        yield from _differ(
-            "box_head.num_fc", spec.num_fc, layers, f"box head has {count_of(layers, 'layer')}"
-        )
     boxes = shapes.get("roi_heads.box_predictor.bbox_pred.weight")
     if boxes:
         agnostic = boxes[0] == 4 and _num_classes(shapes) != 1
@@ -246,6 +264,18 @@ def _agnostic(shapes: Shapes, table: str, says: bool, rows: int) -> Iterator[Con
     )
 
 
+def score_contradictions(names: Collection[str], recipe: InstanceRecipe) -> Iterator[Contradiction]:
+    """Yield ``class_scores`` where the checkpoint was trained with the federated loss.
+
+    detectron2 has that loss with sigmoid scores only (fast_rcnn.py, FastRCNNOutputLayers). Without
+    it no name and no shape tells which of the two the scores are.
+    """
+    if FED_LOSS_WEIGHTS in names:
+        what = "training was with the federated loss, whose scores are sigmoids"
+        says = recipe.box_head.class_scores
+        yield from _differ("box_head.class_scores", says, "sigmoid", what)
+
+
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
 
 
@@ -254,20 +284,20 @@ def anchor_contradictions(
 ) -> Iterator[Contradiction]:
     """Yield the levels whose anchors, which old checkpoints keep, differ from the recipe's."""
     spec = recipe.rpn
-    for level, sizes in enumerate(spec.anchor_sizes):
+    for level, (sizes, ratios) in enumerate(spec.anchors):
         held = tensors.get(f"{_ANCHORS}{level}")
         if held is None:
             continue
-        says = torch.tensor(cell_anchors(sizes, spec.aspect_ratios))
+        says = torch.tensor(cell_anchors(sizes, ratios))
         if held.shape != says.shape or not torch.allclose(held.float(), says, atol=1e-3):
             shown = [[round(v, 2) for v in box] for box in held.flatten()[:8].view(-1, 4).tolist()]
             yield Contradiction(
                 "rpn.anchor_sizes",
-                [list(row) for row in spec.anchor_sizes],
+                [list(sizes) for sizes, _ in spec.anchors],
                 f"the checkpoint's anchors of {spec.in_features[level]} are others: {shown}, ...",
             )
 
 
 def anchors_are_held(tensors: Mapping[str, Tensor], recipe: InstanceRecipe) -> bool:
     """Whether a checkpoint has the anchors of every level, so that all were compared."""
-    return all(f"{_ANCHORS}{level}" in tensors for level in range(len(recipe.rpn.anchor_sizes)))
+    return all(f"{_ANCHORS}{level}" in tensors for level in range(len(recipe.rpn.anchors)))

@@ -97,7 +97,7 @@ def _hint(found: list[Contradiction]) -> str:
     norms = [each for each in found if is_norm(each.key) and "" not in each.fits.values()]
     if not norms:
         return "set those keys of the recipe, or give the checkpoint that belongs to it"
-    values = [f"`{each.key} = {next(iter(each.fits))}`" for each in norms if each.fits]
+    values = [f'`{each.key} = "{next(iter(each.fits.values()))}"`' for each in norms if each.fits]
     if not values:
         return "no recipe describes these norms; give a checkpoint that belongs to the recipe"
     return (

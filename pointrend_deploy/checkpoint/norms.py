@@ -114,7 +114,7 @@ def _found(place: _Place, held: tuple[str, ...]) -> str:
     if not held:
         return f"the checkpoint's {place.where} has no norm"
     if held == _BATCH:
-        kind = "running statistics: BN, SyncBN or FrozenBN"
+        kind = "running statistics, as BN, SyncBN and FrozenBN have"
     else:
-        kind = "weight and bias alone: GN or LN"
+        kind = "weight and bias alone, as GN and LN have"
     return f"the norms of the checkpoint's {place.where} have {kind}"

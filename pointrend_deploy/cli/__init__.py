@@ -19,10 +19,13 @@ from pointrend_deploy.cli.compare import compare, report
 from pointrend_deploy.cli.device import build, doctor, run
 from pointrend_deploy.cli.export import export
 from pointrend_deploy.cli.precision import calibrate, quantize
+from pointrend_deploy.cli.recipes import recipes
+from pointrend_deploy.cli.usage import as_usage_error
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.version import __version__
 
-for _verb in (export, calibrate, quantize, build, run, compare, report, doctor):
+_VERBS = (recipes, export, calibrate, quantize, build, run, compare, report, doctor)
+for _verb in _VERBS:
     app.command(cls=Verb)(_verb)
 
 
@@ -58,9 +61,10 @@ def main() -> None:
         signal.signal(number, _interrupt)
     try:
         try:
-            app()
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         finally:
             sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
     except DeployError as error:
         say(error)
         sys.exit(error.exit_code)
@@ -72,3 +76,9 @@ def main() -> None:
     except OSError as error:
         print(f"error: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        wrong = as_usage_error(error, sys.argv[1:], [verb.__name__ for verb in _VERBS])
+        if wrong is None:
+            raise
+        say(wrong)
+        sys.exit(wrong.exit_code)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperCommand
 
-from pointrend_deploy.errors import DeployError
+from pointrend_deploy.errors import DeployError, UsageError
 
 if TYPE_CHECKING:
     from pointrend_deploy.graph.options import Output
@@ -58,7 +58,8 @@ def flag(name: str, text: str) -> Any:
 class Verb(TyperCommand):
     """A command whose help shows the metavar of an option, such as ``--batch N``.
 
-    typer 0.29 shows the Python type instead (``<int range>``, ``<list[str]>``).
+    typer 0.29 shows the Python type instead (``<int range>``, ``<list[str]>``). Of arguments, only
+    paths may be given several times; they show ``<path>``.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -66,6 +67,8 @@ class Verb(TyperCommand):
         for param in self.params:
             if param.param_type_name == "option" and param.metavar is not None:
                 vars(param)["display_type"] = lambda ctx, shown=param.metavar: shown
+            elif param.param_type_name == "argument" and param.nargs != 1:
+                vars(param)["display_type"] = lambda ctx: "<path>"
 
 
 BundlePath = Annotated[Path, typer.Argument(help="Bundle folder, as written by `export --out`.")]
@@ -89,15 +92,22 @@ EngineName = Annotated[
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read a size in pixels: ``"1024x2048"`` -> (1024, 2048), height first.
+    """Read a size in pixels, height first: ``1024x2048``, ``1024X2048`` or ``1024,2048``.
+
+    One number alone is a square: ``1024`` -> (1024, 1024). Whether a size is too large for an
+    export is checked there.
 
     Raises:
-        typer.BadParameter: the text has another form, or a side of 0.
+        UsageError: the text has another form, or a side of 0.
     """
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
-    if not match or not all(map(int, match.groups())):
-        raise typer.BadParameter(f"{text!r} is not HEIGHTxWIDTH, such as 1024x2048")
-    return int(match[1]), int(match[2])
+    match = re.fullmatch(r"(\d{1,9})(?:\s*[xX,]\s*(\d{1,9}))?", text.strip())
+    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not all(sides):
+        raise UsageError(
+            f"--size {text} is not HEIGHTxWIDTH in pixels",
+            "such as --size 1024x2048, or --size 1024 for 1024x1024",
+        )
+    return sides
 
 
 def parse_outputs(text: str) -> tuple[Output, ...]:

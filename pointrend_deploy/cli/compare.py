@@ -50,8 +50,12 @@ def compare(
 ) -> None:
     """Compare a bundle with its PyTorch reference.
 
-    Exit code 3 means that a parity gate failed, 1 that a picture could not be read.
+    Exit code 3 means that a parity gate failed, 1 that a picture could not be read. A warning, that
+    a lower precision answers otherwise than FP32 too often, is no failed gate.
     """
+    from pointrend_deploy.packages import require
+
+    require("compare" if precision is None else "compare --precision")
     from pointrend_deploy.parity.comparison import CompareOptions
     from pointrend_deploy.verbs.compare import compare_with, record
 
@@ -87,6 +91,9 @@ def report(
 
     The record is parity.json in the bundle, which export and compare write.
     """
+    from pointrend_deploy.packages import require
+
+    require("report")
     from pointrend_deploy.verbs.report import write_reports
 
     for path in write_reports(bundle, out):

@@ -42,6 +42,9 @@ def build(
     Engines are written to BUNDLE/engines, once every layer has been found to compute in the
     precision of the graph.
     """
+    from pointrend_deploy.packages import require
+
+    require("build --target rtx" if target.startswith("rtx") else "build")
     from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.build import BuildOptions, build_bundle
     from pointrend_deploy.verbs.build import explain as explained
@@ -55,7 +58,12 @@ def build(
 
 def run(
     bundle: BundlePath,
-    images: Annotated[Path, typer.Argument(help="Picture, or folder of pictures.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Pictures, folders of pictures, and patterns such as 'scenes/*/left.png'."
+        ),
+    ],
     out: Annotated[
         Path, option("Folder to write label maps or detections, and overlays to.", metavar="FOLDER")
     ],
@@ -76,23 +84,29 @@ def run(
     weights: WeightsFile = None,
     draw_above: Annotated[
         float | None,
-        option(
-            "Instance models: least score of the detections drawn in overlays.",
+        typer.Option(
+            "--draw-above",
+            "--conf",
+            help="Instance models: least score of the detections drawn in overlays.",
             metavar="SCORE",
-            default="0.5",
+            show_default="0.5",
             min=0.0,
             max=1.0,
         ),
     ] = None,
+    recursive: Annotated[
+        bool, flag("--recursive", "Run the pictures in sub-folders as well.")
+    ] = False,
 ) -> None:
     """Run a bundle on pictures of any size.
 
-    Semantic models write label maps, instance models COCO detections; both write overlays. Exit
-    code 1 means that a picture could not be read; the others are done.
+    Semantic models write label maps, instance models COCO detections; both write overlays. Results
+    of pictures from several folders keep the names of these folders. Exit code 1 means that a
+    picture could not be read; the others are done.
     """
     from pointrend_deploy.verbs.run import RunOptions, run_bundle, summary
 
-    options = RunOptions(runner, weights, engine, precision, draw_above)
+    options = RunOptions(runner, weights, engine, precision, draw_above, recursive)
     result = run_bundle(bundle, images, out, options)
     print(summary(result, out))
     if result.skipped:

@@ -13,7 +13,10 @@ from pointrend_deploy.cli.app import flag, option, parse_outputs, parse_size
 
 def export(
     recipe: Annotated[
-        Path, typer.Argument(help="Recipe of the model: a TOML file of export/, or your own.")
+        Path,
+        typer.Argument(
+            help="Recipe of the model: a name that `recipes` lists, or a TOML file of your own."
+        ),
     ],
     weights: Annotated[
         Path, option("Checkpoint file: .pkl, .pth or .safetensors.", metavar="FILE")
@@ -94,12 +97,16 @@ def export(
     The bundle's ONNX graph is compared with the PyTorch model stage by stage. Exit code 3 means
     that the two differ by more than the tolerances.
     """
+    from pointrend_deploy.packages import require
+
+    size_hw = parse_size(size)
+    require("export")
     from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.export.export import export_bundle
     from pointrend_deploy.verbs.export.options import ExportOptions
 
     options = ExportOptions(
-        size_hw=parse_size(size),
+        size_hw=size_hw,
         batch=batch,
         ops=ops,
         outputs=None if outputs is None else parse_outputs(outputs),

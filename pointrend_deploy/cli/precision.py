@@ -50,6 +50,9 @@ def calibrate(
     Runs the FP32 graph on pictures and records a histogram of every activation. An interrupted run
     resumes where it stopped. Exit code 1 means that a picture could not be read.
     """
+    from pointrend_deploy.packages import require
+
+    require("calibrate")
     from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.calibrate.calibrate import CalibrateOptions, calibrate_bundle
 
@@ -139,6 +142,9 @@ def quantize(
     The new graph is added to the bundle once it has been compared with the FP32 graph on generated
     pictures. Whatever selects points, labels or boxes stays in FP32.
     """
+    from pointrend_deploy.packages import require
+
+    require("quantize")
     from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.quantize.options import QuantizeOptions
     from pointrend_deploy.verbs.quantize.quantize import quantize_bundle

@@ -220,7 +220,7 @@ def run_worker(
 def _decoded(line: bytes) -> Message | None:
     try:
         return decode(line)
-    except msgspec.MsgspecError:  # the last line of a process that died while writing it
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # of a process that died while writing it
         return None
 
 

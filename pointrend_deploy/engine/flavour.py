@@ -7,7 +7,9 @@ module. Calls of full TensorRT were checked against the signatures that its Pyth
 
 from __future__ import annotations
 
+import platform
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.packages import install_line, on_jetson, pip_install
 
 Module = Literal["tensorrt", "tensorrt_rtx"]
 MODULES: Final[tuple[Module, ...]] = ("tensorrt", "tensorrt_rtx")
@@ -75,15 +78,30 @@ def flavour_of(module: Module) -> Flavour:
         if flavour.module == module:
             check_version(flavour)
             return flavour
+    title = "TensorRT" if module == "tensorrt" else "TensorRT-RTX"
+    raise DeployError(f"{title} is not installed", how_to_install(module))
+
+
+def how_to_install(module: Module) -> str:
+    """Return what installs a builder on this machine."""
+    if module == "tensorrt_rtx" and platform.machine() == "x86_64":
+        return install_line("rtx")
     if module == "tensorrt_rtx":
-        raise DeployError(
-            "TensorRT-RTX is not installed",
-            "pip install tensorrt-rtx-cu13==1.7.1.* (no GPU needed)",
+        return (
+            f"TensorRT-RTX has no package for {platform.machine()}: build with --target this on "
+            "the device, or with --target rtx:86 on an x86-64 machine"
         )
-    raise DeployError(
-        "TensorRT is not installed",
-        "on a Jetson: sudo apt install python3-libnvinfer, and a virtual environment made with "
-        "--system-site-packages; elsewhere: pip install tensorrt",
+    if not on_jetson():
+        line = f"with an NVIDIA GPU `{pip_install()} tensorrt`"
+        if platform.machine() == "x86_64":
+            line += f"; without one `{install_line('rtx')}`, and build with --target rtx:86"
+        return line
+    apt = "`sudo apt install python3-libnvinfer`, JetPack's own TensorRT"
+    if sys.prefix == sys.base_prefix:
+        return apt
+    return (
+        f"{apt}, and this package in a virtual environment that sees it: "
+        "`python3 -m venv --system-site-packages .venv`"
     )
 
 

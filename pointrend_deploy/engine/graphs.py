@@ -31,6 +31,7 @@ _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendSample": (_EITHER, ("float32",)),
     "PointRendUncertain": (("float32",),),
     "PointRendRoIAlign": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
+    "PointRendRoIAlignFixed": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
     "PointRendNMS": (("float32",), ("float32",)),
 }
 """Types of the inputs of each plugin; see plugins/README.md."""

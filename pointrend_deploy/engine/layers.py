@@ -175,7 +175,7 @@ def _size(word: str) -> int:
 def _from_inspector(text: str) -> tuple[Layer, ...]:
     try:
         table = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise DeployError(f"the engine inspector's answer is not JSON: {error}") from error
     found = table.get("Layers", []) if isinstance(table, dict) else []
     return tuple(_layer_of(entry) for entry in found if isinstance(entry, dict))

@@ -15,8 +15,8 @@ from pointrend_deploy.errors import DeployError
 NAME: Final = "libpointrend_plugins.so"
 VARIABLE: Final = "POINTREND_PLUGINS"
 HOW_TO_BUILD: Final = (
-    f"scripts/build_plugins.sh builds it for this machine (docs/plugins.md); {VARIABLE}=FILE "
-    "names one in another place"
+    "scripts/build_plugins.sh of the project's repository builds it for this machine "
+    f"(docs/plugins.md); the environment variable {VARIABLE} names a library in another place"
 )
 OLDEST: Final = 100300
 """Version 10.3.0, the first whose plugin classes the library uses."""

@@ -10,7 +10,13 @@ import ctypes
 import re
 from dataclasses import dataclass
 
-from pointrend_deploy.engine.flavour import RTX_CAPABILITIES, Flavour, flavour_of, installed
+from pointrend_deploy.engine.flavour import (
+    RTX_CAPABILITIES,
+    Flavour,
+    flavour_of,
+    how_to_install,
+    installed,
+)
 from pointrend_deploy.errors import DeployError, UsageError
 
 _MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR of cuda.h
@@ -49,8 +55,12 @@ class Target:
         return f"{self.flavour.short}-sm{self.capability}-{precision}-{ops}"
 
 
-def parse_targets(text: str) -> tuple[Target, ...]:
+def parse_targets(text: str, installed_only: bool = True) -> tuple[Target, ...]:
     """``this`` or ``rtx:86,89,120`` -> the targets, each of them possible here.
+
+    Args:
+        text: as the command line has it.
+        installed_only: with False, ``rtx:...`` is taken where TensorRT-RTX is not installed too.
 
     Raises:
         UsageError: neither of the two forms, or a capability TensorRT-RTX does not build for.
@@ -70,7 +80,7 @@ def parse_targets(text: str) -> tuple[Target, ...]:
                 f"it builds for {', '.join(map(str, RTX_CAPABILITIES))}; on a Jetson, build with "
                 "--target this on the Jetson",
             )
-    flavour = flavour_of("tensorrt_rtx")
+    flavour = flavour_of("tensorrt_rtx") if installed_only else Flavour("tensorrt_rtx", "?")
     return tuple(Target(flavour, capability) for capability in dict.fromkeys(capabilities))
 
 
@@ -78,15 +88,14 @@ def _this_machine() -> Target:
     found = installed()
     if not found:
         raise DeployError(
-            "neither TensorRT nor TensorRT-RTX is installed",
-            "on a Jetson: sudo apt install python3-libnvinfer; elsewhere: pip install tensorrt, or "
-            "tensorrt-rtx-cu13==1.7.1.* and --target rtx:86",
+            "neither TensorRT nor TensorRT-RTX is installed", how_to_install("tensorrt")
         )
     gpu = first_gpu()
     if gpu is None:
         raise DeployError(
             "this machine has no NVIDIA GPU that its driver shows",
-            "build on the device, or for a GPU that need not be here: --target rtx:86",
+            "build on the device with --target this, or here for a GPU that need not be here with "
+            "--target rtx:86",
         )
     return Target(flavour_of(found[0].module), gpu.capability, gpu)
 

@@ -23,7 +23,7 @@ def command_lines(
     ops: Ops,
     workspace_mib: int,
     sizes: Mapping[str, tuple[int, int, int]],
-    library: Path | None,
+    library: str | None,
 ) -> tuple[str, ...]:
     """Return the commands that do what `build` does: make the graph's form, then build.
 

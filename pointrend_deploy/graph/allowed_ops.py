@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from pointrend_deploy.recipe.instance import MAX_SAMPLING
+
 _NETWORKS = """
 Add And Cast Clip Concat Constant Conv Div Equal Expand Gather Greater Identity
 InstanceNormalization Less Max MaxPool Min Mul Pad Relu Reshape Resize Slice Split Squeeze Sub
@@ -23,7 +25,7 @@ for masks of whole numbers, Neg for the uncertainty of a mask; the others are la
 _BODIES = """
 CastLike GatherND GreaterOrEqual NonMaxSuppression Pow Range ReduceSum RoiAlign ScatterND Shape Sqrt
 """
-"""In the bodies of PointRendRoIAlign and PointRendNMS, so inlined in a native graph; Shape also
+"""In the bodies of the RoIAligns and PointRendNMS, so inlined in a native graph; Shape also
 where the number of RoIs is open."""
 
 ALLOWED_OPS: Final = frozenset(" ".join((_NETWORKS, _POINTS, _BOXES, _BODIES)).split())
@@ -45,7 +47,7 @@ FIXED_ATTRIBUTES: Final[Mapping[str, Mapping[str, tuple[object, ...]]]] = {
     "RoiAlign": {
         "coordinate_transformation_mode": ("half_pixel",),
         "mode": ("avg",),
-        "sampling_ratio": (0,),
+        "sampling_ratio": tuple(range(MAX_SAMPLING + 1)),
     },
     "NonMaxSuppression": {"center_point_box": (0,)},
     "TopK": {"largest": (1,), "sorted": (1,)},

@@ -5,7 +5,7 @@ that has a plugin uses the plugin instead. One body serves every node of its nam
 node to node is read from the attributes; only PointRendUncertain needs one body a value of ``k``.
 
 The bodies of PointRendSample and PointRendUncertain are onnxscript functions; those of
-PointRendRoIAlign and PointRendNMS, which read attributes, are in ONNX's text form
+the RoIAligns and PointRendNMS, which read attributes, are in ONNX's text form
 (onnx/docs/Syntax.md).
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 import onnx
 import onnx.parser
 from onnxscript import opset18 as op
@@ -26,6 +27,7 @@ from pointrend_deploy.graph.ops import (
     NMS,
     PLUGIN_ATTRIBUTES,
     ROI_ALIGN,
+    ROI_ALIGN_FIXED,
     SAMPLE,
     UNCERTAIN,
     VERSION,
@@ -72,7 +74,9 @@ def uncertain_body(k: int, opset: int = 18) -> onnx.FunctionProto:
     for number in range(rounds):
         share = min(TOPK_LIMIT, k - number * TOPK_LIMIT)
         share_name = f"k_{number}"
-        body.node.append(onnx.helper.make_node("Constant", [], [share_name], value_ints=[share]))
+        # A tensor: for `value_ints` ONNX Runtime to 1.23, Python 3.10's last, infers no shape here.
+        value = onnx.numpy_helper.from_array(np.array([share], np.int64))
+        body.node.append(onnx.helper.make_node("Constant", [], [share_name], value=value))
         if number + 1 < rounds:
             taken, left = _append(body, _take, [left, share_name], f"round_{number}")
         else:
@@ -124,20 +128,30 @@ def _take_last(left, k):
 
 def roi_align_body(opset: int = 18) -> onnx.FunctionProto:
     """The body of PointRendRoIAlign."""
+    return _roi_align(ROI_ALIGN, "first_level, levels, side", _ON_MAP, opset)
+
+
+def roi_align_fixed_body(opset: int = 18) -> onnx.FunctionProto:
+    """The body of PointRendRoIAlignFixed."""
+    attributes = "first_level, levels, side, sampling_ratio"
+    return _roi_align(ROI_ALIGN_FIXED, attributes, _ON_MAP_FIXED, opset)
+
+
+def _roi_align(op: str, attributes: str, on_map: str, opset: int) -> onnx.FunctionProto:
     lines = [_LEVELS, _PICTURES]
     for i in range(MAX_LEVELS):
         if i:
             lines.append(_NEXT_MAP.format(i=i, before=i - 1))
-        lines.append(_ON_MAP.format(i=i))
+        lines.append(on_map.format(i=i))
         if i:
             lines.append(_ADD.format(i=i, before=f"sum{i - 1}" if i > 1 else "pooled0"))
     maps = ", ".join(f"map{i}" for i in range(MAX_LEVELS))
     text = (
         f'<domain: "{DOMAIN}", opset_import: ["" : 18]>\n'
-        f"{ROI_ALIGN} <first_level, levels, side> (boxes, {maps}) => (pooled)\n"
+        f"{op} <{attributes}> (boxes, {maps}) => (pooled)\n"
         f"{{ {''.join(lines)} pooled = CastLike (sum{MAX_LEVELS - 1}, map0) }}"
     )
-    return finished(ROI_ALIGN, onnx.parser.parse_function(text), opset)
+    return finished(op, onnx.parser.parse_function(text), opset)
 
 
 _LEVELS: Final = """
@@ -206,6 +220,24 @@ _ON_MAP: Final = """
 """RoIAlign on one map, of boxes of other levels with a size of nothing.
 
 A box without area has a grid of no samples: zeros, which change no sum and cost no sampling.
+"""
+_ON_MAP_FIXED: Final = """
+    number{i} = Constant <value_float = {i}.0> ()
+    here{i} = Equal (level, number{i})
+    own{i} = Where (here{i}, cells{i}, nothing)
+    values{i} = Cast <to = 1> (map{i})
+    found{i} = RoiAlign <
+        coordinate_transformation_mode = "half_pixel", mode = "avg",
+        sampling_ratio: int = @sampling_ratio,
+        spatial_scale = 1.0, output_height: int = @side, output_width: int = @side
+    > (values{i}, own{i}, picture)
+    axes{i} = Constant <value_ints = [2, 3]> ()
+    kept{i} = Unsqueeze (here{i}, axes{i})
+    pooled{i} = Where (kept{i}, found{i}, nothing)
+"""
+"""The same with a number of samples that is fixed, so a size of nothing has samples too.
+
+What they give is replaced by zeros, where the box is of another level.
 """
 _NEXT_MAP: Final = """
     cells{i} = Mul (cells{before}, half)

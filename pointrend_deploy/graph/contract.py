@@ -19,8 +19,17 @@ from pointrend_deploy.graph.allowed_ops import (
     QUANTIZING_OPS,
     default_of,
 )
-from pointrend_deploy.graph.ops import DOMAIN, NMS, PLUGIN_ATTRIBUTES, ROI_ALIGN, SAMPLE, UNCERTAIN
+from pointrend_deploy.graph.ops import (
+    DOMAIN,
+    NMS,
+    PLUGIN_ATTRIBUTES,
+    ROI_ALIGN,
+    ROI_ALIGN_FIXED,
+    SAMPLE,
+    UNCERTAIN,
+)
 from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
+from pointrend_deploy.recipe.instance import MAX_SAMPLING
 
 TensorSpecs = Mapping[str, tuple[str, tuple[int | str, ...]]]
 """Name -> (dtype as numpy spells it, shape); a size that is left open is its name."""
@@ -29,14 +38,17 @@ CUSTOM_ARITY: Final = {
     SAMPLE: (2, 1),
     UNCERTAIN: (1, 1),
     ROI_ALIGN: (1 + MAX_LEVELS, 1),
+    ROI_ALIGN_FIXED: (1 + MAX_LEVELS, 1),
     NMS: (2, 2),
 }
 """Inputs and outputs of each custom op."""
 
+_POOLED: Final = {"first_level": (0, 16), "levels": (1, MAX_LEVELS), "side": (1, math.inf)}
 _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
     SAMPLE: {},
     UNCERTAIN: {"k": (1, math.inf)},
-    ROI_ALIGN: {"first_level": (0, 16), "levels": (1, MAX_LEVELS), "side": (1, math.inf)},
+    ROI_ALIGN: _POOLED,
+    ROI_ALIGN_FIXED: {**_POOLED, "sampling_ratio": (1, MAX_SAMPLING)},
     NMS: {
         "k": (1, TOPK_LIMIT),
         "iou_threshold": (0.0, 1.0),

@@ -17,6 +17,10 @@ PointRendRoIAlign, attributes ``first_level``, ``levels`` (1 to 4), ``side`` and
     for the unused inputs -> (N*R, C, side, side) of the maps' type.
     ``pool_boxes`` of model/instance/roi_align.py for each picture. A box without area gives zeros.
 
+PointRendRoIAlignFixed, attribute ``sampling_ratio`` (1 to 16) and those of PointRendRoIAlign:
+    the same with ``sampling_ratio`` samples in a bin along each axis, whatever the box's size. It
+    is an op of its own, as a plugin library that does not know it must not leave out the number.
+
 PointRendNMS, attributes ``k``, ``iou_threshold``, ``score_threshold`` and the plugin's two:
     boxes (N, G, L, 4) float32, scores (N, G, L) float32: G groups that never suppress one another
     -> indices (N, k) int64, flat into G*L, by falling score, ties to the lower index, 0 in rows
@@ -48,6 +52,7 @@ VERSION: Final = 1
 SAMPLE: Final = "PointRendSample"
 UNCERTAIN: Final = "PointRendUncertain"
 ROI_ALIGN: Final = "PointRendRoIAlign"
+ROI_ALIGN_FIXED: Final = "PointRendRoIAlignFixed"
 NMS: Final = "PointRendNMS"
 PLUGIN_ATTRIBUTES: Final = {"plugin_namespace": "pointrend", "plugin_version": "1"}
 
@@ -87,8 +92,10 @@ def most_uncertain(uncertainty: Tensor, k: int) -> Tensor:
     )
 
 
-def pool(boxes: Tensor, maps: Sequence[Tensor], first_level: int, side: int) -> Tensor:
-    """Features of boxes (N, R, 4): one PointRendRoIAlign node when exported.
+def pool(
+    boxes: Tensor, maps: Sequence[Tensor], first_level: int, side: int, sampling_ratio: int = 0
+) -> Tensor:
+    """Features of boxes (N, R, 4): one PointRendRoIAlign or -Fixed node when exported.
 
     Run eagerly it is the reference's ``pool_boxes``, picture by picture.
 
@@ -97,6 +104,7 @@ def pool(boxes: Tensor, maps: Sequence[Tensor], first_level: int, side: int) -> 
         maps: (N, C, h_i, w_i), finest first.
         first_level: exponent of the first map's stride.
         side: of the pooled features.
+        sampling_ratio: samples in a bin along each axis; 0 for a number that grows with the box.
 
     Returns:
         (N*R, C, side, side).
@@ -109,15 +117,22 @@ def pool(boxes: Tensor, maps: Sequence[Tensor], first_level: int, side: int) -> 
     if not torch.compiler.is_exporting():
         levels = range(first_level, first_level + len(maps))
         pooled = [
-            pool_boxes([each[n : n + 1] for each in maps], levels, boxes[n], side)
+            pool_boxes([each[n : n + 1] for each in maps], levels, boxes[n], side, sampling_ratio)
             for n in range(boxes.shape[0])
         ]
         return torch.cat(pooled)
     inputs = [*maps, *[maps[-1]] * (MAX_LEVELS - len(maps))]
+    fixed = {"sampling_ratio": sampling_ratio} if sampling_ratio else {}
     return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{ROI_ALIGN}",
+        f"{DOMAIN}::{ROI_ALIGN_FIXED if fixed else ROI_ALIGN}",
         (boxes, *inputs),
-        {"first_level": first_level, "levels": len(maps), "side": side, **PLUGIN_ATTRIBUTES},
+        {
+            "first_level": first_level,
+            "levels": len(maps),
+            "side": side,
+            **fixed,
+            **PLUGIN_ATTRIBUTES,
+        },
         dtype=maps[0].dtype,
         shape=(boxes.shape[0] * boxes.shape[1], maps[0].shape[1], side, side),
         version=VERSION,
@@ -168,7 +183,8 @@ def suppress(
             flat[candidates],
             group[candidates],
             iou_threshold,
-        )[:k]
+            k,
+        )
         indices[picture, : len(kept)] = candidates[kept]
         count[picture] = len(kept)
     return indices, count

@@ -1,8 +1,9 @@
 """PointRend itself: point sampling, uncertainty, the point head, and the two subdivision loops.
 
-This is the reference and keeps detectron2's form, all classes carried along; the cheaper, equal
-forms are in graph/. Read it from the top: the definitions, the head, the semantic loop, the
-instance loop.
+This is the reference and keeps detectron2's form; the cheaper, equal forms are in graph/. One thing
+is left out: of an instance's classes only the predicted one is read, so the loop carries its plane
+alone, where detectron2 carries a plane for every class and takes one at the end. Read it from the
+top: the definitions, the head, the semantic loop, the instance loop.
 
 Coordinates are (x, y) in [0, 1] relative to the map or the box; the cell (row, column) of an H x W
 grid has its centre at ((column + 0.5) / W, (row + 0.5) / H). Tensors are float32 (the reference
@@ -252,18 +253,18 @@ def subdivide_instances(
     side, steps = start
     points = regular_grid(boxes, side)
     fine = sample_in_boxes(features, strides, boxes, points)
-    point_logits = point_head(fine, point_sample(coarse, points))
+    point_logits = of_class(point_head(fine, point_sample(coarse, points)), classes)
     logits = torch.unflatten(point_logits, 2, (side, side))
-    stages = {"step0.point_logits": of_class(point_logits, classes)}
+    stages = {"step0.point_logits": point_logits}
     for step in range(1, steps + 1):
         logits = double(logits)
-        r, c, h, w = logits.shape
-        indices, points = most_uncertain_points(-of_class(logits, classes)[:, 0].abs(), num_points)
+        r, _, h, w = logits.shape
+        indices, points = most_uncertain_points(-logits[:, 0].abs(), num_points)
         fine = sample_in_boxes(features, strides, boxes, points)
-        point_logits = point_head(fine, point_sample(coarse, points))
-        where = indices.unsqueeze(1).expand(-1, c, -1)
-        logits = logits.reshape(r, c, h * w).scatter(2, where, point_logits).view(r, c, h, w)
+        point_logits = of_class(point_head(fine, point_sample(coarse, points)), classes)
+        flat = logits.reshape(r, 1, h * w).scatter(2, indices.unsqueeze(1), point_logits)
+        logits = flat.view(r, 1, h, w)
         stages[f"step{step}.indices"] = indices
-        stages[f"step{step}.point_logits"] = of_class(point_logits, classes)
-    stages["mask_logits"] = of_class(logits, classes)
+        stages[f"step{step}.point_logits"] = point_logits
+    stages["mask_logits"] = logits
     return stages

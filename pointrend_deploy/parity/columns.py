@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -86,7 +87,8 @@ def asked(
     if runner == "tensorrt" and not has:
         raise DeployError(
             f"the bundle {manifest.name} has no engines",
-            "build one: pointrend-deploy build BUNDLE, or compare with --runner onnx",
+            f"build one: `pointrend-deploy build {shlex.quote(str(bundle.path))}`, or compare with "
+            "--runner onnx",
         )
     wanted = has if tuple(names) == ("all",) else set(names)
     if not names or (unknown := wanted - set(PRECISIONS)):
@@ -101,11 +103,12 @@ def asked(
         )
     found = tuple(name for name in PRECISIONS if name in wanted)
     for name in found if runner == "onnx" else ():
-        manifest.graphs_of(name)
+        bundle.graphs_of(name)
     if runner == "tensorrt" and (lacking := [name for name in found if name not in has]):
         raise DeployError(
             f"the bundle {manifest.name} has no engine of {', '.join(lacking)}",
-            f"build it: pointrend-deploy build BUNDLE --precision {lacking[0]}",
+            f"build it: pointrend-deploy build {shlex.quote(str(bundle.path))} "
+            f"--precision {lacking[0]}",
         )
     return found
 

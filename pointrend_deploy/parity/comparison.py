@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 import msgspec
@@ -180,10 +181,14 @@ def compare_pictures(
     tell = progress or (lambda done, total, name: None)
     skipped: list[Skipped] = []
     batch: list[ItemT] = []
+    calls_s: list[float] = []
 
     def finish() -> None:
         inputs = batch_of([item.fitted for item in batch], manifest)
-        comparison.add(tuple(batch), inputs, candidate.infer(inputs))
+        called = time.perf_counter()
+        outputs = candidate.infer(inputs)
+        calls_s.append(time.perf_counter() - called)
+        comparison.add(tuple(batch), inputs, outputs)
         batch.clear()
 
     for number, source in enumerate(pictures):
@@ -218,7 +223,19 @@ def compare_pictures(
         passed=all(run.gates) and all(run.stages),
         first_divergent=first_divergent(run.stages),
         seconds=round(time.monotonic() - started, 3),
+        call_ms=round(1000 * median(calls_s[1:] or calls_s), 3),
+        batch=manifest.canvas.batch,
+        graph_bytes=_graph_bytes(candidate),
     )
+
+
+def _graph_bytes(candidate: Candidate) -> int | None:
+    """Return the size of the graphs that ran; None for an engine, or where they are not there."""
+    bundle = candidate.bundle
+    paths = [bundle.path / name for name in bundle.manifest.graphs_of("fp32")]
+    if candidate.name != "onnx" or not all(path.is_file() for path in paths):
+        return None
+    return sum(path.stat().st_size for path in paths)
 
 
 def read_fitted(path: Path, bundle: Bundle) -> tuple[UInt8, Fitted]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +97,7 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def read_picture(path: str | Path) -> Picture:
+def read_picture(path: str | os.PathLike[str]) -> Picture:
     """Read one picture as RGB, upright.
 
     EXIF orientation is applied. Grey is repeated over the channels; palettes are looked up; alpha
@@ -109,65 +111,88 @@ def read_picture(path: str | Path) -> Picture:
             type without a fixed range (float, 32-bit), or larger than ``MAX_PIXELS``.
     """
     path = Path(path)
-    try:
+    with _said_of(f"picture {path}"):
         if path.is_dir():
             raise DeployError(f"{path} is a folder, not a picture")
         if not path.is_file():
             raise DeployError(f"no such picture: {path}", "check the path for a slip")
         if path.stat().st_size == 0:
             raise DeployError(f"picture {path} is empty (0 bytes)", "copy or download it again")
+        with Image.open(path) as image:
+            return Picture(path, _decode(image, f"picture {path}"))
+
+
+def rgb_of(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a PIL picture as :func:`read_picture` returns those of its file.
+
+    Returns:
+        (H, W, 3) uint8 RGB; the picture given stays as it is.
+
+    Raises:
+        DeployError: as :func:`read_picture`; a picture that was opened from a file and not loaded
+            yet is read from it here.
+    """
+    file = getattr(image, "filename", "")
+    name = f"picture {file}" if isinstance(file, str) and file else "the PIL picture"
+    with _said_of(name):
+        return _decode(image, name)
+
+
+@contextmanager
+def _said_of(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a picture is read into a DeployError that names it."""
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's doubts end as a picture or as an error here
-            return Picture(path, _decode(path))
+            yield
     except DeployError:
         raise
     except UnidentifiedImageError as error:
         raise DeployError(
-            f"{path} is not a picture, or of a kind Pillow cannot read",
+            f"{name} cannot be read: it is not a picture, or of a kind that Pillow does not know",
             "JPEG, PNG, TIFF, BMP, WebP and GIF can be read",
         ) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path) from error
+        raise _too_large(name) from error
     except MemoryError as error:
-        raise DeployError(f"picture {path} does not fit in memory", "shrink it first") from error
+        raise DeployError(f"{name} does not fit in memory", "shrink it first") from error
     except Exception as error:  # decoders raise whatever broken bytes led them to
         if isinstance(error, OSError) and error.strerror:  # the system's word, not a decoder's
-            raise DeployError(f"cannot read picture {path}: {error.strerror}") from error
+            raise DeployError(f"cannot read {name}: {error.strerror}") from error
         raise DeployError(
-            f"picture {path} is truncated or corrupt: {error}", "copy or download it again"
+            f"{name} is truncated or corrupt: {error}", "copy or download it again"
         ) from error
 
 
-def _decode(path: Path) -> npt.NDArray[np.uint8]:
-    with Image.open(path) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_large(path)
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in _GREY_16:
-            return _grey16_to_rgb(path, np.asarray(upright))
-        if upright.mode not in _PLAIN:
-            raise DeployError(
-                f"picture {path} has pixels of type {upright.mode!r}, whose range is not known",
-                "save it with 8 bits a channel (or 16 bits, grey) first",
-            )
-        rgb: npt.NDArray[np.uint8] = np.array(upright.convert("RGB"))
-        return rgb
+def _decode(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(name)
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in _GREY_16:
+        return _grey16_to_rgb(name, np.asarray(upright))
+    if upright.mode not in _PLAIN:
+        raise DeployError(
+            f"{name} has pixels of type {upright.mode!r}, whose range is not known",
+            "save it with 8 bits a channel (or 16 bits, grey) first",
+        )
+    rgb: npt.NDArray[np.uint8] = np.array(upright.convert("RGB"))
+    return rgb
 
 
-def _grey16_to_rgb(path: Path, grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+def _grey16_to_rgb(name: str, grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     wide = grey.astype(np.int64)
     if wide.min() < 0 or wide.max() > 65535:
         raise DeployError(
-            f"picture {path} has grey values from {wide.min()} to {wide.max()}, beyond 16 bits",
+            f"{name} has grey values from {wide.min()} to {wide.max()}, beyond 16 bits",
             "save it with 8 or 16 bits a pixel first",
         )
     eight = ((wide + 128) // 257).astype(np.uint8)
     return np.repeat(eight[:, :, None], 3, axis=2)
 
 
-def _too_large(path: Path) -> DeployError:
+def _too_large(name: str) -> DeployError:
     return DeployError(
-        f"picture {path} is too large: more than {MAX_PIXELS:,} pixels (a decompression bomb?)",
+        f"{name} is too large: more than {MAX_PIXELS:,} pixels (a decompression bomb?)",
         "shrink it or cut it into tiles first",
     )

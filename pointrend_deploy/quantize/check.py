@@ -15,6 +15,7 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import FP32_TYPES, Expected, spec_of
 from pointrend_deploy.graph.ops import DOMAIN
 from pointrend_deploy.quantize.islands import (
+    GROUP_NORM,
     PLACES,
     SAMPLERS,
     behind_decisions,
@@ -57,6 +58,7 @@ def check_islands(model: ModelProto) -> None:
       output. None of these values was rounded to FP16 and back, or quantised.
     - Nothing that is computed from coordinates alone is FP16.
     - No sampler reads features from a DequantizeLinear.
+    - Group norms compute in FP32.
 
     Args:
         model: a graph with ``value_info`` for every value; not changed.
@@ -71,6 +73,12 @@ def check_islands(model: ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type in SAMPLERS:
             _check_features(values, node)
+        elif node.op_type == GROUP_NORM and values.types.get(node.input[0]) != TensorProto.FLOAT:
+            raise DeployError(
+                f"node {node.name} (a group norm) must compute in FP32, but {node.input[0]} is not "
+                "float32",
+                "make the graph again with pointrend-deploy quantize",
+            )
     _check_coordinates(model, values)
 
 

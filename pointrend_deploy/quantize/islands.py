@@ -7,6 +7,9 @@ are:
   layer with weights or sampler before it. Selection therefore sees logits that were rounded once,
   at the output of a layer, and never again on the way.
 - coordinates, which are computed from integers or from boxes, throughout.
+- group norms with the ReLU after them: squares of values above 256 are beyond FP16. A strongly
+  typed network of TensorRT takes the type of a norm's input as the type to compute in (NvInfer.h,
+  INormalizationLayer). What they read and what leaves them is FP16.
 
 The rest is FP16.
 """
@@ -27,18 +30,26 @@ FloatType = Literal["float16", "float32"]
 FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
     "PointRendSample": (1,),
     "PointRendRoIAlign": (0,),
+    "PointRendRoIAlignFixed": (0,),
     "Resize": (1, 2),
 }
 """By op, the inputs that are FP32 in every graph."""
 _ONE_TYPE: Final = frozenset({"GridSample", "RoiAlign"})
 """Standard samplers: their inputs have one type, so features are FP32 as their coordinates are."""
+GROUP_NORM: Final = "InstanceNormalization"
+"""The op that computes the means and variances of a group norm."""
+_AFTER_NORM: Final = frozenset({"Reshape", "Mul", "Add", "Relu"})
+"""Ops that a group norm ends in, the last two of them with constants, and the ReLU."""
 _NOT_ARITHMETIC: Final = frozenset({"Constant", "Shape"})
 _LARGEST: Final = float(np.finfo(np.float16).max)
-SAMPLERS: Final = frozenset({"PointRendSample", "PointRendRoIAlign", "GridSample", "RoiAlign"})
+SAMPLERS: Final = frozenset(
+    ["PointRendSample", "PointRendRoIAlign", "PointRendRoIAlignFixed", "GridSample", "RoiAlign"]
+)
 """Ops that read features at real-valued positions."""
 PLACES: Final[Mapping[str, int]] = {
     "PointRendSample": 1,
     "PointRendRoIAlign": 0,
+    "PointRendRoIAlignFixed": 0,
     "GridSample": 1,
     "RoiAlign": 1,
 }
@@ -71,7 +82,7 @@ def node_types(model: ModelProto, keep_fp32: Collection[str] = ()) -> dict[str, 
     values = Values(model)
     behind = behind_decisions(model, values)
     fp32 = behind | _coordinates(model, values, behind) | _sampled_in_fp32(model, values)
-    fp32 |= set(keep_fp32)
+    fp32 |= _group_norms(model, values) | set(keep_fp32)
     types: dict[str, FloatType] = {}
     for node in model.graph.node:
         if node.op_type not in _NOT_ARITHMETIC and _computes_with_floats(values, node):
@@ -103,17 +114,45 @@ def _coordinates(model: ModelProto, values: Values, behind: set[str]) -> set[str
 def _sampled_in_fp32(model: ModelProto, values: Values) -> set[str]:
     """Find the standard samplers, the casts before them, and sums of nothing but their outputs.
 
-    In a native graph these nodes are the bodies of PointRendSample and PointRendRoIAlign.
+    In a native graph these nodes are the bodies of PointRendSample and of both RoIAligns; one of
+    these puts zeros in the place of some outputs before the sum.
     """
     found = set()
     sampled: set[str] = set()
     for node in model.graph.node:
-        adds = node.op_type == "Add" and sampled.issuperset(values.floats_read(node))
+        read = values.floats_read(node)
+        adds = node.op_type in ("Add", "Where") and bool(read) and sampled.issuperset(read)
         if node.op_type in _ONE_TYPE or adds:
             found.add(node.name)
             sampled.update(node.output)
         elif node.op_type == "Cast" and values.is_float(node.input[0]):
             found.add(node.name)
+    return found
+
+
+def _group_norms(model: ModelProto, values: Values) -> set[str]:
+    """Find the nodes of group norms, each with the ReLU that alone reads it.
+
+    Whole they become one kernel of TensorRT-RTX 1.7, which reads and writes FP16; with a cast on
+    either side of the InstanceNormalization alone they become three, with FP32 between them.
+    """
+    found = set()
+    for node in model.graph.node:
+        if node.op_type != GROUP_NORM:
+            continue
+        found.add(node.name)
+        before = values.makers.get(node.input[0])
+        if before is not None and before.op_type == "Reshape":
+            found.add(before.name)
+        readers = values.readers.get(node.output[0], [])
+        while len(readers) == 1 and readers[0][0].op_type in _AFTER_NORM:
+            (after, index) = readers[0]
+            if not values.constants.issuperset(name for name in after.input[:index] if name):
+                break
+            if not values.constants.issuperset(name for name in after.input[index + 1 :] if name):
+                break
+            found.add(after.name)
+            readers = [] if after.op_type == "Relu" else values.readers.get(after.output[0], [])
     return found
 
 

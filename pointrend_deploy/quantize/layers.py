@@ -191,14 +191,15 @@ def matched(names: Sequence[str], patterns: Sequence[str], option: str) -> froze
     """
     found: set[str] = set()
     for pattern in patterns:
-        matching = {name for name in names if _matches(pattern, name)}
+        matching = {name for name in names if matches(pattern, name)}
         if not matching:
             raise UsageError(f"{option} {pattern!r} matches no layer", _nearest(pattern, names))
         found |= matching
     return frozenset(found)
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a pattern matches a name, or a module path above it; see :func:`matched`."""
     return fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
 
 

@@ -131,17 +131,17 @@ def encode(ranges: Ranges) -> bytes:
     return b"".join(lines)
 
 
-def decode(raw: bytes, where: str) -> Ranges:
+def decode(raw: bytes, where: str, hint: str = "calibrate the bundle again") -> Ranges:
     """Read and check a file of ranges.
 
     Args:
         raw: bytes of the file.
         where: name of the file in errors.
+        hint: of the errors.
 
     Raises:
         DeployError: it is not a file of ranges, has another schema, or has impossible contents.
     """
-    hint = "calibrate again: pointrend-deploy calibrate BUNDLE --images FOLDER"
     try:
         ranges = msgspec.json.decode(raw, type=Ranges)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

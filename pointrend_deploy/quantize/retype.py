@@ -20,12 +20,30 @@ from pointrend_deploy.quantize.islands import (
     overflows,
 )
 from pointrend_deploy.quantize.values import FLOATS, Values
+from pointrend_deploy.wording import count_of
 
 _CODES: Final[dict[FloatType, int]] = {
     "float16": TensorProto.FLOAT16,
     "float32": TensorProto.FLOAT,
 }
 _SHORT: Final[dict[FloatType, str]] = {"float16": "fp16", "float32": "fp32"}
+
+
+class WeightRangeError(DeployError):
+    """Weights of some layers are to be FP16 and are out of its range.
+
+    Args:
+        found: by name of the layer, the name of a constant and its largest absolute value.
+    """
+
+    def __init__(self, found: Mapping[str, tuple[str, float]]) -> None:
+        (layer, (name, largest)), *others = found.items()
+        more = f"; so do weights of {count_of(len(others), 'other layer')}" if others else ""
+        super().__init__(
+            f"layer {layer}: {name} reaches {largest:g}; FP16 ends at 65504{more}",
+            " ".join(("keep in FP32:", *(f"--keep-fp32 {name}" for name in found))),
+        )
+        self.layers = tuple(found)
 
 
 def retyped(model: ModelProto, types: Mapping[str, FloatType]) -> ModelProto:
@@ -41,7 +59,8 @@ def retyped(model: ModelProto, types: Mapping[str, FloatType]) -> ModelProto:
         types: by name, the type of every node that computes with floats.
 
     Raises:
-        DeployError: a constant that is to be FP16 is out of its range, or a new name is taken.
+        WeightRangeError: constants that are to be FP16 are out of its range.
+        DeployError: a new name is taken.
     """
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -122,22 +141,22 @@ class _Rewriter:
                 if name in self.constants:
                     kind = self._wanted(node, index) or "float32"
                     wanted.setdefault(name, {}).setdefault(kind, node)
+        beyond: dict[str, tuple[str, float]] = {}
         for name, kinds in wanted.items():
             if "float16" in kinds and overflows(self.constants[name]):
-                raise self._too_large(name, kinds["float16"])
+                layer = self._layer_of(kinds["float16"])
+                beyond.setdefault(layer, (name, float(np.abs(self.constants[name]).max())))
             for kind in kinds:
                 both = len(kinds) == 2 and kind == "float32"
                 self.stored[name, kind] = self._new_name(f"{name}.fp32") if both else name
+        if beyond:
+            raise WeightRangeError(beyond)
 
-    def _too_large(self, name: str, reader: NodeProto) -> DeployError:
-        layer = reader
+    def _layer_of(self, layer: NodeProto) -> str:
+        """Return the name of the layer that a constant's reader is or leads to."""
         while not self.values.has_weights(layer) and layer.output[0] in self.values.constants:
             layer = self.values.readers[layer.output[0]][0][0]
-        largest = float(np.abs(self.constants[name]).max())
-        return DeployError(
-            f"layer {layer.name}: {name} reaches {largest:g}; FP16 ends at 65504",
-            f"leave it in FP32: --keep-fp32 {layer.name}",
-        )
+        return layer.name
 
     def _in_type(self, name: str, kind: FloatType) -> str:
         """Return the name under which a value is read in a type, adding a cast if needed."""

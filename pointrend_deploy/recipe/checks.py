@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.recipe.parts import (
     BACKBONE_FEATURES,
+    GROUPS,
     Colour,
     EfficientNetLiteSpec,
     FPNSpec,
@@ -18,6 +19,19 @@ from pointrend_deploy.recipe.parts import (
 
 Found = list[tuple[str, str]]
 """Keys at fault, each with what is wrong with its value."""
+POINTS: Final = 16384**2
+"""Largest number of points in a step: all cells of the largest grid that exports."""
+EVERY_KEY: Final = (
+    "`pointrend-deploy recipes --show my_model` prints every key with its meaning (instance "
+    "models: my_instance_model)"
+)
+
+MOST: Final = 2**20
+"""Largest count or width that a recipe may name: more is a slip, and would not fit in memory."""
+MOST_GROUPS: Final = 4096
+"""Most groups of a backbone's layer, and most channels in each."""
+MOST_LAYERS: Final = 64
+"""Most layers of a head that a recipe may name."""
 
 
 class Classes(Protocol):
@@ -57,14 +71,22 @@ class CommonRecipe(Protocol):
 
 
 def refuse(found: Iterable[tuple[str, str]], where: str) -> None:
-    """Raise DeployError for the first key at fault, if there is one.
+    """Raise DeployError where keys are at fault; it names all of them.
 
     Args:
         found: keys at fault, each with what is wrong.
         where: the file or folder that the recipe came from.
     """
-    for key, message in found:
-        raise DeployError(f"{where}: `{key}`: {message}", "correct that key of the recipe")
+    lines = [f"`{key}`: {message}" for key, message in dict.fromkeys(found)]
+    if not lines:
+        return
+    if len(lines) == 1:
+        raise DeployError(f"{where}: {lines[0]}", f"correct that key of the recipe; {EVERY_KEY}")
+    listed = "".join(f"\n  - {line}" for line in lines)
+    raise DeployError(
+        f"{where}: {len(lines)} keys are wrong:{listed}",
+        f"correct those keys of the recipe; {EVERY_KEY}",
+    )
 
 
 def wrong(*checks: tuple[bool, str, str]) -> Found:
@@ -72,27 +94,39 @@ def wrong(*checks: tuple[bool, str, str]) -> Found:
     return [(key, message) for good, key, message in checks if not good]
 
 
-def at_least_one(table: str, **values: int) -> Found:
-    """Find the keys of a table whose values are below 1."""
+def counts(table: str, most: int = MOST, **values: int) -> Found:
+    """Find the keys of a table whose values are below 1, or above what any model has."""
     return [
-        (f"{table}.{key}", f"must be at least 1, not {value}")
+        (f"{table}.{key}", f"must be at {'least 1' if value < 1 else f'most {most}'}, not {value}")
         for key, value in values.items()
-        if value < 1
+        if not 1 <= value <= most
     ]
+
+
+def positive(key: str, values: Iterable[float]) -> Found:
+    """Check numbers that scale others: above 0, and float32 can divide and multiply by them."""
+    numbers = tuple(values)
+    return wrong(
+        (all(0 < number < math.inf for number in numbers), key, "must be positive numbers")
+    ) or wrong(
+        (
+            all(1 / MOST <= number <= MOST for number in numbers),
+            key,
+            f"must lie between {1 / MOST:.1g} and {MOST}",
+        )
+    )
 
 
 def check_name_and_input(recipe: CommonRecipe) -> Found:
     """Check the name, and the numbers that normalise a picture."""
     spec = recipe.input
-    return wrong(
-        (bool(recipe.name.strip()), "name", "must not be empty"),
-        (all(map(math.isfinite, spec.pixel_mean)), "input.pixel_mean", "must be finite numbers"),
-        (
-            all(math.isfinite(s) and s > 0 for s in spec.pixel_std),
-            "input.pixel_std",
-            "must be positive numbers",
-        ),
-    )
+    mean = "input.pixel_mean"
+    inside = all(-MOST <= m <= MOST for m in spec.pixel_mean)
+    found = wrong((bool(recipe.name.strip()), "name", "must not be empty"))
+    found += wrong(
+        (all(map(math.isfinite, spec.pixel_mean)), mean, "must be finite numbers")
+    ) or wrong((inside, mean, f"must lie between -{MOST} and {MOST}"))
+    return found + positive("input.pixel_std", spec.pixel_std)
 
 
 def check_classes(classes: Classes) -> Found:
@@ -116,30 +150,60 @@ def check_classes(classes: Classes) -> Found:
 def check_pyramid(recipe: CommonRecipe) -> Found:
     """Check the backbone, the levels the pyramid takes from it, and the padding they need."""
     offered = BACKBONE_FEATURES[type(recipe.backbone)]
-    levels = recipe.fpn.in_features
-    if not levels or levels != offered[-len(levels) :]:
-        message = f"must be the last features of the backbone, in order, such as {list(offered)}"
-        return [("fpn.in_features", message)]
-    deepest = 2 ** int(levels[-1][3:])
     multiple = recipe.input.size_divisibility
+    levels = levels_of(recipe)
+    deepest = 2 ** int(levels[-1][1:]) if levels else 1
     found = wrong(
         (
-            multiple >= 1 and multiple % deepest == 0,
+            bool(levels),
+            "fpn.in_features",
+            f"must be the last features of the backbone, in order, such as {list(offered)}",
+        ),
+        (
+            1 <= multiple <= MOST and multiple % deepest == 0,
             "input.size_divisibility",
-            f"must be a multiple of {deepest}, the deepest feature's stride",
-        )
+            f"must be a multiple of {deepest}, the deepest feature's stride, up to {MOST}"
+            if levels
+            else f"must be 1 to {MOST}",
+        ),
     )
-    found += at_least_one("fpn", out_channels=recipe.fpn.out_channels)
+    found += counts("fpn", out_channels=recipe.fpn.out_channels)
+    found += check_groups("fpn.out_channels", recipe.fpn.norm, recipe.fpn.out_channels)
     if isinstance(recipe.backbone, ResNetSpec):
-        found += at_least_one(
+        width = recipe.backbone.groups * recipe.backbone.width_per_group
+        found += check_groups("backbone.width_per_group", recipe.backbone.norm, width)
+        found += counts(
             "backbone",
+            MOST_GROUPS,
             groups=recipe.backbone.groups,
             width_per_group=recipe.backbone.width_per_group,
         )
     return found
 
 
+def check_groups(key: str, norm: str, channels: int) -> Found:
+    """Check that the groups of a GroupNorm divide the channels it normalises."""
+    message = f"GroupNorm has {GROUPS} groups: {channels} channels are no multiple of {GROUPS}"
+    return wrong((norm != "GN" or channels % GROUPS == 0, key, message))
+
+
+def levels_of(recipe: CommonRecipe) -> tuple[str, ...]:
+    """Return the levels that the pyramid makes of the backbone's features: p2 of res2.
+
+    Empty where ``fpn.in_features`` are not the last features of the backbone, in order.
+    """
+    offered, taken = BACKBONE_FEATURES[type(recipe.backbone)], recipe.fpn.in_features
+    if not taken or taken != offered[-len(taken) :]:
+        return ()
+    return tuple("p" + name[3:] for name in taken)
+
+
 def check_levels(key: str, levels: tuple[str, ...], pyramid: tuple[str, ...]) -> Found:
-    """Check that a head takes at least one level of the pyramid, and none twice."""
+    """Check that a head takes at least one level of the pyramid, and none twice.
+
+    An empty ``pyramid`` stands for one that is wrong itself; nothing is said of its levels then.
+    """
+    if not pyramid:
+        return []
     good = bool(levels) and set(levels) <= set(pyramid) and len(set(levels)) == len(levels)
     return wrong((good, key, f"must be chosen from {list(pyramid)}, each once"))

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from pointrend_deploy.recipe.parts import (
     Colour,
     EfficientNetLiteSpec,
     FPNSpec,
     InputSpec,
+    Norm,
     Part,
     PointHeadSpec,
     ResNetSpec,
 )
+
+MAX_SAMPLING: Final = 16
+"""Most samples in a bin of RoIAlign along each axis; detectron2's configurations have 0 or 2."""
+
+Row = tuple[float, ...]
+PerLevel = tuple[float | Row, ...]
+"""A row of numbers for each level of a pyramid, or one row or plain numbers for every level."""
 
 
 class InstanceClassesSpec(Part, frozen=True):
@@ -41,33 +49,58 @@ class RPNSpec(Part, frozen=True):
 
     Attributes:
         in_features: pyramid levels, finest first.
-        anchor_sizes: square roots of anchor areas in pixels of the network input, a row for each
-            level.
-        aspect_ratios: height / width of the anchors, the same at every level.
+        anchor_sizes: square roots of anchor areas in pixels of the network input: a row for each
+            level, or one row or plain numbers for every level.
+        aspect_ratios: height / width of the anchors, in the same three forms.
         anchor_offset: distance of the first anchor's centre from the corner, in cells, in [0, 1).
         pre_nms_topk: proposals kept at each level before NMS.
         post_nms_topk: proposals kept of all levels together after NMS.
         nms_threshold: IoU above which the lower-scoring proposal of the same level is dropped.
+        num_conv: 3x3 convolutions of the head that all levels share, each as wide as the pyramid.
     """
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5", "p6")
-    anchor_sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
-    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    anchor_sizes: PerLevel = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+    aspect_ratios: PerLevel = (0.5, 1.0, 2.0)
     anchor_offset: float = 0.0
     pre_nms_topk: int = 1000
     post_nms_topk: int = 1000
     nms_threshold: float = 0.7
+    num_conv: int = 1
+
+    @property
+    def anchors(self) -> tuple[tuple[Row, Row], ...]:
+        """Sizes and aspect ratios of each level, in a recipe that was checked."""
+        levels = len(self.in_features)
+        sizes, ratios = rows(self.anchor_sizes, levels), rows(self.aspect_ratios, levels)
+        return tuple(zip(sizes, ratios, strict=True))
+
+    @property
+    def anchors_a_cell(self) -> int:
+        """Number of anchors at every cell of every level, in a recipe that was checked."""
+        sizes, ratios = self.anchors[0]
+        return len(sizes) * len(ratios)
 
 
 class BoxHeadSpec(Part, frozen=True):
-    """Box head (detectron2 FastRCNNConvFCHead with no convolution) and its detections.
+    """Box head (detectron2 FastRCNNConvFCHead) and its detections.
+
+    There is at least one layer, a convolution or a fully connected one.
 
     Attributes:
         in_features: pyramid levels RoIAlign chooses from, finest first, without a gap.
         pooler_resolution: side of the pooled features.
-        fc_dim: width of each hidden layer.
-        num_fc: number of hidden layers.
+        sampling_ratio: RoIAlign's samples in a bin along each axis; 0 for a number that grows with
+            the box.
+        num_conv: number of 3x3 convolutions over the pooled features.
+        channels: width of each convolution.
+        norm: after each convolution.
+        fc_dim: width of each fully connected layer.
+        num_fc: number of fully connected layers, after the convolutions.
         class_agnostic: whether a proposal has one box instead of one for each class.
+        class_scores: how class logits become scores: ``softmax`` over all classes and background,
+            or ``sigmoid`` of each class alone (detectron2 ``ROI_BOX_HEAD.USE_SIGMOID_CE``). The
+            predictor has a row for background in both; with ``sigmoid`` it decides nothing.
         box_weights: divisors of (dx, dy, dw, dh).
         score_threshold: a detection's score is strictly above it.
         nms_threshold: IoU above which the lower-scoring detection of the same class is dropped.
@@ -76,9 +109,14 @@ class BoxHeadSpec(Part, frozen=True):
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
     pooler_resolution: int = 7
+    sampling_ratio: int = 0
+    num_conv: int = 0
+    channels: int = 256
+    norm: Norm = ""
     fc_dim: int = 1024
     num_fc: int = 2
     class_agnostic: bool = False
+    class_scores: Literal["softmax", "sigmoid"] = "softmax"
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
@@ -89,12 +127,16 @@ class StandardMaskHeadSpec(Part, frozen=True, tag_field="kind", tag="standard"):
     """Mask R-CNN's own mask head (detectron2 MaskRCNNConvUpsampleHead).
 
     The masks have twice the pooled side. There is one for each class or, class-agnostic, one only.
+    ``norm`` stands after each of the ``num_conv`` convolutions; the deconvolution has none.
+    ``sampling_ratio`` is as in the box head.
     """
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
     pooler_resolution: int = 14
+    sampling_ratio: int = 0
     channels: int = 256
     num_conv: int = 4
+    norm: Norm = ""
     class_agnostic: bool = False
 
 
@@ -197,6 +239,24 @@ def subdivision_start(resolution: int, steps: int, points: int) -> tuple[int, in
     while 4 * side**2 <= points:
         side, steps = 2 * side, steps - 1
     return side, steps
+
+
+def rows(values: PerLevel, levels: int) -> tuple[Row, ...]:
+    """The row of each level (detectron2 modeling/anchor_generator.py, ``_broadcast_params``).
+
+    Args:
+        values: in any of the three forms.
+        levels: number of levels.
+
+    Returns:
+        As many rows as ``values`` gives, where that is more than one: a recipe's check compares
+        their number with ``levels``. Numbers beside rows are left out: the check refuses those.
+    """
+    numbers = tuple(value for value in values if not isinstance(value, tuple))
+    if numbers:
+        return (numbers,) * levels
+    found = tuple(value for value in values if isinstance(value, tuple))
+    return found * levels if len(found) == 1 else found
 
 
 def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> list[list[float]]:

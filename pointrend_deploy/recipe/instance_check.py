@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
+from typing import Final
 
 from pointrend_deploy.recipe.checks import (
+    MOST_LAYERS,
+    POINTS,
     Found,
-    at_least_one,
     check_classes,
+    check_groups,
     check_levels,
     check_name_and_input,
     check_pyramid,
+    counts,
+    levels_of,
+    positive,
     refuse,
     wrong,
 )
-from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec, subdivision_start
-from pointrend_deploy.recipe.parts import read_recipe
+from pointrend_deploy.recipe.files import find_recipe, read_recipe
+from pointrend_deploy.recipe.instance import (
+    MAX_SAMPLING,
+    InstanceRecipe,
+    PerLevel,
+    StandardMaskHeadSpec,
+    rows,
+    subdivision_start,
+)
+
+LARGEST_MASK: Final = 4096
+"""Largest side of a mask, in cells; that of PointRend on COCO is 224."""
 
 
 def load_instance_recipe(path: str | Path) -> InstanceRecipe:
     """Read and check a recipe whose ``task`` is ``instance``.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or the name of one of this project's recipes.
 
     Raises:
-        DeployError: the file is missing or not TOML, has an unknown key, a wrong type or values
-            that contradict one another; the message names the key.
+        DeployError: the file is missing or not TOML, has unknown keys, wrong types or values that
+            contradict one another; the message names all such keys.
     """
+    path = find_recipe(path)
     return check_instance_recipe(read_recipe(path, InstanceRecipe), str(path))
 
 
@@ -36,11 +52,12 @@ def check_instance_recipe(recipe: InstanceRecipe, where: str = "recipe") -> Inst
     """Refuse a recipe whose values contradict one another; return it otherwise.
 
     Raises:
-        DeployError: naming the key and the value that would fit.
+        DeployError: naming every such key and the value that would fit.
     """
     found = check_name_and_input(recipe) + _classes(recipe) + check_pyramid(recipe)
-    refuse(found, where)
-    refuse(_levels(recipe) + _proposals(recipe) + _boxes(recipe) + _masks(recipe), where)
+    if levels_of(recipe):
+        found += _levels(recipe)
+    refuse(found + _proposals(recipe) + _boxes(recipe) + _masks(recipe), where)
     return recipe
 
 
@@ -77,72 +94,90 @@ def _levels(recipe: InstanceRecipe) -> Found:
 
 def _proposals(recipe: InstanceRecipe) -> Found:
     spec = recipe.rpn
-    rows = len(spec.in_features)
-    found = wrong(
-        (
-            len(spec.anchor_sizes) == rows and all(spec.anchor_sizes),
-            "rpn.anchor_sizes",
-            f"{rows} levels need {rows} rows, each with at least one size",
-        ),
-        (
-            len({len(sizes) for sizes in spec.anchor_sizes}) <= 1,
-            "rpn.anchor_sizes",
-            "the levels share one head: every row needs the same number of sizes",
-        ),
-        (
-            all(math.isfinite(s) and s > 0 for sizes in spec.anchor_sizes for s in sizes),
-            "rpn.anchor_sizes",
-            "must be positive numbers",
-        ),
-        (
-            bool(spec.aspect_ratios) and all(0 < r < math.inf for r in spec.aspect_ratios),
-            "rpn.aspect_ratios",
-            "at least one positive number is needed",
-        ),
+    levels = len(spec.in_features)
+    found = _per_level("rpn.anchor_sizes", spec.anchor_sizes, levels)
+    found += _per_level("rpn.aspect_ratios", spec.aspect_ratios, levels)
+    if not found:
+        products = [len(sizes) * len(ratios) for sizes, ratios in spec.anchors]
+        message = f"the levels share one head, but have {products} sizes times aspect ratios"
+        found += wrong((len(set(products)) <= 1, "rpn.anchor_sizes", message))
+    found += wrong(
         (0 <= spec.anchor_offset < 1, "rpn.anchor_offset", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "rpn.nms_threshold", "must be in (0, 1]"),
     )
-    return found + at_least_one(
-        "rpn", pre_nms_topk=spec.pre_nms_topk, post_nms_topk=spec.post_nms_topk
-    )
+    found += counts("rpn", MOST_LAYERS, num_conv=spec.num_conv)
+    return found + counts("rpn", pre_nms_topk=spec.pre_nms_topk, post_nms_topk=spec.post_nms_topk)
+
+
+def _per_level(key: str, values: PerLevel, levels: int) -> Found:
+    """Check a key that has a row for each level, or one row or plain numbers for all of them."""
+    found = rows(values, levels)
+    plain = [not isinstance(value, tuple) for value in values]
+    return wrong(
+        (
+            len(found) == levels and all(found) and len(set(plain)) <= 1,
+            key,
+            f"{levels} levels need {levels} rows, each with at least one number; one row, or "
+            "numbers without rows, are for every level",
+        ),
+    ) + positive(key, (value for row in found for value in row))
+
+
+def _sampling(table: str, ratio: int) -> tuple[bool, str, str]:
+    message = f"must be 0 (adaptive) to {MAX_SAMPLING}, not {ratio}"
+    return 0 <= ratio <= MAX_SAMPLING, f"{table}.sampling_ratio", message
 
 
 def _boxes(recipe: InstanceRecipe) -> Found:
     spec = recipe.box_head
-    found = wrong(
-        (
-            all(0 < w < math.inf for w in spec.box_weights),
-            "box_head.box_weights",
-            "must be positive numbers",
-        ),
+    found = positive("box_head.box_weights", spec.box_weights) + wrong(
         (0 <= spec.score_threshold < 1, "box_head.score_threshold", "must be in [0, 1)"),
         (0 < spec.nms_threshold <= 1, "box_head.nms_threshold", "must be in (0, 1]"),
+        _sampling("box_head", spec.sampling_ratio),
+        (
+            0 <= spec.num_conv <= MOST_LAYERS,
+            "box_head.num_conv",
+            f"must be 0 to {MOST_LAYERS}, not {spec.num_conv}",
+        ),
+        (
+            spec.num_fc >= (0 if spec.num_conv > 0 else 1),
+            "box_head.num_fc",
+            f"must be at least 1, or 0 after a convolution, not {spec.num_fc}",
+        ),
+        (
+            spec.num_conv > 0 or not spec.norm,
+            "box_head.norm",
+            'stands after convolutions, and num_conv is 0: leave it out or set it to ""',
+        ),
     )
-    return found + at_least_one(
+    found += wrong(
+        (spec.num_fc <= MOST_LAYERS, "box_head.num_fc", f"must be at most {MOST_LAYERS}"),
+    )
+    if spec.num_conv > 0:
+        found += check_groups("box_head.channels", spec.norm, spec.channels)
+    return found + counts(
         "box_head",
         pooler_resolution=spec.pooler_resolution,
+        channels=spec.channels,
         fc_dim=spec.fc_dim,
-        num_fc=spec.num_fc,
         detections=spec.detections,
     )
 
 
 def _masks(recipe: InstanceRecipe) -> Found:
     spec, points = recipe.mask_head, recipe.point_head
-    found = at_least_one(
-        "mask_head", pooler_resolution=spec.pooler_resolution, channels=spec.channels
-    )
+    found = counts("mask_head", pooler_resolution=spec.pooler_resolution, channels=spec.channels)
     if isinstance(spec, StandardMaskHeadSpec):
-        found += at_least_one("mask_head", num_conv=spec.num_conv)
+        found += counts("mask_head", MOST_LAYERS, num_conv=spec.num_conv)
+        found += _side("mask_head.pooler_resolution", 2 * spec.pooler_resolution)
+        found += wrong(_sampling("mask_head", spec.sampling_ratio))
+        found += check_groups("mask_head.channels", spec.norm, spec.channels)
         return found + wrong(
             (points is None, "point_head", "the standard mask head has none; leave the table out")
         )
-    found += at_least_one(
-        "mask_head",
-        fc_dim=spec.fc_dim,
-        num_fc=spec.num_fc,
-        output_resolution=spec.output_resolution,
-    )
+    found += counts(
+        "mask_head", fc_dim=spec.fc_dim, output_resolution=spec.output_resolution
+    ) + counts("mask_head", MOST_LAYERS, num_fc=spec.num_fc)
     found += wrong(
         (
             spec.pooler_resolution % 2 == 0,
@@ -152,15 +187,20 @@ def _masks(recipe: InstanceRecipe) -> Found:
     )
     if points is None:
         return [*found, ("point_head", "a mask head of kind pointrend needs this table")]
-    found += at_least_one(
-        "point_head",
-        fc_dim=points.fc_dim,
-        num_fc=points.num_fc,
-        subdivision_points=points.subdivision_points,
-    )
+    found += counts("point_head", fc_dim=points.fc_dim)
+    found += counts("point_head", POINTS, subdivision_points=points.subdivision_points)
+    found += counts("point_head", MOST_LAYERS, num_fc=points.num_fc)
     side, steps = subdivision_start(
         max(1, spec.output_resolution), points.subdivision_steps, points.subdivision_points
     )
     skipped = points.subdivision_steps - steps
     message = f"{points.subdivision_points} points fill the {side}x{side} grid: at least {skipped}"
-    return found + wrong((steps >= 0, "point_head.subdivision_steps", message))
+    found += wrong((steps >= 0, "point_head.subdivision_steps", message))
+    doublings = min(max(steps, 0), LARGEST_MASK.bit_length())
+    return found + _side("point_head.subdivision_steps", side * 2**doublings)
+
+
+def _side(key: str, side: int) -> Found:
+    """Check the side of a mask that a key leads to."""
+    message = f"masks would have more than {LARGEST_MASK}x{LARGEST_MASK} pixels"
+    return wrong((side <= LARGEST_MASK, key, message))

@@ -1,17 +1,22 @@
-"""The tables that recipes of every task share, and how a recipe's file is read."""
+"""The tables that recipes of every task share."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 
-from pointrend_deploy.errors import DeployError
-
 ChannelOrder = Literal["BGR", "RGB"]
 Colour = tuple[int, int, int]
-Form = TypeVar("Form")
+Norm = Literal["", "FrozenBN", "BN", "SyncBN", "GN"]
+"""Normalisation after a convolution (detectron2 layers/batch_norm.py, ``get_norm``).
+
+``""`` is none: the convolution has a bias in its place. ``FrozenBN``, ``BN`` and ``SyncBN`` differ
+in training only. ``GN`` has :data:`GROUPS` groups.
+"""
+GROUPS = 32
+"""Groups of every GroupNorm in detectron2."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,13 +52,16 @@ class ClassesSpec(Part, frozen=True):
 
 
 class ResNetSpec(Part, frozen=True, tag_field="kind", tag="resnet"):
-    """ResNet / ResNeXt of detectron2 (modeling/backbone/resnet.py); features res2..res5."""
+    """ResNet / ResNeXt of detectron2 (modeling/backbone/resnet.py); features res2..res5.
+
+    ``norm`` stands after every convolution, that of the stem too; none has a bias.
+    """
 
     depth: Literal[50, 101]
     groups: int = 1
     width_per_group: int = 64
     stride_in_1x1: bool = True
-    norm: Literal["FrozenBN", "BN"] = "FrozenBN"
+    norm: Literal["FrozenBN", "BN", "SyncBN", "GN"] = "FrozenBN"
 
 
 class EfficientNetLiteSpec(Part, frozen=True, tag_field="kind", tag="efficientnet_lite0"):
@@ -63,12 +71,14 @@ class EfficientNetLiteSpec(Part, frozen=True, tag_field="kind", tag="efficientne
 class FPNSpec(Part, frozen=True):
     """Feature pyramid (detectron2 modeling/backbone/fpn.py): p<k> from res<k> of the backbone.
 
-    ``top_level`` adds one level (p6 from p5) by max-pooling with stride 2.
+    ``top_level`` adds one level (p6 from p5) by max-pooling with stride 2. ``norm`` stands after
+    every lateral and every output convolution.
     """
 
     in_features: tuple[str, ...] = ("res2", "res3", "res4", "res5")
     out_channels: int = 256
     top_level: bool = True
+    norm: Norm = ""
 
 
 class PointHeadSpec(Part, frozen=True):
@@ -98,27 +108,14 @@ BACKBONE_FEATURES: dict[type[ResNetSpec | EfficientNetLiteSpec], tuple[str, ...]
 """Features of each backbone; ``res<k>`` has stride 2**k."""
 
 
-def read_recipe(path: str | Path, form: type[Form]) -> Form:
-    """Read a TOML file as a typed form; the values are not checked against one another.
+LATER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "fpn": ("norm",),
+    "rpn": ("num_conv",),
+    "box_head": ("sampling_ratio", "num_conv", "channels", "norm", "class_scores"),
+    "mask_head": ("sampling_ratio", "norm"),
+}
+"""By table, keys that recipes did not have when the first manifests were written.
 
-    Args:
-        path: of the file.
-        form: the type to read.
-
-    Raises:
-        DeployError: the file is missing or not TOML, or has an unknown key or a wrong type; the
-            message names the path of the key.
-    """
-    try:
-        return msgspec.toml.decode(Path(path).read_bytes(), type=form)
-    except OSError as error:
-        raise DeployError(
-            f"cannot read the recipe {path}: {error.strerror or error}",
-            "recipes are the .toml files in export/; see export/README.md",
-        ) from error
-    except msgspec.ValidationError as error:
-        raise DeployError(
-            f"recipe {path}: {error}", "see export/README.md for every key"
-        ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DeployError(f"recipe {path} is not valid TOML: {error}") from error
+A manifest leaves them out where they have their defaults: a bundle that needs none of them reads
+the same in versions that do not know them.
+"""

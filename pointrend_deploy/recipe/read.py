@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from pointrend_deploy.recipe.checks import refuse
+from pointrend_deploy.recipe.faults import quoted
+from pointrend_deploy.recipe.files import find_recipe, read_recipe
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.instance_check import check_instance_recipe
-from pointrend_deploy.recipe.parts import read_recipe
 from pointrend_deploy.recipe.semantic import Recipe, check_recipe
 
 AnyRecipe = Recipe | InstanceRecipe
@@ -29,13 +31,18 @@ def load_any_recipe(path: str | Path) -> AnyRecipe:
     """Read and check a recipe: ``task = "semantic"`` or ``task = "instance"``.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or the name of one of this project's recipes, such as
+            ``pointrend_mask_rcnn_r50_fpn_coco``; see :func:`~.files.find_recipe`.
 
     Raises:
         DeployError: see :func:`pointrend_deploy.recipe.semantic.load_recipe`.
     """
+    path = find_recipe(path)
     task = read_recipe(path, _Task).task
-    form, check = _FORMS.get(task, _FORMS["semantic"])  # which says that it knows no such task
+    if task not in _FORMS:
+        known = " or ".join(map(quoted, _FORMS))
+        refuse([("task", f"must be {known}, not {quoted(task)}")], str(path))
+    form, check = _FORMS[task]
     return check(read_recipe(path, form), str(path))
 
 

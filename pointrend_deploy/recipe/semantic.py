@@ -11,33 +11,41 @@ from pathlib import Path
 from typing import Literal
 
 from pointrend_deploy.recipe.checks import (
+    MOST_LAYERS,
+    POINTS,
     Found,
-    at_least_one,
     check_classes,
+    check_groups,
     check_levels,
     check_name_and_input,
     check_pyramid,
+    counts,
+    levels_of,
     refuse,
     wrong,
 )
+from pointrend_deploy.recipe.files import find_recipe, read_recipe
 from pointrend_deploy.recipe.parts import (
     ClassesSpec,
     EfficientNetLiteSpec,
     FPNSpec,
     InputSpec,
+    Norm,
     Part,
     PointHeadSpec,
     ResNetSpec,
-    read_recipe,
 )
 
 
 class CoarseHeadSpec(Part, frozen=True):
-    """Semantic FPN head (detectron2 SemSegFPNHead): logits at ``common_stride``."""
+    """Semantic FPN head (detectron2 SemSegFPNHead): logits at ``common_stride``.
+
+    ``norm`` stands after every convolution but the predictor.
+    """
 
     in_features: tuple[str, ...] = ("p2", "p3", "p4", "p5")
     channels: int = 128
-    norm: Literal["GN", ""] = "GN"
+    norm: Norm = "GN"
     common_stride: int = 4
 
 
@@ -68,12 +76,13 @@ def load_recipe(path: str | Path) -> Recipe:
     """Read and check a semantic recipe.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or the name of one of this project's recipes.
 
     Raises:
-        DeployError: the file is missing or not TOML, has an unknown key, a wrong type or values
-            that contradict one another; the message names the key.
+        DeployError: the file is missing or not TOML, has unknown keys, wrong types or values that
+            contradict one another; the message names all such keys.
     """
+    path = find_recipe(path)
     return check_recipe(read_recipe(path, Recipe), str(path))
 
 
@@ -81,33 +90,28 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
     """Refuse a recipe whose values contradict one another; return it otherwise.
 
     Raises:
-        DeployError: naming the key and the value that would fit.
+        DeployError: naming every such key and the value that would fit.
     """
     count = recipe.num_classes
     message = "2 to 256 classes fit a uint8 label map"
     found = check_name_and_input(recipe) + wrong((2 <= count <= 256, "classes.names", message))
     found += check_classes(recipe.classes) + check_pyramid(recipe)
-    refuse(found, where)
-    refuse(_heads(recipe), where)
+    refuse(found + _heads(recipe, levels_of(recipe)), where)
     return recipe
 
 
-def _heads(recipe: Recipe) -> Found:
-    """Check the two heads; the pyramid is known to be sound."""
+def _heads(recipe: Recipe, pyramid: tuple[str, ...]) -> Found:
+    """Check the two heads; an empty ``pyramid`` stands for one that is wrong itself."""
     coarse, points = recipe.coarse_head, recipe.point_head
-    pyramid = tuple("p" + name[3:] for name in recipe.fpn.in_features)
     found = check_levels("coarse_head.in_features", coarse.in_features, pyramid)
-    found += at_least_one("coarse_head", channels=coarse.channels)
+    found += counts("coarse_head", channels=coarse.channels)
     stride = coarse.common_stride
-    finest = min((2 ** int(name[1:]) for name in coarse.in_features if name in pyramid), default=0)
+    finest = min((2 ** int(name[1:]) for name in coarse.in_features if name in pyramid), default=32)
+    strides = stride in (4, 8, 16, 32)
+    found += check_groups("coarse_head.channels", coarse.norm, coarse.channels)
     found += wrong(
         (
-            coarse.norm != "GN" or coarse.channels % 32 == 0,
-            "coarse_head.channels",
-            "GroupNorm has 32 groups: must be a multiple of 32",
-        ),
-        (
-            stride in (4, 8, 16, 32) and stride <= finest,
+            strides and stride <= finest,
             "coarse_head.common_stride",
             "must be 4, 8, 16 or 32 and no larger than the stride of any input feature",
         ),
@@ -115,18 +119,13 @@ def _heads(recipe: Recipe) -> Found:
     if points is None:
         return found
     found += check_levels("point_head.in_features", points.in_features, pyramid)
-    found += at_least_one(
-        "point_head",
-        fc_dim=points.fc_dim,
-        num_fc=points.num_fc,
-        subdivision_steps=points.subdivision_steps,
-        subdivision_points=points.subdivision_points,
+    found += counts("point_head", fc_dim=points.fc_dim)
+    found += counts("point_head", MOST_LAYERS, num_fc=points.num_fc)
+    found += counts("point_head", POINTS, subdivision_points=points.subdivision_points)
+    steps = points.subdivision_steps
+    message = (
+        f"{steps} doublings of logits at stride {stride} do not end at the network grid; "
+        f"{stride.bit_length() - 1} would"
     )
-    return found + wrong(
-        (
-            2**points.subdivision_steps == stride,
-            "point_head.subdivision_steps",
-            f"{points.subdivision_steps} doublings of logits at stride {stride} do not end at the "
-            f"network grid; {stride.bit_length() - 1} would",
-        )
-    )
+    ends = not strides or steps == stride.bit_length() - 1
+    return found + wrong((ends, "point_head.subdivision_steps", message))

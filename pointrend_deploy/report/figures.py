@@ -9,6 +9,7 @@ from html import escape
 
 NONE = "\N{EN DASH}"
 """Written where there is no number."""
+MINUS = "\N{MINUS SIGN}"
 BAR, GAP, GROUP, HEIGHT, LEFT, TOP = 26, 3, 26, 150, 34, 14
 
 
@@ -48,9 +49,16 @@ def average(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f}"
 
 
-def overlap(value: float | None) -> str:
+def overlap(value: float | None, digits: int = 5) -> str:
     """Return an IoU near 1, rounded down so that only an exact 1 becomes 1.00000."""
-    return NONE if value is None else f"{math.floor(value * 1e5) / 1e5:.5f}"
+    scale = 10**digits
+    return NONE if value is None else f"{math.floor(value * scale) / scale:.{digits}f}"
+
+
+def points(change: float) -> str:
+    """Return a change of a score (-1..1) in points with its sign: ``+0.30``, ``±0``."""
+    text = f"{100 * change:+.2f}"
+    return "±0" if float(text) == 0 else text.replace("-", MINUS)
 
 
 def small(value: float | None) -> str:
@@ -69,6 +77,11 @@ def small(value: float | None) -> str:
 def decibel(value: float | None) -> str:
     """Return a signal-to-noise ratio in whole dB."""
     return NONE if value is None else f"{value:.0f} dB"
+
+
+def milliseconds(value: float) -> str:
+    """Return a time with three significant digits, or in whole milliseconds from 100 on."""
+    return f"{value:,.0f} ms" if value >= 99.95 else f"{value:.3g} ms"
 
 
 def shape(sizes: Sequence[int]) -> str:

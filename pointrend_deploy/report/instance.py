@@ -50,6 +50,11 @@ class InstanceReport:
         "Boundary AP takes the smaller of mask IoU and boundary IoU as the overlap, the band being "
         "2 % of the picture's diagonal (Cheng et al., CVPR 2021)."
     )
+    worst_note = (
+        "First come pictures that differ from PyTorch by more than a limit, then those whose true "
+        "objects are covered least by detections of their class (without a truth: those whose "
+        "masks are least like PyTorch's)."
+    )
 
     def describe(self, manifest: Manifest) -> str:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""
@@ -69,7 +74,7 @@ class InstanceReport:
 
     def facts(self, parity: Parity, run: Run) -> list[Fact]:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""
-        return [] if run.detections is None else _facts(run.detections, run.accuracy)
+        return [] if run.detections is None else _facts(run.detections, run)
 
     def scores(self, run: Run | None) -> dict[str, Any]:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""
@@ -139,7 +144,7 @@ def _chart(rows: Sequence[AccuracyRow]) -> str:
     )
 
 
-def _facts(found: DetectionsRow, accuracy: Sequence[AccuracyRow]) -> list[Fact]:
+def _facts(found: DetectionsRow, run: Run) -> list[Fact]:
     """Detections, boxes and masks against the reference; mask and boundary AP where known."""
     expected = found.matched + found.only_reference
     strays = found.only_reference + found.only_bundle
@@ -152,7 +157,8 @@ def _facts(found: DetectionsRow, accuracy: Sequence[AccuracyRow]) -> list[Fact]:
             Fact(
                 f"{small(found.box_canvas_px)} px",
                 "largest difference of a box",
-                f"of the network's input; the limit is {gates.BOXES.limit}",
+                f"of the network's input{_at(run, 'box_canvas_px', found.box_canvas_px)}; the "
+                f"limit is {gates.BOXES.limit}",
             )
         )
     if found.mask_iou_mean is not None:
@@ -160,11 +166,12 @@ def _facts(found: DetectionsRow, accuracy: Sequence[AccuracyRow]) -> list[Fact]:
             Fact(
                 overlap(found.mask_iou_mean),
                 "IoU of the masks, on average",
-                f"the least is {overlap(found.mask_iou_min)}",
+                f"the least is {overlap(found.mask_iou_min)}"
+                f"{_at(run, 'mask_iou_min', found.mask_iou_min)}",
             )
         )
     for measure in ("mask", "boundary"):
-        rows = {row.prediction: row for row in accuracy if row.measure == measure}
+        rows = {row.prediction: row for row in run.accuracy if row.measure == measure}
         if "bundle" in rows and "reference" in rows:
             facts.append(
                 Fact(
@@ -174,6 +181,13 @@ def _facts(found: DetectionsRow, accuracy: Sequence[AccuracyRow]) -> list[Fact]:
                 )
             )
     return facts
+
+
+def _at(run: Run, figure: str, value: float | None) -> str:
+    """Name the picture that has the worst value of all; empty for a single picture."""
+    rows = run.detected_pictures
+    at = next((row.name for row in rows if getattr(row.detections, figure) == value), None)
+    return "" if value is None or at is None or len(rows) < 2 else f", in {at}"
 
 
 def _matches(

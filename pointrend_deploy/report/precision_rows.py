@@ -10,9 +10,9 @@ from pointrend_deploy.parity.record.precisions import (
     PrecisionTable,
     StepOverlap,
 )
-from pointrend_deploy.report.figures import NONE, counted, percent
+from pointrend_deploy.report.differences import interval
+from pointrend_deploy.report.figures import NONE, counted, percent, points
 
-MINUS = "\N{MINUS SIGN}"
 RUNS = {"onnx": "ONNX Runtime", "tensorrt": "TensorRT"}
 Getter = Callable[[PrecisionColumn], float | None]
 Found = Callable[[PrecisionColumn], StepOverlap | None]
@@ -28,12 +28,15 @@ class ViewRow:
         cells: the figure of each precision.
         changes: what each precision gains or loses beside fp32, in points; empty for figures that
             are no scores.
+        intervals: the 95 % interval of each change, in points, and an empty text where there is
+            none; empty where no column has one.
     """
 
     name: str
     reference: str
     cells: tuple[str, ...]
     changes: tuple[str, ...] = ()
+    intervals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,30 @@ def score_row(
         return []
     base = values[0]
     changes = tuple(
-        "" if index == 0 or value is None or base is None else _points_apart(value - base)
+        "" if index == 0 or value is None or base is None else points(value - base)
         for index, value in enumerate(values)
     )
-    return [ViewRow(name, _hundredths(reference), tuple(map(_hundredths, values)), changes)]
+    intervals = tuple(
+        "" if index == 0 else next((interval(i) for i in c.intervals if i.score == name), "")
+        for index, c in enumerate(columns)
+    )
+    return [
+        ViewRow(
+            name,
+            _hundredths(reference),
+            tuple(map(_hundredths, values)),
+            changes,
+            intervals if any(intervals) else (),
+        )
+    ]
 
 
 def scored_on(table: PrecisionTable) -> str:
     """Return the note of a group of scores against the truth."""
-    return f"percent, {counted(table.pictures, 'picture')}; beside it the change in points"
+    said = f"percent, {counted(table.pictures, 'picture')}; beside it the change in points"
+    if any(column.intervals for column in table.columns[1:]):
+        return f"{said} and its 95 % interval"
+    return said
 
 
 def _points(table: PrecisionTable, note: str) -> Group:
@@ -176,11 +194,6 @@ def _gates(table: PrecisionTable) -> Group:
 
 def _hundredths(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f}"
-
-
-def _points_apart(change: float) -> str:
-    text = f"{100 * change:+.2f}"
-    return "±0" if float(text) == 0 else text.replace("-", MINUS)
 
 
 def _megabytes(size: int | None) -> str:

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pointrend_deploy.parity.gates import accuracy_gates
+from pointrend_deploy.parity.gates import accuracy_gates, cautions
 from pointrend_deploy.parity.noise import ENTRY_DB, entry
 from pointrend_deploy.parity.record.precisions import PrecisionColumn, PrecisionGate, PrecisionTable
-from pointrend_deploy.report.figures import NONE, percent
-from pointrend_deploy.report.precision_rows import MINUS, Group, groups
+from pointrend_deploy.report.differences import beyond_limits, changes, no_intervals, worst_cases
+from pointrend_deploy.report.figures import MINUS, NONE, counted, percent
+from pointrend_deploy.report.precision_rows import Group, groups
 from pointrend_deploy.report.task import report_task
 
-Status = Literal["passed", "failed", "not gated"]
+Status = Literal["passed", "warning", "failed", "not gated"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ class NoiseRow:
 
 @dataclass(frozen=True)
 class GateRow:
-    """A limit of a lower precision, in words."""
+    """A limit of a lower precision, in words.
+
+    ``warns`` is set where a value beyond the limit is a warning and not a failure.
+    """
 
     precision: str
     name: str
@@ -43,6 +47,7 @@ class GateRow:
     limit: str
     reason: str
     passed: bool
+    warns: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class View:
         status: see :func:`status_of`.
         columns: the precisions, fp32 first.
         names: the same, in words.
+        worst: for each precision a sentence on its worst cases, with their pictures.
+        changes: for each lower precision how its scores changed, with intervals, and which of these
+            reach beyond a limit.
         simulated: the precisions that ONNX Runtime imitated, in words; empty where there are none.
         lower: the precisions whose stages are in ``noise``.
         entries: for each of ``lower`` a sentence on where the error enters.
@@ -69,6 +77,8 @@ class View:
     stage_pictures: int
     columns: tuple[str, ...]
     names: str
+    worst: tuple[str, ...]
+    changes: tuple[str, ...]
     simulated: str
     groups: tuple[Group, ...]
     gates: tuple[GateRow, ...]
@@ -112,10 +122,17 @@ def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
         stage_pictures=table.stage_pictures,
         columns=tuple(column.precision for column in columns),
         names=_and(column.precision for column in columns),
+        worst=tuple(f"{c.precision}: {said}" for c in columns if (said := worst_cases(c))),
+        changes=_changes(table),
         simulated=_and(column.precision for column in columns if column.simulated),
         groups=groups(table, task.score_groups(table), task.points_note),
         gates=tuple(
-            _gate_row(column.precision, gate) for column in columns for gate in column.gates
+            row
+            for column in columns
+            for row in (
+                *(_gate_row(column.precision, gate) for gate in column.gates),
+                *(_gate_row(column.precision, gate, warns=True) for gate in cautions(column)),
+            )
         ),
         notes=table.notes,
         lower=tuple(column.precision for column in lower),
@@ -132,14 +149,49 @@ def view(table: PrecisionTable, files: Mapping[str, str] | None = None) -> View:
 
 
 def status_of(table: PrecisionTable) -> Status:
-    """Return the status.
+    """Return the status of a table: ``passed`` only where every precision but fp32 is.
 
-    It is ``passed`` only where every precision but fp32 has a gate on its accuracy.
+    ``failed`` goes before ``warning``, and that before ``not gated``.
     """
-    if not table:
+    found = {column_status(column) for column in table.columns}
+    order: tuple[Status, ...] = ("failed", "warning", "not gated")
+    return next((status for status in order if status in found), "passed")
+
+
+def column_status(column: PrecisionColumn) -> Status:
+    """Return the status of one precision.
+
+    It is ``warning`` where no gate failed but the answers are too often others than fp32's, and
+    ``not gated`` where a precision other than fp32 has no gate on its accuracy.
+    """
+    if not column:
         return "failed"
-    lower = [column for column in table.columns if column.precision != "fp32"]
-    return "passed" if all(accuracy_gates(column) for column in lower) else "not gated"
+    if not all(cautions(column)):
+        return "warning"
+    if column.precision == "fp32" or accuracy_gates(column):
+        return "passed"
+    return "not gated"
+
+
+def warnings_of(column: PrecisionColumn) -> tuple[str, ...]:
+    """Return a few words on every caution that a precision does not meet."""
+    return tuple(
+        f"the {gate.name} is {percent(gate.value, 1)}, below {percent(gate.limit, 0)}"
+        for gate in cautions(column)
+        if not gate
+    )
+
+
+def _changes(table: PrecisionTable) -> tuple[str, ...]:
+    """Return a sentence for each lower precision; one on why there is none where none has any."""
+    lower = table.columns[1:]
+    said = [
+        f"{column.precision}: {each}"
+        for column in lower
+        for each in (changes(column.intervals, "fp32"), beyond_limits(column))
+        if each
+    ]
+    return tuple(said) if said or not (table.truth and lower) else (no_intervals(table.pictures),)
 
 
 def entry_sentence(column: PrecisionColumn) -> str:
@@ -149,16 +201,29 @@ def entry_sentence(column: PrecisionColumn) -> str:
         each.snr_db for each in column.stages if each.snr_db is not None and not each.near_zero
     ]
     if first is not None:
+        place = next(i for i, each in enumerate(column.stages) if each is first)
+        before = next((e for e in reversed(column.stages[:place]) if not e.near_zero), None)
         how = first.problem or f"{first.snr_db:.0f} dB"
+        if before is not None and before.snr_db is not None:
+            how += f"; {before.snr_db:.0f} dB at the stage before it"
+        elif before is not None and before.noise == 0:
+            how += "; the stage before it equals fp32's"
         return f"{column.precision}: the error enters at {first.stage} ({how})"
+    unknown = sum(bool(each.problem) for each in column.stages)
     if known:
-        return (
-            f"{column.precision}: no stage falls below {ENTRY_DB:.0f} dB; least {min(known):.0f} dB"
-        )
-    return f"{column.precision}: every stage equals the FP32 graph's"
+        said = f"no stage falls below {ENTRY_DB:.0f} dB; least {min(known):.0f} dB"
+    elif any(each.noise for each in column.stages):
+        said = "every stage equals the FP32 graph's, except logits that are near zero by choice"
+    elif unknown < len(column.stages):
+        said = "every stage equals the FP32 graph's"
+    else:
+        return f"{column.precision}: no stage could be compared"
+    if unknown:
+        said += f"; {counted(unknown, 'stage')} could not be compared"
+    return f"{column.precision}: {said}"
 
 
-def _gate_row(precision: str, gate: PrecisionGate) -> GateRow:
+def _gate_row(precision: str, gate: PrecisionGate, warns: bool = False) -> GateRow:
     def text(value: float | None) -> str:
         if value is None:
             return NONE
@@ -174,6 +239,7 @@ def _gate_row(precision: str, gate: PrecisionGate) -> GateRow:
         limit=f"{sign} {text(gate.limit)}",
         reason=gate.reason,
         passed=gate.passed,
+        warns=warns,
     )
 
 

@@ -17,7 +17,9 @@ from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.record.runs import Parity
 from pointrend_deploy.report import figures
+from pointrend_deploy.report.differences import score_lines
 from pointrend_deploy.report.gallery.tiles import GalleryItem
+from pointrend_deploy.report.narrow import with_labels
 from pointrend_deploy.report.precision_view import view
 from pointrend_deploy.report.task import report_task
 from pointrend_deploy.report.verdict import runner_name, verdict
@@ -46,7 +48,7 @@ def render_html(
     Raises:
         DeployError: ``parity`` has another schema or form.
     """
-    return _render("report.html.j2", manifest, parity, gallery)
+    return with_labels(_render("report.html.j2", manifest, parity, gallery))
 
 
 def render_markdown(
@@ -132,9 +134,11 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         "verdict": verdict(parity),
         "runs": [(RUN_NAMES.get(name, name), run) for name, run in parity.runs.items()],
         **scores,
+        "score_lines": () if compare is None else score_lines(compare),
         "chart": Markup(scores["chart"]),
         "names": figures.PREDICTION_NAMES,
         "short": SHORT_NAMES,
+        "truth_notes": () if compare is None else compare.truth_notes,
         "pictures": pictures[:MOST_PICTURES],
         "more_pictures": max(0, len(pictures) - MOST_PICTURES),
         "gallery": gallery,

@@ -45,6 +45,10 @@ class SemanticReport:
         "Boundary IoU counts only the inner band of each class's mask, as wide as the column says "
         "(Cheng et al., CVPR 2021)."
     )
+    worst_note = (
+        "First come pictures whose labels differ from PyTorch's by more than the limit, then those "
+        "with the most wrong pixels (without a truth: the most that differ from PyTorch's)."
+    )
 
     def describe(self, manifest: Manifest) -> str:
         """See :class:`~pointrend_deploy.report.task.ReportTask`."""
@@ -66,6 +70,7 @@ class SemanticReport:
             "labels_from": None if run is None else run.labels_from,
             "truth": truth,
             "mutual": mutual,
+            "averaged": averaged_over(truth or mutual),
             "bands": list(truth[0].boundary_iou) if truth else [],
             "chart": _chart(truth) if truth else "",
         }
@@ -96,7 +101,7 @@ class SemanticReport:
                 "Against PyTorch's labels",
                 "percent; no truth needed",
                 tuple(
-                    replace(row, changes=())
+                    replace(row, changes=(), intervals=())
                     for row in _label_scores(columns, lambda c: c.beside_reference, None)
                 ),
             ),
@@ -141,13 +146,11 @@ def _facts(parity: Parity, run: Run) -> list[Fact]:
     labels = next((stage for stage in run.stages if stage.kind == "labels"), None)
     if labels is not None:
         different = round((1 - (labels.agreement or 0.0)) * labels.compared)
-        found.append(
-            Fact(
-                percent(labels.agreement),
-                "labels agree",
-                f"{different:,} of {labels.compared:,} pixels of the network's canvas differ",
-            )
-        )
+        note = f"{different:,} of {labels.compared:,} pixels of the network's canvas differ"
+        least = min(run.per_picture, key=lambda row: row.agreement, default=None)
+        if least is not None and least.agreement < 1 and len(run.per_picture) > 1:
+            note += f"; least {percent(least.agreement)}, in {least.name}"
+        found.append(Fact(percent(labels.agreement), "labels agree", note))
     tensors = [
         stage
         for each in parity.runs.values()
@@ -212,4 +215,19 @@ def _lines(run: Run) -> list[str]:
         cells += [plain_percent(bands.get("2 px")), plain_percent(bands.get("2 %"))]
         shown = right_aligned(cells, (10, 8, 10, 10))
         lines.append(f"{row.prediction:12}{row.against:>11}{shown}")
-    return lines
+    averaged = averaged_over(run.metrics)
+    return [*lines, averaged] if averaged else lines
+
+
+def averaged_over(rows: Sequence[MetricRow]) -> str:
+    """Say which classes the means are over; empty where no row lists its classes.
+
+    Args:
+        rows: of one comparison, those against the truth first.
+    """
+    classes = next((row.classes for row in rows if row.classes), ())
+    if not classes:
+        return ""
+    whose = "the truth" if rows[0].against == "truth" else "PyTorch"
+    over = f"the {sum(each.iou is not None for each in classes)} of {len(classes)} classes"
+    return f"mIoU and boundary IoU are means over {over} that {whose} has"

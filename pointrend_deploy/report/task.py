@@ -26,6 +26,7 @@ class ReportTask(Protocol):
         points_note: where points of refinement are chosen, after a comma; may be empty.
         many_pictures: how the figures of several pictures are put together.
         boundary_note: what its boundary score means.
+        worst_note: which pictures are drawn, and in which order.
     """
 
     folder: str
@@ -35,6 +36,7 @@ class ReportTask(Protocol):
     points_note: str
     many_pictures: str
     boundary_note: str
+    worst_note: str
 
     def describe(self, manifest: Manifest) -> str:
         """Return what the bundle gives, for the first line of a report; may be empty.

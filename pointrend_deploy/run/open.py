@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.bundle.forms import Precision, RunnerName
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.packages import ABSENT, install_hint, problems, require
 from pointrend_deploy.run.runner import BundleRunner
 
 
@@ -54,7 +54,7 @@ def open_runner(
         if weights is not None:
             raise DeployError(
                 "the onnx runner takes its weights from "
-                f"{bundle.manifest.graphs_of(precision or 'fp32')[0]}",
+                f"{bundle.graphs_of(precision or 'fp32')[0]}",
                 "leave --weights out",
             )
         from pointrend_deploy.run.backends.onnxrt import OnnxRunner
@@ -74,13 +74,31 @@ def open_runner(
 
 def _first_installed(weights: str | Path | None) -> RunnerName:
     """Resolve ``auto``: ONNX Runtime where it can be used, PyTorch otherwise."""
-    if weights is None and find_spec("onnxruntime") is not None:
-        return "onnx"
-    if find_spec("torch") is not None:
-        return "torch"
     if weights is not None:
-        raise DeployError("PyTorch is not installed", "pip install torch, or leave --weights out")
-    raise DeployError(
-        "neither ONNX Runtime nor PyTorch is installed",
-        "pip install onnxruntime (enough to run a bundle), or pip install torch",
+        require("run --runner torch", "leave --weights out")
+        return "torch"
+    return require_runner()
+
+
+def require_runner() -> RunnerName:
+    """Return what ``auto`` is on this machine.
+
+    Raises:
+        DeployError: neither ONNX Runtime nor PyTorch is installed, or it cannot be imported.
+    """
+    runner = usual_runner()
+    if runner is None:
+        raise DeployError(
+            "neither ONNX Runtime nor PyTorch is installed, and run needs one of them",
+            install_hint("run --runner onnx", problems("run --runner onnx")),
+        )
+    require(f"run --runner {runner}")
+    return runner
+
+
+def usual_runner() -> RunnerName | None:
+    """Return what ``auto`` is here, by what is installed; None where neither of the two is."""
+    runners: tuple[RunnerName, ...] = ("onnx", "torch")
+    return next(
+        (name for name in runners if ABSENT not in problems(f"run --runner {name}").values()), None
     )

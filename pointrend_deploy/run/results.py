@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 
 import msgspec
 
 from pointrend_deploy import atomic
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.run.latency import Latency
 
 RESULTS = "results.json"
 LABELS = "labels"
@@ -24,7 +26,7 @@ class ResultRow(Protocol):
 
     @property
     def file(self) -> str:
-        """The picture, relative to the folder it was found in."""
+        """The picture, relative to ``source``."""
 
     @property
     def overlay(self) -> str | None:
@@ -47,10 +49,14 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True):
         complete: False while the run goes on, and after a run that was stopped.
         bundle: the bundle's name.
         runner: the runner's name.
-        source: the picture or folder as the user wrote it.
-        sub_folders_left: how many sub-folders of that folder were not searched.
+        precision: of the numbers it computes with.
+        source: the folder that every ``file`` is relative to; where one picture was named, that
+            picture.
+        sources: the pictures, folders and patterns as the user wrote them.
+        sub_folders_left: how many sub-folders of these folders were not searched.
         pictures: a row for each picture that was run, in the form of the task.
         skipped: the pictures that cannot be read.
+        latency: median times; null while the run goes on, or where no picture was run.
     """
 
     schema: int
@@ -58,10 +64,13 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     bundle: str
     runner: str
+    precision: Precision
     source: str
+    sources: list[str]
     sub_folders_left: int
     pictures: list[ResultRow]
     skipped: list[Skipped]
+    latency: Latency | None = None
 
     def __bool__(self) -> bool:
         return not self.skipped
@@ -116,7 +125,22 @@ def result_names(files: Sequence[Path]) -> list[str]:
             free = f"{name}-{number}"
         taken.add(free.casefold())
         names.append(free)
+    _refuse_files_as_folders(names)
     return names
+
+
+def _refuse_files_as_folders(names: Sequence[str]) -> None:
+    """Refuse names of which one's file would stand where another needs a folder."""
+    files = {f"{name}{suffix}".casefold(): name for name in names for suffix in (".png", ".jpg")}
+    for name in names:
+        for folder in PurePath(name).parents:
+            other = files.get(folder.as_posix().casefold())
+            if other is not None:
+                raise DeployError(
+                    f"the results of {other} and {name} cannot stand side by side: one's file "
+                    f"{folder.as_posix()} is the other's folder",
+                    "rename the folder, or run the two by themselves, each with its own --out",
+                )
 
 
 def need_stages(names: Iterable[str], stages: Container[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -14,13 +14,12 @@ from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.pictures.batches import in_batches
 from pointrend_deploy.pictures.canvas import Fitted, batch_of
+from pointrend_deploy.pictures.given import Color, Given, in_order
+from pointrend_deploy.run.prediction import Prediction
 from pointrend_deploy.run.task import task_of
 
 Array = npt.NDArray[Any]
 UInt8 = npt.NDArray[np.uint8]
-AnyPrediction = Mapping[str, Any]
-"""A prediction of one picture: ``Prediction`` or ``InstancePrediction``, by the bundle's task; see
-``task.py`` in ``semantic`` and ``instance``."""
 
 
 class BundleRunner(ABC):
@@ -93,7 +92,7 @@ class BundleRunner(ABC):
         """Put one picture on the bundle's canvas. Raises DeployError unless H x W x 3 uint8."""
         return self.task.fit(image)
 
-    def finish(self, outputs: dict[str, Array], row: int, picture: Fitted) -> AnyPrediction:
+    def finish(self, outputs: dict[str, Array], row: int, picture: Fitted) -> Prediction:
         """Make the prediction of the picture in one row of a batch's outputs.
 
         Raises:
@@ -101,44 +100,60 @@ class BundleRunner(ABC):
         """
         return self.task.finish(outputs, row, picture)
 
-    def predict(self, image: UInt8) -> AnyPrediction:
-        """Predict for one picture, H x W x 3 uint8 in the recipe's channel order."""
-        return self.predict_all([image])[0]
+    def predict(self, image: Given, color: Color | None = None) -> Prediction:
+        """Predict for one picture; see :meth:`__call__`."""
+        return self.predict_all([image], color)[0]
 
-    def predict_all(self, images: Sequence[UInt8]) -> list[AnyPrediction]:
-        """Predict for any number of pictures, in order, in batches of the bundle's size."""
+    def predict_all(self, images: Sequence[Given], color: Color | None = None) -> list[Prediction]:
+        """Predict for any number of pictures, in order, in batches of the bundle's size.
+
+        Arguments and errors are those of :meth:`__call__`. Pixels of files are not kept.
+        """
         manifest = self.bundle.manifest
-        predictions: list[AnyPrediction] = []
-        for batch in in_batches(map(self.prepare, images), manifest.canvas.batch):
+        order: Color = "bgr" if manifest.preprocess.channel_order == "BGR" else "rgb"
+        fitted = (self.prepare(in_order(image, order, color)) for image in images)
+        predictions: list[Prediction] = []
+        for batch in in_batches(fitted, manifest.canvas.batch):
             outputs = self.infer(batch_of(batch, manifest))
-            predictions += [self.finish(outputs, row, item) for row, item in enumerate(batch)]
+            for row, item in enumerate(batch):
+                prediction = self.finish(outputs, row, item)
+                prediction.note_picture(images[len(predictions)], color or order)
+                predictions.append(prediction)
         return predictions
 
     @overload
-    def __call__(self, images: UInt8) -> AnyPrediction: ...
+    def __call__(self, images: Given, color: Color | None = None) -> Prediction: ...
     @overload
-    def __call__(self, images: list[UInt8] | tuple[UInt8, ...]) -> dict[str, list[Any]]: ...
     def __call__(
-        self, images: UInt8 | list[UInt8] | tuple[UInt8, ...]
-    ) -> AnyPrediction | dict[str, list[Any]]:
+        self, images: list[Given] | tuple[Given, ...], color: Color | None = None
+    ) -> dict[str, list[Any]]: ...
+    def __call__(
+        self, images: Given | list[Given] | tuple[Given, ...], color: Color | None = None
+    ) -> Prediction | dict[str, list[Any]]:
         """Run the bundle on one picture or on a list of them.
 
         Args:
-            images: H x W x 3 uint8 **in the recipe's channel order** (as ``model.stages`` takes it;
-                ``pictures.canvas.from_rgb`` turns RGB into it), any size; or a list of such arrays
-                of any length.
+            images: an H x W x 3 uint8 array, a file's path (``str`` or ``Path``) or a PIL picture,
+                of any size; or a list of any number of them. Files and PIL pictures are made
+                upright by their EXIF orientation and converted to RGB as `run` does.
+            color: channel order of the arrays, ``"rgb"`` or ``"bgr"``; None where they are in the
+                recipe's own order, as ``model.stages`` takes them. It does not concern files and
+                PIL pictures, whose channels are known.
 
         Returns:
-            For one picture a ``Prediction`` (semantic bundle) or an ``InstancePrediction``; for a
-            list the same keys, each with a list in the order of the pictures.
+            For one picture a ``LabelPrediction`` (semantic bundle) or an ``InstancePrediction``:
+            a dictionary with ``class_names`` and ``draw()``. For a list the same keys, each with
+            a list in the order of the pictures; :meth:`predict_all` gives the predictions of a
+            list one by one.
 
         Raises:
-            DeployError: a picture has another shape or dtype, or the outputs of an instance
-                bundle cannot be right.
+            DeployError: a picture cannot be read or is an array of another shape or dtype, or the
+                outputs of an instance bundle cannot be right.
+            UsageError: ``color`` is neither ``"rgb"`` nor ``"bgr"``.
         """
         if not isinstance(images, (list, tuple)):
-            return self.predict(images)
-        predictions = self.predict_all(images)
+            return self.predict(images, color)
+        predictions = self.predict_all(images, color)
         columns: dict[str, list[Any]] = {name: [] for name in self.task.keys}
         for prediction in predictions:
             for key, value in prediction.items():

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from pointrend_deploy.bundle.manifest import GraphEnds, Manifest
 from pointrend_deploy.pictures.canvas import Fitted, UInt8
 from pointrend_deploy.run.instance.task import InstanceTask
+from pointrend_deploy.run.prediction import Prediction
 from pointrend_deploy.run.semantic.task import SemanticTask
 from pointrend_deploy.run.writer import Array, GraphCall, PictureOptions, PictureWriter
 
@@ -65,7 +66,7 @@ class RunTask(Protocol):
             The bundle's outputs by name, the batch axis first.
         """
 
-    def finish(self, outputs: Mapping[str, Array], row: int, picture: Fitted) -> Mapping[str, Any]:
+    def finish(self, outputs: Mapping[str, Array], row: int, picture: Fitted) -> Prediction:
         """Make the prediction, at the picture's own size, from one row of a batch's outputs.
 
         Raises:

@@ -59,7 +59,7 @@ class Item:
     Attributes:
         picture: the file and its pixels.
         fitted: the picture on the canvas.
-        file: its path for ``results.json``.
+        file: its path in ``results.json``.
         name: the name of its result files, without suffix.
         ms: milliseconds so far, by step.
     """

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.packages import require
 from pointrend_deploy.recipe.instance import InstanceRecipe
 
 HW = tuple[int, int]
@@ -72,12 +73,14 @@ class InstanceTruth:
         objects: of all pictures.
         classes_left_out: names of the recipe's classes that the source does not list; detections
             of these classes are not scored.
+        notes: a line for all that is suspicious.
     """
 
     source: str
     pictures: tuple[TruthPicture, ...]
     objects: tuple[TruthObject, ...]
     classes_left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def objects_by_picture(self) -> dict[int, tuple[TruthObject, ...]]:
         """Return the objects of every picture, by its ``image_id``; pictures may have none."""
@@ -209,13 +212,7 @@ def need_evaluator() -> str:
     Raises:
         DeployError: it is not installed.
     """
-    try:
-        import faster_coco_eval  # noqa: F401  (checked before hours of work, not after)
-    except ImportError as error:
-        raise DeployError(
-            f"average precision needs faster-coco-eval, which cannot be imported: {error}",
-            "pip install 'faster-coco-eval>=1.8'",
-        ) from error
+    require("average precision")  # before hours of work, not after
     return f"faster-coco-eval {version('faster-coco-eval')}"
 
 

@@ -27,6 +27,7 @@ from pointrend_deploy.truth.annotations import (
     check_pictures,
     listed,
 )
+from pointrend_deploy.truth.objects import set_notes
 
 THINGS: dict[str, int] = {
     "person": 24,
@@ -56,7 +57,8 @@ def read_cityscapes(
 
     Raises:
         DeployError: a class is not among them; there is no picture; pictures have no label map; a
-            label map cannot be read, has another size, or is not a map of instance ids.
+            label map cannot be read, has another size, or is not a map of instance ids; there is
+            no object, or every one is a group.
     """
     strange = [name for name in recipe.classes.names if name not in THINGS]
     if strange:
@@ -98,7 +100,8 @@ def read_cityscapes(
             f"no pixel of the label maps in {folder} is a thing: there is nothing to score against",
             "Cityscapes' test set ships label maps without objects; give gtFine/val",
         )
-    return InstanceTruth(folder.name, tuple(pictures), tuple(objects))
+    notes = set_notes(pictures, objects, recipe, (), str(folder))
+    return InstanceTruth(folder.name, tuple(pictures), tuple(objects), notes=notes)
 
 
 def _read(path: Path) -> npt.NDArray[np.int32]:

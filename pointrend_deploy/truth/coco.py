@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -24,13 +25,17 @@ from pointrend_deploy.truth.annotations import (
     labels_of_categories,
     listed,
 )
+from pointrend_deploy.truth.objects import Annotated, mask_notes, set_notes
+from pointrend_deploy.truth.polygons import LeftOut, are_shares, usable_polygons
+from pointrend_deploy.wording import count_of
 
 
 class _Image(msgspec.Struct):
     id: int
-    file_name: str
     height: int
     width: int
+    file_name: str = ""  # LVIS v1 has addresses in its place
+    neg_category_ids: list[int] | None = None
 
 
 class _Category(msgspec.Struct):
@@ -47,10 +52,11 @@ class _Annotation(msgspec.Struct):
     id: int
     image_id: int
     category_id: int
-    segmentation: list[list[float]] | _RunLengths | None = None
+    segmentation: list[list[float | None]] | _RunLengths | None = None
     bbox: tuple[float, float, float, float] | None = None
     area: float | None = None
     iscrowd: int | bool = 0
+    ignore: int | bool = 0
 
 
 class _File(msgspec.Struct):
@@ -63,7 +69,9 @@ def read_coco(path: str | Path, images: str | Path, recipe: InstanceRecipe) -> I
     """Read an instance annotation file and find its pictures.
 
     Masks may be polygons or run lengths (compressed or not). ``bbox`` and ``area`` are computed
-    from the mask where they are absent.
+    from the mask where they are absent. Polygons of which no mask can be made are left out, and
+    so are objects that have no other; notes say which. What else is suspicious is in the notes
+    too, see :mod:`pointrend_deploy.truth.objects`.
 
     Args:
         path: the JSON file.
@@ -71,9 +79,10 @@ def read_coco(path: str | Path, images: str | Path, recipe: InstanceRecipe) -> I
         recipe: the recipe whose classes the categories must be.
 
     Raises:
-        DeployError: the file is not an annotation file; an id is repeated or refers to nothing;
-            categories are not the recipe's; a mask is empty or damaged; there is no annotation;
-            pictures are missing or of another size. The message names the entry.
+        DeployError: the file is not an annotation file, or is LVIS's; an id is repeated or refers
+            to nothing; categories are not the recipe's; run lengths are damaged; there is no object
+            with a mask, or every one is a crowd; boxes are written as corners; pictures are missing
+            or of another size. The message names the entry.
     """
     path, root = Path(path), Path(images)
     if not root.is_dir():
@@ -83,6 +92,7 @@ def read_coco(path: str | Path, images: str | Path, recipe: InstanceRecipe) -> I
         )
     table = _decoded(path)
     where = str(path)
+    _refuse_lvis(table, where)
     _refuse_repeats((image.id for image in table.images), f"{where}: picture id")
     _refuse_repeats((image.file_name for image in table.images), f"{where}: file_name")
     _refuse_repeats((each.id for each in table.annotations), f"{where}: annotation id")
@@ -109,13 +119,49 @@ def read_coco(path: str | Path, images: str | Path, recipe: InstanceRecipe) -> I
                 _EDITED,
             )
     used = {each.category_id for each in table.annotations}
-    labels, left_out = labels_of_categories(names, used, recipe, where)
+    labels, unlisted = labels_of_categories(names, used, recipe, where)
     check_pictures(list(pictures.values()), root, where)
-    objects = tuple(
-        _object(each, pictures[each.image_id], labels[each.category_id], where)
+    left_out = LeftOut()
+    found = [
+        annotated
         for each in table.annotations
+        if (
+            annotated := _object(
+                each, pictures[each.image_id], labels[each.category_id], where, left_out
+            )
+        )
+    ]
+    _refuse_no_masks(found, left_out, where)
+    objects = tuple(each.thing for each in found)
+    listing = tuple(pictures.values())
+    notes = (
+        *left_out.notes(len(table.annotations)),
+        *mask_notes(found, where),
+        *set_notes(listing, objects, recipe, unlisted, where),
     )
-    return InstanceTruth(path.name, tuple(pictures.values()), objects, left_out)
+    return InstanceTruth(path.name, listing, objects, unlisted, notes)
+
+
+def _refuse_no_masks(found: Sequence[Annotated], left_out: LeftOut, where: str) -> None:
+    if not found:
+        some = listed(left_out.polygons or left_out.objects)
+        raise DeployError(
+            f"no annotation of {where} has a usable mask: {some}",
+            "mask AP needs polygons of three points at least, or run lengths; a file of boxes "
+            "only cannot be scored against",
+        )
+    polygons = [
+        points
+        for each in found
+        if isinstance(each.thing.segmentation, list)
+        for points in each.thing.segmentation
+    ]
+    if are_shares(polygons):
+        raise DeployError(
+            f"no coordinate of the {count_of(len(polygons), 'polygon')} of {where} is above 1",
+            "coordinates are pixels of the picture, not shares of its sides: multiply x by the "
+            "width and y by the height",
+        )
 
 
 _EDITED = "the file was cut or edited by hand; make it again from its source"
@@ -123,22 +169,44 @@ _EDITED = "the file was cut or edited by hand; make it again from its source"
 
 def _decoded(path: Path) -> _File:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_File)
+        raw = path.read_bytes()
     except OSError as error:
         raise DeployError(
             f"cannot read the annotations {path}: {error.strerror or error}",
             "--coco takes a JSON file such as annotations/instances_val2017.json",
         ) from error
+    try:
+        try:
+            return msgspec.json.decode(raw, type=_File)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            # Python's json writes NaN and Infinity, which are no JSON: the same module reads them
+            return msgspec.convert(json.loads(raw), _File)
     except msgspec.ValidationError as error:
         raise DeployError(
             f"{path} is not a COCO instance annotation file: {error}",
             "such a file has `images`, `annotations` and `categories`; keypoint, caption and "
             "result files have not",
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DeployError(
             f"{path} is not JSON: {error}", "copy or download it again; it may be cut short"
         ) from error
+
+
+def _refuse_lvis(table: _File, where: str) -> None:
+    """Refuse LVIS's annotations: a picture of theirs names the classes it was searched for.
+
+    Detections of other classes count as false in COCO's AP and not at all in LVIS's.
+    """
+    if any(image.neg_category_ids is not None for image in table.images):
+        raise DeployError(
+            f"{where} holds LVIS annotations (`neg_category_ids`): its pictures are annotated for "
+            "some of the classes only, and COCO's AP would count the others as mistakes",
+            "score the detections.json of `run` with LVIS's own evaluator; leave --coco out to "
+            "compare the bundle with its reference alone",
+        )
 
 
 def _refuse_repeats(values: Iterable[Hashable], what: str) -> None:
@@ -161,40 +229,31 @@ def _picture(image: _Image, root: Path, where: str) -> TruthPicture:
     return TruthPicture(image.id, printable(str(parts)), root / parts, (image.height, image.width))
 
 
-def _object(each: _Annotation, picture: TruthPicture, label: int, where: str) -> TruthObject:
+def _object(
+    each: _Annotation, picture: TruthPicture, label: int, where: str, left_out: LeftOut
+) -> Annotated | None:
+    """Make an annotation's object; None where it has no mask, which ``left_out`` then says."""
+    short = f"annotation {each.id} of {picture.name}"
     name = f"{where}: annotation {each.id} (of {picture.name})"
+    if each.ignore:
+        raise DeployError(
+            f"{name} has `ignore`, which neither detectron2 nor COCO's scores know",
+            "mark a region that is not to be scored with iscrowd 1, or leave `ignore` out",
+        )
     segmentation: Segmentation
     if isinstance(each.segmentation, _RunLengths):
         segmentation = _run_lengths(each.segmentation, picture.hw, name)
     else:
-        segmentation = _polygons(each.segmentation or [], picture.hw, name)
+        polygons = usable_polygons(each.segmentation or [], picture.hw, short, left_out)
+        if not polygons:
+            return None
+        segmentation = polygons
     area = area_of(segmentation, picture.hw) if each.area is None else each.area
     box = box_of(segmentation, picture.hw) if each.bbox is None else each.bbox
     if not all(map(math.isfinite, (*box, area))) or min(box[2], box[3], area) < 0:
         raise DeployError(f"{name} has the box {list(box)} and the area {area}", _EDITED)
-    return TruthObject(picture.image_id, label, box, float(area), bool(each.iscrowd), segmentation)
-
-
-def _polygons(polygons: Sequence[list[float]], hw: HW, name: str) -> list[list[float]]:
-    if not polygons:
-        raise DeployError(
-            f"{name} has no mask: its segmentation is empty",
-            "mask AP needs one for every object; leave out annotations that are boxes only",
-        )
-    low, high = -max(hw), 2 * max(hw)
-    for points in polygons:
-        if len(points) < 6 or len(points) % 2:
-            raise DeployError(
-                f"{name} has a polygon of {len(points)} numbers; x, y of three points at least "
-                "are expected",
-                _EDITED,
-            )
-        if not all(low <= value <= high for value in points):  # NaN is not within either
-            raise DeployError(
-                f"{name} has a polygon far outside its picture of {hw[0]}x{hw[1]}",
-                "coordinates are pixels of the picture, not shares of it",
-            )
-    return [list(points) for points in polygons]
+    thing = TruthObject(picture.image_id, label, box, float(area), bool(each.iscrowd), segmentation)
+    return Annotated(short, thing, picture.hw, each.bbox is not None, each.area is not None)
 
 
 def _run_lengths(found: _RunLengths, hw: HW, name: str) -> dict[str, object]:

@@ -17,9 +17,9 @@ from pointrend_deploy.bundle.records import EngineFile, EngineRecord
 from pointrend_deploy.engine.build import Engine, Request, build_engine
 from pointrend_deploy.engine.graphs import custom_nodes, read_graph, weighted_nodes
 from pointrend_deploy.engine.layers import encode_tables
-from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library, note_on
+from pointrend_deploy.engine.machine import check_machine, library_to_explain, target_to_explain
+from pointrend_deploy.engine.plugin_library import note_on
 from pointrend_deploy.engine.precision_check import NAMES, check_record
-from pointrend_deploy.engine.targets import Target, parse_targets
 from pointrend_deploy.engine.trtexec import command_lines
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.progress import Progress, Silent
@@ -123,8 +123,9 @@ def build_bundle(
         UsageError: a choice that makes no sense.
         DeployError: a graph, a builder or a library is missing or refuses; see engine.build.
     """
-    bundle, targets, ops, library = _prepared(path, options)
-    sources = bundle.manifest.graphs_of(options.precision)
+    bundle, ops = _prepared(path, options)
+    targets, library = check_machine(options.target, ops)
+    sources = bundle.graphs_of(options.precision)
     sizes = dynamic_sizes(bundle.manifest)
     if options.precision != "fp32":
         _check_record(bundle, options.precision)
@@ -151,7 +152,7 @@ def build_bundle(
 
 def _check_record(bundle: Bundle, precision: Precision) -> None:
     weighted: dict[str, str] = {}
-    for source in bundle.manifest.graphs_of(precision):
+    for source in bundle.graphs_of(precision):
         graph = read_graph(bundle.file(source))
         types = weighted_nodes(graph)
         weighted |= {name: types[name] for name in weighted_names(graph)}
@@ -159,21 +160,22 @@ def _check_record(bundle: Bundle, precision: Precision) -> None:
 
 
 def explain(path: str | Path, options: BuildOptions) -> str:
-    """Return the command lines of NVIDIA's own tool that build the same engines. Builds nothing."""
-    bundle, targets, ops, library = _prepared(path, options)
+    """Return the command lines of NVIDIA's own tool that build the same engines. Builds nothing.
+
+    Needs no GPU, no TensorRT and no plugin library: the commands may be run on another machine.
+    """
+    bundle, ops = _prepared(path, options)
+    library, note = library_to_explain() if ops == "plugin" else (None, "")
     sizes = dynamic_sizes(bundle.manifest)
-    lines: list[str] = []
-    for target in targets:
-        for source in bundle.manifest.graphs_of(options.precision):
+    lines = [note] if note else []
+    for target in target_to_explain(options.target):
+        for source in bundle.graphs_of(options.precision):
             graph = bundle.file(source)
-            place = library.path if library else None
-            lines += command_lines(graph, target, ops, options.workspace_mib, sizes, place)
+            lines += command_lines(graph, target, ops, options.workspace_mib, sizes, library)
     return "\n".join(dict.fromkeys(lines))
 
 
-def _prepared(
-    path: str | Path, options: BuildOptions
-) -> tuple[Bundle, tuple[Target, ...], Ops, PluginLibrary | None]:
+def _prepared(path: str | Path, options: BuildOptions) -> tuple[Bundle, Ops]:
     if options.workspace_mib < 1:
         raise UsageError(f"--workspace-mib {options.workspace_mib} is out of range", "use 1024")
     bundle = Bundle.open(path)
@@ -183,16 +185,15 @@ def _prepared(
             f"{bundle.path} was exported with --ops native: it has no custom node for a plugin",
             "build with --ops native, or export again with --ops plugin",
         )
-    bundle.manifest.graphs_of(options.precision)
-    targets = parse_targets(options.target)
-    return bundle, targets, ops, find_library() if ops == "plugin" else None
+    bundle.graphs_of(options.precision)
+    return bundle, ops
 
 
 def _own_ops(bundle: Bundle, precision: Precision) -> Ops:
     """The form to build where the user names none: plugin where a graph has a custom node."""
     if bundle.manifest.ops == "native":
         return "native"
-    graphs = (bundle.file(source) for source in bundle.manifest.graphs_of(precision))
+    graphs = (bundle.file(source) for source in bundle.graphs_of(precision))
     return "plugin" if any(custom_nodes(read_graph(graph)) for graph in graphs) else "native"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from pointrend_deploy.bundle.folder import GALLERY, MARKDOWN, PARITY, REPORT, Bundle
+from pointrend_deploy.bundle.folder import GALLERY, MARKDOWN, PARITY, REPORT, Bundle, refuse_bundle
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.columns import asked, open_columns
 from pointrend_deploy.parity.comparison import CandidateName, CompareOptions
@@ -33,7 +33,7 @@ class CompareResult:
     Attributes:
         bundle: the bundle that was compared.
         run: the FP32 graph or engine beside PyTorch.
-        gallery: tiles of the first pictures.
+        gallery: tiles of the worst pictures, the worst first.
         precisions: a column for each precision; None where none were compared.
     """
 
@@ -98,14 +98,17 @@ def compare_with(
         options: how; all defaults when absent.
 
     Raises:
-        DeployError: the bundle, the pictures or the truth cannot be used, or nothing can be
-            written where the record will be. All this is found before the comparison starts.
+        DeployError: the bundle, the pictures or the truth cannot be used, ``options.out`` is a
+            bundle or lies in one, or nothing can be written where the record will be. All this is
+            found before the comparison starts.
     """
     options = options or CompareOptions()
     bars = Bars()
     with bars.step("opening the bundle"):
         opened = Bundle.open(bundle)
         results.of_bundle(opened)  # a damaged record is refused before the work, not after it
+        if options.out is not None:
+            refuse_bundle(Path(options.out))
         _refuse_unwritable(Path(options.out or bundle), options.out is None)
         names = None
         if options.precisions is not None:

@@ -2,69 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
 from pointrend_deploy.engine.flavour import RTX_CAPABILITIES, check_version, installed
+from pointrend_deploy.engine.machine import check_import
 from pointrend_deploy.engine.plugin_library import find_library, note_on
+from pointrend_deploy.engine.targets import first_gpu
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.packages import ABSENT, MODULES, problem_of
+from pointrend_deploy.verbs.abilities import Ability, abilities
 from pointrend_deploy.version import __version__
 
-PACKAGES = {
-    "numpy": "numpy",
-    "pillow": "PIL",
-    "onnxruntime": "onnxruntime",
-    "torch": "torch",
-    "onnx": "onnx",
-    "onnxscript": "onnxscript",
-    "onnx-graphsurgeon": "onnx_graphsurgeon",
-    "polygraphy": "polygraphy",
-    "safetensors": "safetensors",
-    "jinja2": "jinja2",
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx",
-}
-"""What may be installed: the name users say, and the module it gives."""
+DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
+"""Distributions that give a package, where they are not called as users call it."""
 
-DISTRIBUTIONS = {
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
-}
-
-NEEDS: dict[str, tuple[str, ...]] = {
-    "run --runner onnx": ("numpy", "pillow", "onnxruntime"),
-    "run --runner torch": ("numpy", "pillow", "torch", "safetensors"),
-    "export": (
-        "torch",
-        "onnx",
-        "onnxscript",
-        "onnx-graphsurgeon",
-        "polygraphy",
-        "safetensors",
-        "onnxruntime",
-        "jinja2",
-    ),
-    "compare": ("torch", "safetensors", "onnxruntime", "polygraphy", "jinja2"),
-    "report": ("jinja2",),
-    "build": ("onnx",),
-}
-"""Packages each verb imports; `build` needs a builder besides."""
-
-
-class Ability(msgspec.Struct, frozen=True):
-    """A verb, whether this machine can do it, and what is missing for it."""
-
-    verb: str
-    able: bool
-    missing: tuple[str, ...]
+BASE = ("msgspec", "numpy", "pillow", "rich", "typer")
+"""Packages of the device install."""
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -73,8 +34,8 @@ class Findings(msgspec.Struct, frozen=True):
     Attributes:
         machine: name -> value, such as python, system, cores, memory_gib, gpu, jetson.
         packages: version by name; None where it is not installed; "?" where it does not say;
-            "broken: ..." where it is installed and cannot be imported.
-        abilities: one a verb.
+            "cannot be imported: ..." where it is installed and is no good.
+        abilities: of every verb with every runner.
         builders: TensorRT and TensorRT-RTX, those that are there, with what they build for.
         plugins: the plugin library, where it is and what it was compiled for; or what is wrong
             with it, and what to do.
@@ -101,22 +62,35 @@ class Findings(msgspec.Struct, frozen=True):
         rows += ["", "plugin library"]
         rows += [f"  {line}" for line in self.plugins]
         rows += ["", "what that allows"]
+        width = max(len(ability.verb) for ability in self.abilities)
         for ability in self.abilities:
-            state = "yes" if ability.able else "no: install " + ", ".join(ability.missing)
-            rows.append(f"  {ability.verb:18} {state}")
+            state = "yes" if ability.able else f"no: {_own_words(ability)}"
+            rows.append(f"  {ability.verb:{width}}  {state}")
+        hints: dict[str, list[str]] = {}
+        for ability in self.abilities:
+            if not ability.able:
+                hints.setdefault(ability.hint, []).append(ability.verb)
+        if hints:
+            rows += ["", "what to do for the others"]
+        for hint, verbs in hints.items():
+            rows += [f"  {'; '.join(verbs)}:", f"      {hint}"]
         return "\n".join(rows)
+
+
+def _own_words(ability: Ability) -> str:
+    """Return the reason without the name of the verb, which stands before it."""
+    return re.sub("^[a-z -]* needs ", "", ability.reason)
 
 
 def examine() -> Findings:
     """Examine the machine. Changes nothing and uses no network."""
-    packages = {name: _installed(name, module) for name, module in PACKAGES.items()}
-    abilities = []
-    for verb, needed in NEEDS.items():
-        missing = tuple(name for name in needed if not _usable(packages[name]))
-        if verb == "build" and not installed():
-            missing += ("tensorrt or tensorrt-rtx-cu13",)
-        abilities.append(Ability(verb, not missing, missing))
-    return Findings(_machine(), packages, tuple(abilities), _builders(), _plugins())
+    packages: dict[str, str | None] = {name: _version(name) for name in BASE}
+    for name in MODULES:
+        said = problem_of(name)
+        packages[name] = _version(name) if not said else None if said == ABSENT else said
+    for flavour in installed():
+        packages[flavour.module.replace("_", "-")] = flavour.version
+    return Findings(_machine(), packages, abilities(), _builders(), _plugins())
 
 
 def _builders() -> tuple[str, ...]:
@@ -124,10 +98,12 @@ def _builders() -> tuple[str, ...]:
     for flavour in installed():
         try:
             check_version(flavour)
-            where = "the GPU of this machine"
+            check_import(flavour.module)
+            where = ["the GPU of this machine"] if first_gpu() else []
             if flavour.module == "tensorrt_rtx":
-                where += f", or rtx:{','.join(map(str, RTX_CAPABILITIES))} without one"
-            lines.append(f"{flavour.title} {flavour.version}, builds for {where}")
+                where.append(f"rtx:{','.join(map(str, RTX_CAPABILITIES))} without a GPU")
+            said = f"builds for {' or '.join(where)}" if where else "finds no GPU to build for"
+            lines.append(f"{flavour.title} {flavour.version}, {said}")
         except DeployError as error:
             lines.append(error.message)
     return tuple(lines)
@@ -144,18 +120,7 @@ def _plugins() -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _usable(found: str | None) -> bool:
-    return found is not None and not found.startswith("broken")
-
-
-def _installed(name: str, module: str) -> str | None:
-    if find_spec(module) is None:
-        return None
-    if module not in ("torch", "tensorrt"):  # seconds to import; their metadata suffices
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            return f"broken: {error}".splitlines()[0]
+def _version(name: str) -> str:
     for distribution in DISTRIBUTIONS.get(name, (name,)):
         try:
             return version(distribution)
@@ -181,8 +146,14 @@ def _machine() -> dict[str, str]:
 
 
 def _gpu() -> str:
-    query = "--query-gpu=name,compute_cap,driver_version,memory.total"
-    return _first_line("nvidia-smi", query, "--format=csv,noheader") or "none seen"
+    """Describe the GPU that `build` and the TensorRT runner see; a Jetson has no nvidia-smi."""
+    gpu = first_gpu()
+    if gpu is None:
+        return "none that the CUDA driver shows"
+    query = "--query-gpu=driver_version,memory.total"
+    more = _first_line("nvidia-smi", query, "--format=csv,noheader")
+    said = f"{gpu.name}, compute capability {gpu.capability / 10:.1f}"
+    return f"{said}, driver and memory {more}" if more else said
 
 
 def _first_line(program: str, *arguments: str, line: int = 0) -> str:

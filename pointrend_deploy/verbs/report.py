@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from pointrend_deploy import atomic
-from pointrend_deploy.bundle.folder import GALLERY, Bundle
+from pointrend_deploy.bundle.folder import GALLERY, Bundle, refuse_bundle
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.report.gallery.tiles import GalleryItem
 from pointrend_deploy.report.report import report_files
@@ -30,7 +30,7 @@ def stored_gallery(bundle: Bundle) -> list[GalleryItem]:
     raw = bundle.file(GALLERY).read_bytes()
     try:
         return msgspec.json.decode(raw, type=list[GalleryItem])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeployError(f"{GALLERY} cannot be read: {error}", "run compare again") from error
 
 
@@ -63,11 +63,12 @@ def keep(bundle: Bundle, files: Mapping[str, str], out: str | Path | None) -> li
         The files written.
 
     Raises:
-        DeployError: the disk refuses.
+        DeployError: the other folder is a bundle or lies in one, or the disk refuses.
     """
     if out is None:
         bundle.update(files)
         return [bundle.path / name for name in files]
+    refuse_bundle(Path(out))
     for name, text in files.items():
         atomic.write_text(Path(out) / name, text)
     return [Path(out) / name for name in files]

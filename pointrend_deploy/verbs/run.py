@@ -1,7 +1,8 @@
-"""`run`: a bundle over a picture or a folder."""
+"""`run`: a bundle over pictures and folders of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class RunOptions:
         engine: folder under ``engines/``, for the tensorrt runner.
         precision: of the bundle's graph or engine.
         draw_above: with an instance bundle, the lowest score that is drawn, in [0, 1].
+        recursive: whether to run the pictures in sub-folders as well.
     """
 
     runner: RunnerName = "auto"
@@ -32,32 +34,37 @@ class RunOptions:
     engine: str | None = None
     precision: Precision | None = None
     draw_above: float | None = None
+    recursive: bool = False
 
 
 def run_bundle(
-    bundle: str | Path, images: str | Path, out: str | Path, options: RunOptions | None = None
+    bundle: str | Path,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path,
+    options: RunOptions | None = None,
 ) -> RunResults:
     """Run a bundle on pictures and write label maps or detections, overlays and results.json.
 
     Args:
         bundle: the folder.
-        images: a picture or a folder of pictures.
+        images: pictures, folders of pictures and patterns, or one of them.
         out: the folder for the results; see :func:`pointrend_deploy.run.folder.run_pictures`.
         options: None for the usual ones.
 
     Raises:
-        DeployError: the bundle or the runner cannot be used, or there is no picture.
+        DeployError: the bundle or the runner cannot be used, there is no picture, or ``out`` is no
+            place for results.
     """
     asked = options or RunOptions()
     with Bars().step("opening the bundle"):
         runner = open_runner(bundle, asked.runner, asked.weights, asked.engine, asked.precision)
     with progress_bar("pictures") as progress:
-        drawing = PictureOptions(draw_above=asked.draw_above)
+        drawing = PictureOptions(recursive=asked.recursive, draw_above=asked.draw_above)
         return run_pictures(runner, images, out, drawing, progress=progress)
 
 
 def summary(results: RunResults, out: str | Path) -> str:
-    """Say in a few lines what was written, and which pictures were skipped and why."""
+    """Say in a few lines what was written, what was skipped and why, and how long it took."""
     folder, pictures = Path(out), results.pictures
     skipped = [f"skipped {item.file}: {item.reason}" for item in results.skipped]
     if not pictures:
@@ -67,5 +74,9 @@ def summary(results: RunResults, out: str | Path) -> str:
     done = f"{count_of(len(pictures), 'picture')} with runner {results.runner}"
     lines.insert(0, f"{done}: {answers}{drawn}, {folder / RESULTS}")
     if results.sub_folders_left:
-        lines.append(f"{results.sub_folders_left} sub-folders were not looked into")
-    return "\n".join([*lines, *skipped])
+        left = count_of(results.sub_folders_left, "sub-folder")
+        lines.append(f"not searched: {left} (--recursive searches them)")
+    lines += skipped
+    if results.latency is not None:
+        lines.append(results.latency.line(results.runner, results.precision))
+    return "\n".join(lines)

@@ -85,6 +85,7 @@ def roi_align(
     boxes: Tensor,
     lib: Launchers,
     device: torch.device,
+    sampling_ratio: int = 0,
 ) -> Prepared:
     """Pooling from maps of strides 4, 8, ...; ``sizes`` is (levels, C, H, W) of the picture."""
     levels, c, height, width = sizes
@@ -98,12 +99,13 @@ def roi_align(
     out = torch.empty((n * r, c, side, side), dtype=maps[0].dtype, device=device)
 
     def wrong() -> str:
-        expected = references.pooled(maps, on_device, 2, side)
+        expected = references.pooled(maps, on_device, 2, side, sampling_ratio)
         # A position is a start, a number of bins and a sample within the bin, each rounded.
         allowed = references.tolerance(expected, max(maps[0].shape[2:]), 4, half=form != "fp32")
         return references.apart(out, expected, allowed)
 
-    return Prepared(partial(lib.roi_align, on_device, maps, 2, out), (out,), wrong)
+    launch = partial(lib.roi_align, on_device, maps, 2, out, sampling_ratio)
+    return Prepared(launch, (out,), wrong)
 
 
 def nms(
@@ -175,6 +177,8 @@ def _pooling(small: bool) -> dict[str, Case]:
         for levels in (1, 3):
             run = partial(roi_align, form, (levels, 3, height, width), 7, odd)
             cases[f"roi_align {form}, odd boxes on {levels} levels"] = run
+        run = partial(roi_align, form, (4, 3, height, width), 7, odd, sampling_ratio=2)
+        cases[f"roi_align {form}, odd boxes, 2 samples a bin"] = run
     return cases
 
 

@@ -33,7 +33,7 @@ class Launchers:
         room: list[Any] = [pointer, size, pointer]  # and the stream
         library.pointrend_uncertain.argtypes = [pointer, pointer, *numbers[:3], *room]
         maps: list[Any] = [pointer, pointer, kind, pointer]
-        sizes: list[Any] = [pointer, pointer, *numbers[:3], pointer]
+        sizes: list[Any] = [pointer, pointer, *numbers[:4], pointer]
         library.pointrend_roi_align.argtypes = [*maps, *numbers[:3], *sizes]
         library.pointrend_nms_workspace.argtypes = numbers[:3]
         library.pointrend_nms_workspace.restype = size
@@ -73,7 +73,12 @@ class Launchers:
         self.check(self.library.pointrend_uncertain(*pointers, *shape, *room, stream_of(out)))
 
     def roi_align(
-        self, boxes: Tensor, features: Sequence[Tensor], first_level: int, out: Tensor
+        self,
+        boxes: Tensor,
+        features: Sequence[Tensor],
+        first_level: int,
+        out: Tensor,
+        sampling_ratio: int = 0,
     ) -> None:
         """Pool boxes (N, R, 4) from 1 to 4 maps (N, C, h, w) into out (N * R, C, side, side)."""
         n, r, _ = boxes.shape
@@ -82,7 +87,7 @@ class Launchers:
         heights = (ctypes.c_int32 * levels)(*(each.shape[2] for each in features))
         widths = (ctypes.c_int32 * levels)(*(each.shape[3] for each in features))
         inputs = (_at(boxes), addresses, _TYPES[out.dtype], _at(out))
-        shape = (n, r, out.shape[1], heights, widths, first_level, levels, side)
+        shape = (n, r, out.shape[1], heights, widths, first_level, levels, side, sampling_ratio)
         self.check(self.library.pointrend_roi_align(*inputs, *shape, stream_of(out)))
 
     def nms_workspace(self, n: int, groups: int, length: int, device: torch.device) -> Tensor:

@@ -30,7 +30,13 @@ def sampled(features: Tensor, points: Tensor) -> Tensor:
     return point_sample(features.double(), inside.double())
 
 
-def pooled(features: Sequence[Tensor], boxes: Tensor, first_level: int, side: int) -> Tensor:
+def pooled(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    first_level: int,
+    side: int,
+    sampling_ratio: int = 0,
+) -> Tensor:
     """RoIAlign of boxes (N, R, 4) -> (N * R, C, side, side) float64, levels chosen in float32.
 
     A box with a NaN or infinite corner gives zeros.
@@ -48,8 +54,8 @@ def pooled(features: Sequence[Tensor], boxes: Tensor, first_level: int, side: in
             here = (chosen == first_level + number).nonzero()[:, 0]
             scale = 0.5 ** (first_level + number)
             plane = feature[image : image + 1].double()
-            out[here] = roi_align(plane, some[here].double(), scale, side)
-        found.append(out)
+            out[here] = roi_align(plane, some[here].double(), scale, side, sampling_ratio)
+        found.append(torch.where(finite[:, :, None, None], out, 0.0))
     return torch.cat(found)
 
 

@@ -34,7 +34,7 @@ def test_instance_subdivision_benchmark() -> None:
         assert figures["nodes"] > 50
         assert figures["flops"] > 0
         assert figures["arena_bytes"] > 0.9 * figures["peak_activation_bytes"]
-    for form in ("reference", "detectron2", "ours"):
+    for form in ("reference", "detectron2", "ours", "plugin"):
         assert result[form]["median_ms"] >= result[form]["minimum_ms"] > 0
     ours, theirs = result["ours"], result["detectron2"]
     assert ours["arena_bytes"] < theirs["arena_bytes"] / 5

@@ -48,6 +48,12 @@ from tests.checkpoint.checkpoints import (
         ({"coarse_head": {"channels": 64}}, "coarse_head.channels", "64 would fit"),
         ({"coarse_head": {"norm": ""}}, "coarse_head.norm", '"" would fit'),
         (
+            {"coarse_head": {"norm": "SyncBN"}},
+            "coarse_head.norm",
+            "running statistics, as BN, SyncBN and FrozenBN have: BN would fit",
+        ),
+        ({"fpn": {"norm": "GN"}}, "fpn.norm", "FPN have weight and bias alone, as GN and LN have: GN would fit"),
+        (
             {
                 "coarse_head": {"in_features": ("p3", "p4", "p5"), "common_stride": 8},
                 "point_head": {"subdivision_steps": 3},
@@ -78,6 +84,28 @@ def test_contradictions_both_ways(change: Change, key: str, fits: str) -> None:
     assert "set those keys" in found.hint
     assert f"`{key}` is " in refusal(checkpoint_of(BASE), other).message
     assert fit(checkpoint_of(other), other)
+
+
+def test_batch_norms_fit_one_another() -> None:
+    norms = ("BN", "SyncBN", "FrozenBN")
+    recipes = [
+        changed(BASE, {"fpn": {"norm": n}, "backbone": {"norm": n}, "coarse_head": {"norm": n}})
+        for n in norms
+    ]
+    for other in recipes:
+        for recipe in recipes:
+            assert fit(checkpoint_of(other), recipe)
+
+
+def test_a_backbone_of_group_norms() -> None:
+    """Nothing tells it from a FrozenBN whose statistics were folded; from the others it differs."""
+    grouped = changed(BASE, {"backbone": {"norm": "GN", "width_per_group": 32}})
+    assert fit(checkpoint_of(grouped), grouped)
+    batched = changed(BASE, {"backbone": {"norm": "BN", "width_per_group": 32}})
+    assert "folded into them: FrozenBN or GN would fit" in refusal(
+        checkpoint_of(grouped), batched
+    ).message.replace('"', "")
+    assert "BN would fit" in refusal(checkpoint_of(batched), grouped).message
 
 
 def test_one_error_lists_every_contradiction() -> None:

@@ -50,8 +50,8 @@ def test_old_names_anchors_and_pixel_means_are_taken_care_of() -> None:
             if name.startswith(new_start):
                 name = old_start + name[len(new_start) :]
         old[name] = value
-    for level, sizes in enumerate(POINTREND.rpn.anchor_sizes):
-        anchors = torch.tensor(cell_anchors(sizes, POINTREND.rpn.aspect_ratios))
+    for level, (sizes, ratios) in enumerate(POINTREND.rpn.anchors):
+        anchors = torch.tensor(cell_anchors(sizes, ratios))
         old[f"proposal_generator.anchor_generator.cell_anchors.{level}"] = anchors
     old["pixel_mean"] = torch.full((3, 1, 1), 120.0)
     loaded = instance_model_from_tensors(POINTREND, old).state_dict()
@@ -65,6 +65,9 @@ CONTRADICTIONS = [
     ("fpn", {"out_channels": 16}, "fpn.out_channels"),
     ("rpn", {"aspect_ratios": (1.0,)}, "3 anchors a cell"),
     ("box_head", {"pooler_resolution": 9}, "box_head.pooler_resolution` is 9.*7 would fit"),
+    ("rpn", {"num_conv": 2}, "rpn.num_conv` is 2.*1 would fit"),
+    ("fpn", {"norm": "BN"}, "fpn.norm` is BN; the checkpoint's FPN has no norm: \"\" would fit"),
+    ("box_head", {"num_conv": 3}, "box_head.num_conv` is 3.*0 would fit"),
     ("box_head", {"fc_dim": 20}, "box_head.fc_dim` is 20.*16 would fit"),
     ("box_head", {"num_fc": 1}, "box_head.num_fc` is 1.*2 would fit"),
     ("box_head", {"class_agnostic": True}, "box_head.class_agnostic` is true.*false would fit"),
@@ -94,6 +97,44 @@ def test_contradictions_of_the_standard_head() -> None:
         instance_model_from_tensors(recipe, tiny(STANDARD))
     for said in ("num_conv` is 4", "2 would fit", "channels` is 16", "class_agnostic` is true"):
         assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "recipe"),
+    [("box_head", POINTREND), ("mask_head", STANDARD), ("point_head", POINTREND)],
+)
+def test_a_class_agnostic_checkpoint_names_the_key(table: str, recipe: InstanceRecipe) -> None:
+    """A predictor of one row, and a recipe that expects one for each of three classes."""
+    agnostic = tiny(changed(recipe, table, class_agnostic=True))
+    with pytest.raises(DeployError, match=rf"`{table}\.class_agnostic` is false;.*true would fit"):
+        instance_model_from_tensors(recipe, agnostic)
+
+
+def test_the_federated_loss_tells_sigmoid_scores() -> None:
+    """Its class weights are in detectron2's checkpoints; the model has no place for them."""
+    held = {**tiny(), "roi_heads.box_predictor.fed_loss_cls_weights": torch.ones(3)}
+    with pytest.raises(DeployError, match=r"class_scores` is softmax;.*sigmoid would fit"):
+        instance_model_from_tensors(POINTREND, held)
+    sigmoid = changed(POINTREND, "box_head", class_scores="sigmoid")
+    instance_model_from_tensors(sigmoid, held)
+    instance_model_from_tensors(sigmoid, tiny())
+
+
+def test_contradictions_of_convolutions_and_norms() -> None:
+    recipe = changed(STANDARD, "rpn", num_conv=2)
+    recipe = changed(recipe, "box_head", num_conv=2, channels=32, norm="GN", num_fc=0)
+    recipe = changed(recipe, "mask_head", channels=32, norm="SyncBN")
+    assert instance_model_from_tensors(recipe, tiny(recipe))
+    for table, values, said in (
+        ("rpn", {"num_conv": 1}, "rpn.num_conv` is 1.*2 would fit"),
+        ("box_head", {"num_conv": 1}, "box_head.num_conv` is 1.*2 would fit"),
+        ("box_head", {"channels": 64}, "box_head.channels` is 64.*32 would fit"),
+        ("box_head", {"num_fc": 1}, "box_head.num_fc` is 1.*0 would fit"),
+        ("box_head", {"norm": ""}, 'box_head.norm` is "".*weight and bias alone.*GN would fit'),
+        ("mask_head", {"norm": "GN"}, "mask_head.norm` is GN.*running statistics.*BN would fit"),
+    ):
+        with pytest.raises(DeployError, match=said):
+            instance_model_from_tensors(changed(recipe, table, **values), tiny(recipe))
 
 
 def test_another_number_of_classes() -> None:

@@ -22,9 +22,15 @@ from pointrend_deploy.quantize.values import weighted_names
 from tests.conftest import Exporter
 from tests.engine.quantized import int8_of
 from tests.engine.rtx import rtx_needed
-from tests.fixtures.small_graphs import Graph, instance_heads, residual_pyramid, shared_levels
+from tests.fixtures.small_graphs import (
+    Graph,
+    group_normed,
+    instance_heads,
+    residual_pyramid,
+    shared_levels,
+)
 
-GRAPHS = (residual_pyramid, shared_levels, instance_heads)
+GRAPHS = (residual_pyramid, shared_levels, instance_heads, group_normed)
 Build = Callable[..., Engine]
 
 
@@ -89,6 +95,26 @@ def test_every_product_of_an_fp16_graph_is_fp16(
     named = {node for layer in products(engine, "float32") for node in layer.nodes}
     assert not named & set(weighted_names(model))
     assert not products(engine, "int8")
+
+
+def test_a_group_norm_computes_in_fp32_and_moves_fp16(build: Build) -> None:
+    """One kernel, with the ReLU where one follows: FP32 inside, nothing of its size outside."""
+    model = group_normed()
+    engine = build(to_half(model).model, "fp16")
+    norms = [
+        layer
+        for layer in engine.table.layers
+        if any(node.endswith(".norm.instancenormalization") for node in layer.nodes)
+        and any(len(operand.shape) == 4 for operand in layer.outputs)
+    ]
+    assert len(norms) == 4
+    for layer in norms:
+        assert {o.type for o in layer.constants if len(o.shape) == 4} == {"float32"}
+    with_relu = [n for n in norms if any(node.endswith("relu") for node in n.nodes)]
+    assert len(with_relu) >= 2
+    for layer in with_relu:
+        moved = [o for o in (*layer.inputs, *layer.outputs) if len(o.shape) == 4]
+        assert {o.type for o in moved} == {"float16"}
 
 
 def test_a_real_model(build: Build, exported: Exporter) -> None:

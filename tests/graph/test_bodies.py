@@ -76,9 +76,9 @@ def test_minus_infinity_is_taken_once() -> None:
 
 def test_no_round_is_larger_than_tensorrt_takes() -> None:
     rounds = [
-        list(node.attribute[0].ints)
+        onnx.numpy_helper.to_array(node.attribute[0].t).tolist()
         for node in uncertain_body(8192).node
-        if node.op_type == "Constant" and node.attribute[0].name == "value_ints"
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
     ]
     assert rounds == [[TOPK_LIMIT], [TOPK_LIMIT], [512]]
 

@@ -144,6 +144,7 @@ def large_topk(proto: onnx.ModelProto) -> None:
     name = first(proto, "TopK").input[1]
     for node in proto.graph.node:
         if name in node.output:
+            drop_attribute(node, "value")
             set_attribute(node, "value_ints", [3841])
 
 
@@ -204,7 +205,8 @@ def optional_input(proto: onnx.ModelProto) -> None:
 def large_topk_in_a_body(proto: onnx.ModelProto) -> None:
     body = next(f for f in proto.functions if f.name == "PointRendUncertain")
     for node in body.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value_ints":
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            drop_attribute(node, "value")
             set_attribute(node, "value_ints", [8192])
 
 

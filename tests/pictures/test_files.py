@@ -246,7 +246,7 @@ def test_own_limit_holds_where_pillow_has_none(tmp_path: Path, monkeypatch: Any)
 def test_no_memory_is_said_plainly(tmp_path: Path, monkeypatch: Any) -> None:
     path = saved(tmp_path / "a.png", Image.fromarray(RGB))
 
-    def starve(_: Path) -> None:
+    def starve(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(source, "_decode", starve)

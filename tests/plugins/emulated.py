@@ -31,7 +31,7 @@ class EmulatedKernels:
         real = ctypes.c_float
         self.library.pointrend_roi_align.argtypes = [
             *(pointer, pointer, ctypes.c_int, pointer, number, number, number, pointer, pointer),
-            *(number, number, number, pointer),
+            *(number, number, number, number, pointer),
         ]
         self.library.pointrend_nms_workspace.argtypes = [number, number, number]
         self.library.pointrend_nms_workspace.restype = size
@@ -88,7 +88,12 @@ class EmulatedKernels:
         return out
 
     def roi_align(
-        self, boxes: Tensor, features: Sequence[Tensor], first_level: int, side: int
+        self,
+        boxes: Tensor,
+        features: Sequence[Tensor],
+        first_level: int,
+        side: int,
+        sampling_ratio: int = 0,
     ) -> Tensor:
         """(N, R, 4) on one to four maps (N, C, h, w) -> (N * R, C, side, side)."""
         boxes, maps = boxes.contiguous(), [feature.contiguous() for feature in features]
@@ -99,7 +104,7 @@ class EmulatedKernels:
         heights = (ctypes.c_int32 * len(maps))(*(feature.shape[2] for feature in maps))
         widths = (ctypes.c_int32 * len(maps))(*(feature.shape[3] for feature in maps))
         inputs = (boxes.data_ptr(), addresses, FEATURE_TYPES[maps[0].dtype])
-        shape = (n, r, c, heights, widths, first_level, len(maps), side)
+        shape = (n, r, c, heights, widths, first_level, len(maps), side, sampling_ratio)
         self.check(self.library.pointrend_roi_align(*inputs, out.data_ptr(), *shape, None))
         return out
 

@@ -36,11 +36,15 @@ def boxes_in(n: int, r: int, hw: tuple[int, int], generator: torch.Generator) ->
     return torch.cat((centre - half, centre + half), dim=2)
 
 
-def reference(boxes: Tensor, features: Sequence[Tensor], first: int, side: int) -> Tensor:
+def reference(
+    boxes: Tensor, features: Sequence[Tensor], first: int, side: int, ratio: int = 0
+) -> Tensor:
     """pool_boxes picture by picture, in float32."""
     levels = range(first, first + len(features))
     each = [
-        pool_boxes([feature[i : i + 1].float() for feature in features], levels, of_picture, side)
+        pool_boxes(
+            [feature[i : i + 1].float() for feature in features], levels, of_picture, side, ratio
+        )
         for i, of_picture in enumerate(boxes)
     ]
     return torch.cat(each)
@@ -64,6 +68,22 @@ def test_pooling_is_the_reference_s(kernels: EmulatedKernels, channels: int, sid
     boxes = boxes_in(2, 12, (250, 380), generator)
     assert len(torch.unique(levels_of(boxes.reshape(-1, 4), 2, 5))) == 4
     assert_agrees(kernels, boxes, features, 2, side)
+
+
+@pytest.mark.parametrize(("side", "ratio"), [(1, 1), (7, 2), (14, 3), (5, 16)])
+def test_a_fixed_number_of_samples(kernels: EmulatedKernels, side: int, ratio: int) -> None:
+    """Boxes of all levels, beside the map, without area and without width."""
+    generator = torch.Generator().manual_seed(side)
+    features = pyramid(2, 5, (250, 380), 4, generator)
+    boxes = boxes_in(2, 12, (250, 380), generator)
+    boxes[0, 0] = torch.tensor([50.0, 60.0, 50.0, 60.0])
+    boxes[1, 3, 2] = boxes[1, 3, 0]
+    pooled = kernels.roi_align(boxes, features, 2, side, ratio)
+    expected = reference(boxes, features, 2, side, ratio)
+    torch.testing.assert_close(pooled, expected, atol=CLOSE, rtol=0)
+    assert pooled[0].abs().max() > 0
+    other = reference(boxes, features, 2, side, ratio + 1)
+    assert (pooled - other).abs().max() > 1000 * CLOSE
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
@@ -110,7 +130,8 @@ def test_a_box_that_is_nowhere_gives_zeros(library: EmulatedKernels) -> None:
     features = pyramid(1, 2, (64, 64), 4, torch.Generator().manual_seed(4))
     nowhere = [[NAN, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, NAN], [-INF, 0.0, 9.0, 9.0]]
     nowhere += [[-INF, -INF, INF, INF], [0.0, 0.0, 3e38, 9.0], [0.0, 0.0, INF, 9.0]]
-    assert library.roi_align(torch.tensor([nowhere]), features, 2, 7).abs().max() == 0
+    for ratio in (0, 2):
+        assert library.roi_align(torch.tensor([nowhere]), features, 2, 7, ratio).abs().max() == 0
 
 
 def test_a_box_of_a_million_pixels_reads_the_map_only(library: EmulatedKernels) -> None:
@@ -172,12 +193,13 @@ def test_pooling_refuses_what_it_cannot_do(library: EmulatedKernels) -> None:
 
     maps = (ctypes.c_void_p * 4)(at, at, at, at)
     sizes = numbers(4, 4, 4, 4)
-    good = (at, maps, 0, at + 8192, 1, 1, 1, sizes, sizes, 2, 4, 7, None)
+    good = (at, maps, 0, at + 8192, 1, 1, 1, sizes, sizes, 2, 4, 7, 0, None)
     assert call(*good) == 0
     wrong = [
         *((0, None), (1, None), (3, None), (7, None), (8, None), (2, 2), (2, 3)),
         *((4, 0), (5, 0), (6, 0), (6, 65535 * 32 + 1)),
         *((9, -1), (9, 9), (9, 2**31 - 1), (10, 0), (10, 5), (11, 0), (11, 65)),
+        *((12, -1), (12, 17)),
         *((1, (ctypes.c_void_p * 4)(at, None, at, at)), (7, numbers(4, 4, 4, 0))),
         *((7, numbers(4, 10997, 4, 4)), (8, numbers(2**31 - 1, 4, 4, 4))),
     ]

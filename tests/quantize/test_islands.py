@@ -113,6 +113,53 @@ def test_coordinates_are_fp32_up_to_where_they_meet_features() -> None:
     check_islands(to_half(parsed(OFFSETS)).model)
 
 
+GROUP_NORMS = """
+g (float[1,4,4,4] image) => (float[1,4,4,4] out)
+<int64[3] grouped = {0, 2, -1}, int64[4] whole = {1, 4, 4, 4}, float[2] ones = {1.0, 1.0},
+ float[2] zeros = {0.0, 0.0}, float[4,1,1] scale = {1.0, 2.0, 3.0, 4.0},
+ float[4,1,1] shift = {0.5, 0.5, 0.5, 0.5}, float[4,4,1,1] w = {1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0,
+ 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0}> {
+    a = Conv (image, w)
+    groups = Reshape (a, grouped)
+    even = InstanceNormalization <epsilon = 1e-5> (groups, ones, zeros)
+    back = Reshape (even, whole)
+    scaled = Mul (back, scale)
+    normed = Add (scaled, shift)
+    positive = Relu (normed)
+    b = Conv (positive, w)
+    groups2 = Reshape (b, grouped)
+    even2 = InstanceNormalization <epsilon = 1e-5> (groups2, ones, zeros)
+    back2 = Reshape (even2, whole)
+    sum = Add (back2, positive)
+    after = Relu (sum)
+    out = Conv (after, w)
+}
+"""
+
+
+def test_group_norms_are_fp32_with_their_relu_and_no_further() -> None:
+    types = node_types(parsed(GROUP_NORMS))
+    norms = {"groups", "even", "back", "scaled", "normed", "positive", "groups2", "even2", "back2"}
+    assert {name for name, kind in types.items() if kind == "float32"} == norms
+    half = to_half(parsed(GROUP_NORMS)).model
+    check_islands(half)
+    insert(half, "groups", ("Cast", TensorProto.FLOAT16, {"to": TensorProto.FLOAT16}))
+    with pytest.raises(DeployError, match=r"even \(a group norm\) must compute in FP32"):
+        check_islands(half)
+
+
+def test_a_group_norm_of_large_values_is_finite_in_fp16() -> None:
+    """Values of a thousand, whose squares are beyond FP16."""
+    model = parsed(GROUP_NORMS)
+    half = to_half(model).model
+    image = np.random.default_rng(0).normal(1000.0, 300.0, (1, 4, 4, 4)).astype(np.float32)
+    found, wanted = (
+        onnx.reference.ReferenceEvaluator(graph).run(None, {"image": image})[0]
+        for graph in (half, model)
+    )
+    assert np.abs(found - wanted).max() < 0.05
+
+
 def test_pixels_are_normalised_in_fp32() -> None:
     text = """
     g (uint8[1,2,4,4] image) => (float[1,2,4,4] out)

@@ -21,6 +21,8 @@ NAMES = [
         for b in ("r50", "r101", "x101")
     ),
     "pointrend_mask_rcnn_r50_fpn_cityscapes",
+    *(f"mask_rcnn_r50_fpn_coco_{end}" for end in ("gn", "syncbn", "scratch_gn", "scratch_syncbn")),
+    *(f"mask_rcnn_r{depth}_fpn_coco_lsj" for depth in (50, 101)),
 ]
 POINTREND = load_instance_recipe(EXPORT / "pointrend_mask_rcnn_r50_fpn_coco.toml")
 STANDARD = load_instance_recipe(EXPORT / "mask_rcnn_r50_fpn_coco.toml")
@@ -35,6 +37,31 @@ def test_recipes(name: str) -> None:
     assert recipe.mask_side == (224 if name.startswith("pointrend_") else 28)
     assert recipe.pyramid == ("p2", "p3", "p4", "p5", "p6")
     assert msgspec.json.decode(msgspec.json.encode(recipe), type=InstanceRecipe) == recipe
+
+
+def test_anchors_in_their_three_forms() -> None:
+    """Of rows a level, one row and plain numbers, the last two are for every level."""
+    rows = changed(POINTREND, "rpn.aspect_ratios", ((0.5, 1.0, 2.0),) * 5)
+    row = changed(POINTREND, "rpn.aspect_ratios", ((0.5, 1.0, 2.0),))
+    assert rows.rpn.anchors == row.rpn.anchors == POINTREND.rpn.anchors
+    assert POINTREND.rpn.anchors[4] == ((512.0,), (0.5, 1.0, 2.0))
+    sizes = changed(POINTREND, "rpn.anchor_sizes", (32.0, 48.0))
+    assert check_instance_recipe(sizes).rpn.anchors == (((32.0, 48.0), (0.5, 1.0, 2.0)),) * 5
+    uneven = changed(sizes, "rpn.anchor_sizes", ((32.0, 48.0), *[(64.0,)] * 4))
+    ratios = changed(uneven, "rpn.aspect_ratios", ((1.0,), *[(0.5, 2.0)] * 4))
+    assert check_instance_recipe(ratios).rpn.anchors_a_cell == 2
+    with pytest.raises(DeployError, match=r"share one head.*\[6, 3, 3, 3, 3\]"):
+        check_instance_recipe(uneven)
+
+
+@pytest.mark.parametrize(
+    ("norm", "channels", "key"),
+    [("fpn", 100, "fpn.out_channels"), ("mask_head", 40, "mask_head.channels")],
+)
+def test_groups_divide_the_channels(norm: str, channels: int, key: str) -> None:
+    recipe = changed(changed(STANDARD, f"{norm}.norm", "GN"), key, channels)
+    with pytest.raises(DeployError, match=f"`{key}`: GroupNorm has 32 groups: {channels} channels"):
+        check_instance_recipe(recipe)
 
 
 def test_coco_ids_have_gaps_and_default_ones_have_none() -> None:
@@ -67,7 +94,18 @@ def changed(recipe: InstanceRecipe, key: str, value: Any) -> InstanceRecipe:
         ("fpn.in_features", ()),
         ("fpn.out_channels", 0),
         ("rpn.in_features", ("p2", "p9", "p4", "p5", "p6")),
-        ("rpn.anchor_sizes", ((32.0,),)),
+        ("rpn.anchor_sizes", ((32.0,), (64.0,))),
+        ("rpn.anchor_sizes", (32.0, (64.0,))),
+        ("rpn.anchor_sizes", ((32.0,), (64.0,), (128.0,), (256.0,), ())),
+        ("rpn.aspect_ratios", ((0.5, 1.0), (2.0,))),
+        ("rpn.aspect_ratios", (1.0, float("inf"))),
+        ("rpn.num_conv", 0),
+        ("rpn.anchor_sizes", ((32.0,), (64.0,), (128.0,), (256.0,), (1e300,))),
+        ("rpn.aspect_ratios", (0.5, 1e-300)),
+        ("rpn.pre_nms_topk", 2**20 + 1),
+        ("box_head.num_fc", 65),
+        ("box_head.box_weights", (10.0, 10.0, 5.0, 1e300)),
+        ("point_head.subdivision_steps", 10**12),
         ("rpn.anchor_sizes", ((32.0,), (64.0,), (128.0,), (256.0,), (512.0, 600.0))),
         ("rpn.anchor_sizes", ((32.0,), (64.0,), (128.0,), (256.0,), (-1.0,))),
         ("rpn.aspect_ratios", ()),
@@ -79,6 +117,9 @@ def changed(recipe: InstanceRecipe, key: str, value: Any) -> InstanceRecipe:
         ("box_head.in_features", ("p3", "p2")),
         ("box_head.pooler_resolution", 0),
         ("box_head.num_fc", 0),
+        ("box_head.num_conv", -1),
+        ("box_head.channels", 0),
+        ("box_head.norm", "GN"),
         ("box_head.box_weights", (10.0, 10.0, 0.0, 5.0)),
         ("box_head.score_threshold", 1.0),
         ("box_head.nms_threshold", 1.5),
@@ -102,6 +143,10 @@ def test_what_is_refused_names_the_key(key: str, value: Any) -> None:
     ("key", "value"),
     [
         ("mask_head.num_conv", 0),
+        ("mask_head.num_conv", 65),
+        ("mask_head.pooler_resolution", 2049),
+        ("mask_head.sampling_ratio", 17),
+        ("box_head.sampling_ratio", -1),
         ("mask_head.in_features", ("p2", "p4")),
         ("point_head", POINTREND.point_head),
     ],

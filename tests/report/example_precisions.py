@@ -98,9 +98,12 @@ def semantic(lost: float = 0.003, truth: bool = True, **fields: Any) -> Precisio
                 name,
                 labels_compared=524_288,
                 agrees_reference=0.9999,
-                agrees_fp32=None if name == "fp32" else 0.9995,
-                gates=gates,
-                **{**found, **more},
+                **{
+                    "agrees_fp32": None if name == "fp32" else 0.9995,
+                    "gates": gates,
+                    **found,
+                    **more,
+                },
             )
         )
     return PrecisionTable(

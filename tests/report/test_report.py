@@ -4,10 +4,14 @@ import re
 from html import escape
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.parity.record.intervals import ScoreInterval
+from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.report import figures, report
+from pointrend_deploy.report.terminal import table
 from tests.report.example_report import NASTY, make
 from tests.report.pages import (
     Balanced,
@@ -17,6 +21,9 @@ from tests.report.pages import (
     probe,
     visible,
 )
+
+SHOWN = 2 * (4 + 4 + 2)
+"""Pictures of a report: of each of two, four tiles, the same enlarged, and two steps' points."""
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +79,64 @@ def test_figures_are_those_of_the_record(good: Record) -> None:
     assert "torn" in html, "what was left out is said"
 
 
+def test_means_say_which_classes_they_are_over(good: Record) -> None:
+    manifest, parity, gallery = good
+    run = msgspec.convert(parity["runs"]["compare"], Run)
+    classes = run.metrics[0].classes
+    absent = msgspec.structs.replace(classes[1], iou=None)
+    rows = tuple(
+        msgspec.structs.replace(row, classes=(classes[0], absent, *classes[2:]))
+        for row in run.metrics
+    )
+    run = msgspec.structs.replace(run, metrics=rows)
+    note = f"means over the {len(classes) - 1} of {len(classes)} classes that the truth has"
+    record = {**parity, "runs": {"compare": msgspec.to_builtins(run)}}
+    assert note in visible(report.render_html(manifest, record, gallery))
+    assert note in report.render_markdown(manifest, record, gallery)
+    assert note in table(run, Path("report.html"))
+    assert note not in table(msgspec.convert(parity["runs"]["compare"], Run), Path("report.html"))
+
+
+def test_scores_stand_with_their_intervals_or_with_why_there_are_none(good: Record) -> None:
+    manifest, parity, gallery = good
+    run = msgspec.convert(parity["runs"]["compare"], Run)
+    assert (run.pictures, run.intervals) == (4, ())
+    row = ScoreInterval(
+        score="mIoU",
+        value=0.7,
+        low=0.6543,
+        high=0.7432,
+        change=-0.001,
+        change_low=-0.0021,
+        change_high=0.0003,
+        pictures=36,
+        draws=1000,
+    )
+    with_row = msgspec.structs.replace(run, intervals=(row,))
+    figure = (
+        "mIoU 70.00 (65.43 to 74.32); beside PyTorch "
+        f"{figures.MINUS}0.10 ({figures.MINUS}0.21 to +0.03), no loss seen on 36 pictures"
+    )
+    without = "4 pictures cannot show how far the scores would differ"
+    for shown, said, missing in ((with_row, figure, without), (run, without, figure)):
+        record = {**parity, "runs": {"compare": msgspec.to_builtins(shown)}}
+        html, markdown = (
+            visible(report.render_html(manifest, record, gallery)),
+            report.render_markdown(manifest, record, gallery),
+        )
+        for place in (html, markdown, table(shown, Path("report.html"))):
+            assert said in place and missing not in place
+
+
 def test_pictures_stand_in_the_file_and_nothing_is_loaded(good: Record) -> None:
     html = report.render_html(*good)
     tags = Balanced(html).tags
     pictures = [attributes for tag, attributes in tags if tag == "img"]
-    assert len(pictures) == 2 * (4 + 2)  # picture, coarse, PointRend, truth, two steps
-    assert all((each["src"] or "").startswith("data:image/jpeg;base64,") for each in pictures)
+    assert len(pictures) == SHOWN
+    kinds = ("data:image/jpeg;base64,", "data:image/png;base64,")
+    assert all((each["src"] or "").startswith(kinds) for each in pictures)
     assert all(each["alt"] for each in pictures)
+    assert len(html) < 5_000_000
     assert not [tag for tag, _ in tags if tag in ("script", "iframe", "object")]
     for tag, attributes in tags:
         for name in ("src", "href", "srcset", "action"):
@@ -158,6 +216,24 @@ def test_small_numbers(value: float, text: str) -> None:
     assert figures.small(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.1234, "0.123 ms"), (12.345, "12.3 ms"), (99.96, "100 ms"), (1190.4, "1,190 ms")],
+)
+def test_times(value: float, text: str) -> None:
+    assert figures.milliseconds(value) == text
+
+
+def test_the_head_has_time_and_size_of_a_run_that_has_them(good: Record) -> None:
+    run = {**good[1]["runs"]["compare"], "call_ms": 1190.4, "batch": 2, "graph_bytes": 3_449_356}
+    record = {"schema": 1, "runs": {"compare": run}}
+    for text in (report.render_html(good[0], record), report.render_markdown(good[0], record)):
+        for part in ("1,190 ms", "time of 2 pictures", "3.4 MB", "FP32 graph"):
+            assert part in text, part
+    earlier = {"schema": 1, "runs": {"compare": {**run, "call_ms": None, "graph_bytes": None}}}
+    assert "FP32 graph" not in report.render_html(good[0], earlier).split("<nav")[0]
+
+
 # In a real browser
 
 
@@ -168,16 +244,18 @@ def test_the_browser_shows_it_whole(
     chromium: str, tmp_path: Path, request: pytest.FixtureRequest, which: str, width: int
 ) -> None:
     page = report.render_html(*request.getfixturevalue(which))
-    check_shown_whole(chromium, tmp_path, page, width, pictures=12)
+    check_shown_whole(chromium, tmp_path, page, width, pictures=SHOWN)
 
 
 @pytest.mark.browser
 def test_the_browser_check_sees_planted_faults(chromium: str, tmp_path: Path, good: Record) -> None:
     page = report.render_html(*good)
-    broken = page.replace("<footer>", '<footer><div style="width:1500px">wide</div>')
-    scroll, client, *_, wide, _ = probe(chromium, tmp_path, broken, 390)
-    assert int(scroll) > int(client)
-    assert "DIV" in wide
+    for hidden in ("", "overflow-x:auto;width:300px"):
+        wide_one = f'<div style="{hidden}"><p style="width:1500px;max-width:none">wide</p></div>'
+        broken = page.replace("<footer>", f"<footer>{wide_one}")
+        scroll, client, *_, wide, _ = probe(chromium, tmp_path, broken, 390)
+        assert (int(scroll) > int(client)) is (not hidden)
+        assert ("DIV" if hidden else "P") in wide.split("+")
     unstyled = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
     torn = unstyled.replace("data:image/jpeg;base64,", "data:image/jpeg;base64,AAAA", 1)
     _, _, images, shown, _, _, border = probe(chromium, tmp_path, torn, 390)

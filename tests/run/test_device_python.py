@@ -1,8 +1,8 @@
 """The device side on the Pythons devices have: 3.10 (JetPack 6) and 3.13.
 
-Each gets a virtual environment of its own with nothing but what running a bundle needs (no torch,
-onnx, rich or typer), under ``build/``, and must find the labels that this interpreter finds. Where
-an interpreter or its packages cannot be had the test is skipped; in CI that is a failure.
+Each gets a virtual environment of its own with nothing but the device install and ONNX Runtime (no
+torch, no onnx), under ``build/``, and must find the labels that this interpreter finds. Where an
+interpreter or its packages cannot be had the test is skipped; in CI that is a failure.
 """
 
 from __future__ import annotations
@@ -23,15 +23,23 @@ from PIL import Image
 
 from pointrend_deploy.run.folder import run_pictures
 from pointrend_deploy.run.open import open_runner
+from tests.conftest import Exporter
 from tests.fixtures.tiny_bundle import colour_picture, write_tiny_bundle
 from tests.fixtures.tiny_instances import bright_picture, write_things_bundle
 from tests.repository import ROOT
 from tests.run.device_side import DEVICE_SIDE, PACKAGE
 
-PACKAGES = ("msgspec", "numpy", "onnxruntime", "pillow")
+PACKAGES = ("msgspec", "numpy", "onnxruntime", "pillow", "rich", "typer")
 TODAY = {name: version(name) for name in PACKAGES}
 PYTHONS = {  # the last releases that 3.10 gets, and today's
-    "3.10": {**TODAY, "numpy": "2.2.6", "onnxruntime": "1.23.2", "pillow": "12.3.0"},
+    "3.10": {
+        **TODAY,
+        "numpy": "2.2.6",
+        "onnxruntime": "1.23.2",
+        "pillow": "12.3.0",
+        "tomli": "2.4.1",
+        "typer": "0.29.1",
+    },
     "3.13": TODAY,
 }
 RUN = """
@@ -136,6 +144,42 @@ def test_a_bundle_runs_there_as_it_runs_here(tmp_path: Path, wanted: str) -> Non
             for side in ("here", "there")
         )
         assert np.array_equal(here, there)
+
+
+def command_line(python: Path, *arguments: object) -> str:
+    """What `pointrend-deploy` prints in that interpreter."""
+    done = subprocess.run(
+        [str(python), "-m", "pointrend_deploy", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wanted", sorted(PYTHONS))
+def test_the_command_line_and_an_exported_bundle_there(
+    exported: Exporter, pictures: Path, tmp_path: Path, wanted: str
+) -> None:
+    """An exported graph has custom nodes with bodies, which ONNX Runtime of old must read too."""
+    python = device_python(wanted)
+    assert "demo_semantic" in command_line(python, "recipes")
+    rows = json.loads(command_line(python, "doctor", "--json"))["abilities"]
+    able = {row["verb"] for row in rows if row["able"]}
+    assert {"run", "run --runner onnx", "recipes"} <= able
+    assert not {"export", "report", "build --explain", "run --runner torch"} & able
+
+    command_line(python, "run", exported(), pictures, "--out", tmp_path / "there")
+    run_pictures(open_runner(exported(), "onnx"), pictures, tmp_path / "here")
+    for picture in pictures.iterdir():
+        here, there = (
+            np.asarray(Image.open(tmp_path / side / "labels" / f"{picture.stem}.png"))
+            for side in ("here", "there")
+        )
+        assert here.shape == there.shape
+        assert (here == there).mean() > 0.99  # two versions of ONNX Runtime round differently
 
 
 @pytest.mark.slow

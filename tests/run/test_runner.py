@@ -202,27 +202,29 @@ def test_one_changed_byte_is_refused(tmp_path: Path) -> None:
 def test_auto_takes_what_is_installed(tmp_path: Path, monkeypatch: Any) -> None:
     bundle = Bundle.open(write_tiny_bundle(tmp_path))
     assert isinstance(open_runner(bundle), OnnxRunner)
-    installed = {"torch"}
-    monkeypatch.setattr(
-        open_module, "find_spec", lambda name: object() if name in installed else None
-    )
-    assert open_module._first_installed(None) == "torch"
-    installed.clear()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert open_module.usual_runner() == "torch"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert open_module.usual_runner() is None
     with pytest.raises(DeployError, match="neither ONNX Runtime nor PyTorch") as caught:
         open_runner(bundle)
-    assert "pip install onnxruntime" in caught.value.hint
-    with pytest.raises(DeployError, match="PyTorch is not installed"):
+    assert "pip install -e" in caught.value.hint and "[onnx]" in caught.value.hint
+    with pytest.raises(DeployError, match="needs torch, which is not installed") as caught:
         open_runner(bundle, weights=tmp_path / "w.pkl")
-    installed |= {"torch", "onnxruntime"}
-    assert open_module._first_installed(None) == "onnx"
-    assert open_module._first_installed(tmp_path / "w.pkl") == "torch"
+    assert "leave --weights out" in caught.value.hint
+    monkeypatch.undo()
+    assert open_module.usual_runner() == "onnx"
+    with pytest.raises(DeployError, match=r"w\.pkl"):  # PyTorch, which reads weights
+        open_runner(bundle, weights=tmp_path / "w.pkl")
 
 
 def test_onnx_asked_for_but_not_installed(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(DeployError, match="ONNX Runtime cannot be imported") as caught:
+    with pytest.raises(
+        DeployError, match="onnx needs onnxruntime, which is not installed"
+    ) as caught:
         open_runner(write_tiny_bundle(tmp_path), "onnx")
-    assert "pip install onnxruntime" in caught.value.hint
+    assert "[onnx]" in caught.value.hint and "--runner torch" in caught.value.hint
 
 
 def test_choices_that_cannot_be_followed_are_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pointrend_deploy.recipe import read
 from pointrend_deploy.run import task as task_module
 from pointrend_deploy.run.backends.onnxrt import OnnxRunner
 from pointrend_deploy.run.folder import run_pictures
+from pointrend_deploy.run.prediction import Prediction
 from pointrend_deploy.run.results import ResultRow, written_by
 from pointrend_deploy.run.semantic.task import SemanticTask
 from pointrend_deploy.run.task import TASKS, task_of
@@ -66,6 +67,11 @@ def test_every_recipe_has_a_task() -> None:
     assert type(task_of(things_manifest())) is TASKS["instance"]
 
 
+class Mean(Prediction):
+    def drawn_on(self, rgb: Any, above: float | None = None) -> Any:
+        raise NotImplementedError
+
+
 class Brightness:
     """A third kind of model: the mean label of a picture."""
 
@@ -85,8 +91,8 @@ class Brightness:
     def infer(self, calls: Any, batch: Any) -> Any:
         return self.semantic.infer(calls, batch)
 
-    def finish(self, outputs: Mapping[str, Any], row: int, picture: Fitted) -> Mapping[str, Any]:
-        return {"mean": float(outputs["labels"][row].mean())}
+    def finish(self, outputs: Mapping[str, Any], row: int, picture: Fitted) -> Prediction:
+        return Mean(mean=float(outputs["labels"][row].mean()))
 
     def check(self, options: PictureOptions) -> None:
         return

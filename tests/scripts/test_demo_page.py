@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,13 +19,17 @@ from pointrend_deploy.parity.record.precisions import (
     PrecisionGate,
     PrecisionTable,
 )
+from pointrend_deploy.parity.record.runs import MetricRow
 from pointrend_deploy.report.gallery.tiles import GalleryItem, make_tile
 from pointrend_deploy.run.instance.instances import Instances
 from scripts import demo_precision
-from scripts.demo_page import render
+from scripts.demo_page import facts, render
 from tests.parity.record.test_runs import example
+from tests.report.pages import Balanced, check_shown_whole
 
 BLACK = np.zeros((8, 8, 3), np.uint8)
+TILES = tuple(make_tile(f"tile {name}", BLACK) for name in ("picture", "x" * 60, "INT8", "truth"))
+ITEM = GalleryItem("scene<1>.png", TILES, (("ring", "#000000"),), zooms=TILES)
 
 
 def column(precision: Any, miou: float, **changes: Any) -> PrecisionColumn:
@@ -68,24 +74,24 @@ def instance_table() -> PrecisionTable:
     )
 
 
-def page(passed: bool = True) -> str:
-    item = GalleryItem("scene<1>.png", (make_tile("INT8", BLACK),), ())
+def page(passed: bool = True, semantic: PrecisionTable | None = None) -> str:
+    item = ITEM
     compared: Any = {
         name: SimpleNamespace(run=example(), precisions=table, gallery=())
         for name, table in (
-            ("semantic", semantic_table(passed)),
+            ("semantic", semantic or semantic_table(passed)),
             ("instance-standard", None),
             ("instance", instance_table()),
         )
     }
-    return render(compared, [], {"semantic": [item], "instance": [item]})
+    return render(compared, [item], [item], {"semantic": [item], "instance": [item]})
 
 
 def test_the_page_has_the_figures_of_every_precision() -> None:
     shown = " ".join(page().split())
-    cells = "<td>FP16</td><td>1.9</td><td>99.968</td><td>82.42</td><td>52.42</td>"
-    assert cells in shown
-    assert "<td>INT8</td><td>-</td><td>56.90</td><td>55.40</td><td>40.60</td>" in shown
+    rows = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in shown.split("<tr>")]
+    assert ["FP16", "1.9", "99.968", "82.42", "52.42"] in rows
+    assert ["INT8", "-", "56.90", "55.40", "40.60"] in rows
     assert "41 layers compute in INT8, 98.7 % of the work meant for it; 1 others" in shown
     assert "not an engine" in shown
     assert "scene&lt;1&gt;.png" in shown
@@ -97,6 +103,16 @@ def test_a_precision_beyond_its_limit_is_said_first() -> None:
     spoiled = page(passed=False)
     assert "loses more than its limit" in spoiled
     assert "lose no more than" not in spoiled
+
+
+def test_a_warning_is_named() -> None:
+    assert "✓ Passed" in page()
+    table = semantic_table()
+    int8 = msgspec.structs.replace(table.columns[2], agrees_fp32=0.5)
+    table = msgspec.structs.replace(table, columns=(*table.columns[:2], int8))
+    warned = page(semantic=table)
+    assert "differ from FP32's in: semantic, INT8;" in warned
+    assert "⚠ Warning" in warned and "✓ Passed" not in warned
 
 
 def things(scores: list[float]) -> Instances:
@@ -153,7 +169,7 @@ def test_tiles_show_each_precision_and_count_what_int8_changes(
         "open_runner",
         lambda bundle, runner, precision: SimpleNamespace(predict=lambda rgb: answers[precision]),
     )
-    (item,) = demo_precision.items(tmp_path, [tmp_path / "black.png"])
+    (item,) = demo_precision.items(tmp_path, [tmp_path / "black.png"], 1)
     assert item.name == "black"
     titles = [tile.label for tile in item.tiles]
     assert titles[:4] == ["picture", "FP32", "FP16", "INT8"]
@@ -161,3 +177,50 @@ def test_tiles_show_each_precision_and_count_what_int8_changes(
     assert titles[4] == f"INT8 not as FP32: {100 * changed:.2f} %"
     by_title = {tile.label: tile.uri for tile in item.tiles}
     assert by_title["FP32"] == by_title["FP16"] != by_title["INT8"]
+
+
+def test_the_semantic_pair_comes_first() -> None:
+    told = " ".join(" ".join(Balanced(page()).words).split())
+    assert told.index("Semantic: the coarse head") < told.index("Instances: the same boxes")
+
+
+def heads(**changes: Any) -> dict[str, str]:
+    """The figures in large type, by name, of three runs."""
+    rows = tuple(
+        MetricRow(
+            prediction=name,
+            against="truth",
+            pictures=2,
+            agreement=None,
+            miou=miou,
+            boundary_iou={"2 px": miou / 2},
+        )
+        for name, miou in (("coarse", 0.5), ("bundle", 0.75))
+    )
+    run = msgspec.structs.replace(example(), metrics=rows, **changes)
+    accuracy = {"instance-standard": 0.3, "instance": 0.4}
+    runs = {"semantic": run}
+    for name, drop in accuracy.items():
+        found = instance_table().columns[0].accuracy
+        runs[name] = msgspec.structs.replace(
+            run, accuracy=tuple(msgspec.structs.replace(row, ap=drop) for row in found)
+        )
+    return {fact.name: fact.value for fact in facts(runs)}
+
+
+def test_the_head_has_what_pointrend_adds_and_what_it_takes() -> None:
+    assert heads(call_ms=12.345, graph_bytes=3_400_000) == {
+        "boundary IoU, 2 px": "25.0 \N{RIGHTWARDS ARROW} 37.5",
+        "mIoU": "50.0 \N{RIGHTWARDS ARROW} 75.0",
+        "boundary AP": "30.0 \N{RIGHTWARDS ARROW} 40.0",
+        "mask AP": "30.0 \N{RIGHTWARDS ARROW} 40.0",
+        "time of a picture": "12.3 ms and 12.3 ms",
+        "FP32 graph": "3.4 and 3.4 MB",
+    }
+    assert "time of a picture" not in heads()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_browser_shows_it_whole(chromium: str, tmp_path: Path, width: int) -> None:
+    check_shown_whole(chromium, tmp_path, page(), width, pictures=4 * len(ITEM.tiles + ITEM.zooms))

@@ -142,6 +142,25 @@ def test_with_coco_annotations(answering: Answering, images: Path, tmp_path: Pat
             assert any(line.split()[:2] == [measure, side] for line in said.splitlines())
 
 
+def test_one_bad_polygon_is_said_everywhere_and_stops_nothing(
+    answering: Answering, images: Path, tmp_path: Path
+) -> None:
+    path, bundle = annotations(tmp_path), answering()
+    table = json.loads(path.read_text())
+    table["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    path.write_text(json.dumps(table))
+    code, said = run("compare", bundle, "--images", images, "--coco", path)
+    assert code == 0, said
+    assert "2 pictures of annotations.json: 4 objects" in said
+    notes = results.of_bundle(Bundle.open(bundle)).runs["compare"].truth_notes
+    name = f"annotation {table['annotations'][0]['id']} of "
+    assert notes[0].startswith(f"1 polygon left out: {name}")
+    assert notes[1].startswith(f"1 of 5 annotations left out, without a usable mask: {name}")
+    for note in notes:
+        assert f"truth: {note}\n" in said
+        assert note in (bundle / "report.html").read_text()
+
+
 def test_only_annotated_pictures_are_compared(
     answering: Answering, images: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from pointrend_deploy.cli import app
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.parity import columns as compare_precisions
 from pointrend_deploy.parity.columns import asked
+from pointrend_deploy.parity.gates import cautions
 from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.record.precisions import PrecisionColumn
 from pointrend_deploy.run.backends.onnxrt import OnnxRunner
@@ -147,6 +148,11 @@ def test_every_precision_is_a_column_and_the_record_keeps_them(
     assert int8.truth is not None and fp32.truth is not None
     assert (int8.truth.miou or 0) < (fp32.truth.miou or 0)
     assert 0 < int8.points[-1].share < 1
+    assert int8.agrees_least is not None and int8.agrees_least <= int8.agrees_fp32
+    assert int8.agrees_least_at in ("0", "1") and fp16.agrees_least == 1.0
+    assert int8.cautions == cautions(int8) and int8.cautions[0].value == int8.agrees_fp32
+    assert int8.intervals == (), "two pictures"
+    assert "2 pictures cannot show how far the scores would differ" in done.output
     assert (int8.int8_layers, int8.int8_flops, int8.method, int8.pictures) == (
         2,
         0.97,
@@ -166,6 +172,7 @@ def test_the_first_spoilt_block_is_named(bundle: Path, images: Path, tmp_path: P
     put(bundle, {"fp16": perturbed(bundle / "model.onnx", 0.3, f"{block}.")})
     result = compare_bundle(bundle, images, precisions=("fp32", "fp16"), out=tmp_path / "out")
     assert f"fp16: the error enters at {block} (" in result.summary()
+    assert "; the stage before it equals fp32's)" in result.summary()
     rows = {row.stage: row.noise for row in column(result, "fp16").stages}
     assert rows["backbone.bottom_up.blocks.4"] == 0 and rows[block] != 0
 
@@ -184,6 +191,7 @@ def test_a_drop_ends_with_3_and_without_a_truth_only_fp16s_labels_are_held(
     done = CliRunner().invoke(app, [*given, "--precision", "int8"])
     assert done.exit_code == 0
     assert "int8: its accuracy is not gated" in done.output
+    assert "WARNING: int8: the share of labels equal to fp32's is" in done.output
     assert "not gated" in (tmp_path / "out" / "report.html").read_text()
 
     done = CliRunner().invoke(app, [*given, "--precision", "fp16"])
@@ -273,4 +281,4 @@ def test_a_precision_the_bundle_lacks_is_refused_before_the_work(
     monkeypatch.setattr(compare_precisions, "open_runner", never)
     with pytest.raises(DeployError, match="no int8 graph") as caught:
         compare_bundle(exported(), images, precisions=("fp32", "int8"))
-    assert "quantize BUNDLE --precision int8" in caught.value.hint
+    assert f"quantize {exported()} --precision int8" in caught.value.hint

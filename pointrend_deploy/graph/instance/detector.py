@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pointrend_deploy.graph.instance.specs import anchors_kept, proposal_rows, pyramid_hw
 from pointrend_deploy.graph.ops import integer_quotient, pool, suppress
+from pointrend_deploy.model.instance.box_head import class_scores
 from pointrend_deploy.model.instance.boxes import apply_deltas
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.instance.rpn import RPN, UNIT_WEIGHTS, RPNHead, grid_anchors
@@ -66,16 +67,16 @@ class Proposals(nn.Module):
     def __init__(self, rpn: RPN, recipe: InstanceRecipe, padded_hw: tuple[int, int]) -> None:
         super().__init__()
         spec, sizes = recipe.rpn, pyramid_hw(recipe, padded_hw)
-        like = rpn.rpn_head.conv.weight
+        like = rpn.rpn_head.objectness_logits.weight
         self.levels = spec.in_features
         self.kept = anchors_kept(recipe, padded_hw)
         self.rows = proposal_rows(recipe, padded_hw)
         self.nms_threshold = spec.nms_threshold
-        rows = zip(self.levels, spec.anchor_sizes, self.kept, strict=True)
-        for name, anchor_sizes, kept in rows:
+        rows = zip(self.levels, spec.anchors, self.kept, strict=True)
+        for name, (anchor_sizes, ratios), kept in rows:
             stride = 2 ** int(name[1:])
             anchors = grid_anchors(
-                anchor_sizes, spec.aspect_ratios, sizes[name], stride, spec.anchor_offset, like
+                anchor_sizes, ratios, sizes[name], stride, spec.anchor_offset, like
             )
             self.add_module(name, LevelProposals(rpn.rpn_head, anchors.detach(), kept))
 
@@ -200,13 +201,14 @@ class BoxDetections(nn.Module):
     def _candidates(
         self, features: dict[str, Tensor], proposals: Tensor, limit: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (N, P, C or 1, 4), clipped; probabilities (N, P, C + 1); which are finite."""
+        """Boxes (N, P, C or 1, 4), clipped; scores (N, P, C + 1); which are finite."""
         spec, (n, rows) = self.spec, proposals.shape[:2]
         maps = [features[name] for name in spec.in_features]
-        pooled = pool(proposals, maps, int(spec.in_features[0][1:]), spec.pooler_resolution)
+        first, side = int(spec.in_features[0][1:]), spec.pooler_resolution
+        pooled = pool(proposals, maps, first, side, spec.sampling_ratio)
         logits, deltas = self.box_predictor(self.box_head(pooled))
         decoded = apply_deltas(deltas, proposals.reshape(n * rows, 4), spec.box_weights)
-        probabilities = logits.softmax(dim=1)
+        probabilities = class_scores(logits, spec)
         sound = finite(decoded.flatten(1)) & finite(probabilities)
         boxes = clip_to(decoded.reshape(n, -1, 4), limit)
         return (

@@ -18,7 +18,7 @@ from pointrend_deploy.bundle.forms import Layout
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.instance.detector import BoxDetections, Detector, Proposals, rows_of
-from pointrend_deploy.graph.instance.masks import ROIS_AT_ONCE, InstanceMasks, StandardMasks
+from pointrend_deploy.graph.instance.masks import InstanceMasks, StandardMasks, rois_together
 from pointrend_deploy.graph.instance.points import InstancePointHead, pays
 from pointrend_deploy.graph.instance.specs import (
     DETECTOR,
@@ -189,7 +189,7 @@ def mask_part(
         rois,
         feature_hw,
         recipe.fpn.out_channels,
-        rois_at_once=rois if together else ROIS_AT_ONCE,
+        rois_at_once=rois if together else rois_together(rois, options.batch),
         # Without plugins, and with few RoIs at once: it holds four rows a point of those.
         gathered=options.ops == "native" and not together and pays(rois, feature_hw),
     )

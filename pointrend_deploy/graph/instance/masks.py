@@ -34,6 +34,8 @@ from pointrend_deploy.recipe.instance import (
 
 ROIS_AT_ONCE: Final = 4
 """RoIs whose points are computed together: fewer stay nearer to a CPU's cores, in more nodes."""
+MOST_GROUPS: Final = 25
+"""Most such groups in a graph: the time of tracing grows with the square of the nodes."""
 
 
 class StandardMasks(nn.Module):
@@ -48,6 +50,7 @@ class StandardMasks(nn.Module):
         super().__init__()
         self.features = spec.in_features
         self.side = spec.pooler_resolution
+        self.sampling_ratio = spec.sampling_ratio
         self.layers = nn.ModuleDict(
             {
                 name: head.get_submodule(name)
@@ -72,7 +75,7 @@ class StandardMasks(nn.Module):
             ``mask_logits`` (R, S, S), relative to the boxes.
         """
         first = int(self.features[0][1:])
-        x = pool(boxes.unsqueeze(0), features, first, self.side)
+        x = pool(boxes.unsqueeze(0), features, first, self.side, self.sampling_ratio)
         for layer in self.layers.values():
             x = layer(x)
         x = F.relu(self.deconv(x))
@@ -221,6 +224,16 @@ class InstanceMasks(nn.Module):
         pooled = torch.unflatten(found, 2, (side, side))
         coarse: Tensor = self.coarse_head(pooled)
         return coarse
+
+
+def rois_together(rois: int, batch: int) -> int:
+    """How many RoIs a graph computes together in one group of nodes.
+
+    Args:
+        rois: of one picture.
+        batch: number of pictures, each of which has its own groups.
+    """
+    return max(ROIS_AT_ONCE, -(-rois * batch // MOST_GROUPS))
 
 
 def sample_boxes(

@@ -85,7 +85,7 @@ class InstanceGraphOptions(msgspec.Struct, frozen=True, kw_only=True):
                     f"a graph takes {MAX_LEVELS} pyramid levels at most",
                     "detectron2's own are p2 to p5",
                 )
-        smallest = min(size for sizes in recipe.rpn.anchor_sizes for size in sizes)
+        smallest = min(size for sizes, _ in recipe.rpn.anchors for size in sizes)
         if min(self.padded_hw) < smallest:
             raise DeployError(
                 f"the network grid {self.padded_hw[0]}x{self.padded_hw[1]} is smaller than one "
@@ -97,17 +97,29 @@ class InstanceGraphOptions(msgspec.Struct, frozen=True, kw_only=True):
                 f"detections must be at least 1, not {self.detections}",
                 f"the recipe's own number is {recipe.box_head.detections}",
             )
-        rows = proposal_rows(recipe, self.padded_hw)
-        if self.detections > rows:
+        most, why = most_detections(recipe, self.padded_hw)
+        if self.detections > most:
             raise DeployError(
-                f"{self.detections} detections are over the proposals: {recipe.name} keeps "
-                f"{rows} at {self.padded_hw[0]}x{self.padded_hw[1]}",
-                f"ask for {rows} or fewer",
+                f"{self.detections} detections are too many: {why}", f"ask for {most} or fewer"
             )
         if self.masks not in ("prob", "prob-u8", "logits"):
             raise DeployError(f"masks is prob, prob-u8 or logits, not {self.masks}")
         if self.layout not in ("single", "split"):
             raise DeployError(f"layout is single or split, not {self.layout}")
+
+
+def most_detections(recipe: InstanceRecipe, padded_hw: tuple[int, int]) -> tuple[int, str]:
+    """Compute the largest number of detections of a graph, and say where it comes from.
+
+    A detection is a proposal with a class, so there can be more detections than proposals.
+    """
+    rows, classes = proposal_rows(recipe, padded_hw), recipe.num_classes
+    if rows * classes > TOPK_LIMIT:
+        return TOPK_LIMIT, f"a graph orders {TOPK_LIMIT} at most, the limit of TensorRT's TopK"
+    return rows * classes, (
+        f"{recipe.name} keeps {rows} proposals at {padded_hw[0]}x{padded_hw[1]}, each with "
+        f"{classes} classes"
+    )
 
 
 def pyramid_hw(recipe: InstanceRecipe, padded_hw: tuple[int, int]) -> dict[str, tuple[int, int]]:
@@ -129,10 +141,9 @@ def anchors_kept(recipe: InstanceRecipe, padded_hw: tuple[int, int]) -> tuple[in
     """
     spec, sizes = recipe.rpn, pyramid_hw(recipe, padded_hw)
     kept = []
-    for name, anchor_sizes in zip(spec.in_features, spec.anchor_sizes, strict=True):
+    for name in spec.in_features:
         height, width = sizes[name]
-        anchors = height * width * len(anchor_sizes) * len(spec.aspect_ratios)
-        kept.append(min(spec.pre_nms_topk, anchors))
+        kept.append(min(spec.pre_nms_topk, height * width * spec.anchors_a_cell))
     if max(kept) > TOPK_LIMIT:
         raise DeployError(
             f"`rpn.pre_nms_topk` of {recipe.name} keeps {max(kept)} anchors of a level; a graph "

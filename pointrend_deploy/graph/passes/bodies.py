@@ -13,8 +13,22 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.bodies import nms_body, roi_align_body, sample_body, uncertain_body
-from pointrend_deploy.graph.ops import DOMAIN, NMS, ROI_ALIGN, SAMPLE, UNCERTAIN, VERSION
+from pointrend_deploy.graph.bodies import (
+    nms_body,
+    roi_align_body,
+    roi_align_fixed_body,
+    sample_body,
+    uncertain_body,
+)
+from pointrend_deploy.graph.ops import (
+    DOMAIN,
+    NMS,
+    ROI_ALIGN,
+    ROI_ALIGN_FIXED,
+    SAMPLE,
+    UNCERTAIN,
+    VERSION,
+)
 
 LARGEST: Final = 2**16
 """Most values of a constant made here."""
@@ -32,7 +46,7 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
-    for name in sorted(used - {SAMPLE, UNCERTAIN, ROI_ALIGN, NMS}):
+    for name in sorted(used - {SAMPLE, UNCERTAIN, ROI_ALIGN, ROI_ALIGN_FIXED, NMS}):
         raise DeployError(f"there is no function body for {DOMAIN}::{name}")
     sizes = {
         attribute.i
@@ -49,6 +63,8 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
         model.functions.append(uncertain_body(sizes.pop(), opset))
     if ROI_ALIGN in used:
         model.functions.append(roi_align_body(opset))
+    if ROI_ALIGN_FIXED in used:
+        model.functions.append(roi_align_fixed_body(opset))
     if NMS in used:
         model.functions.append(nms_body(opset))
     if used and all(entry.domain != DOMAIN for entry in model.opset_import):

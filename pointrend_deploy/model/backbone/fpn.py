@@ -24,9 +24,9 @@ class FPN(nn.Module):
         self.levels = [int(name.removeprefix("res")) for name in spec.in_features]
         self.top_level = spec.top_level
         for level in self.levels:
-            channels = bottom_up.channels[f"res{level}"]
-            self.add_module(f"fpn_lateral{level}", Conv2d(channels, spec.out_channels, 1))
-            self.add_module(f"fpn_output{level}", Conv2d(spec.out_channels, spec.out_channels, 3))
+            channels, width = bottom_up.channels[f"res{level}"], spec.out_channels
+            self.add_module(f"fpn_lateral{level}", Conv2d(channels, width, 1, norm=spec.norm))
+            self.add_module(f"fpn_output{level}", Conv2d(width, width, 3, norm=spec.norm))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Levels by name, finest first, from (N, 3, H, W), multiples of the last stride."""

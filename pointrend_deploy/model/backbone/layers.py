@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Literal["FrozenBN", "BN", "GN", ""]
+from pointrend_deploy.recipe.parts import GROUPS, Norm
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -51,14 +49,14 @@ class GroupNorm(nn.GroupNorm):
 def make_norm(norm: Norm, channels: int) -> nn.Module | None:
     """The normalisation layer of that name over ``channels``; None for ``""``.
 
-    GroupNorm has 32 groups, as everywhere in detectron2.
+    ``SyncBN`` is ``BN``: only the statistics of a training step are taken over all its processes.
     """
     if norm == "FrozenBN":
         return FrozenBatchNorm2d(channels)
-    if norm == "BN":
+    if norm in ("BN", "SyncBN"):
         return nn.BatchNorm2d(channels)
     if norm == "GN":
-        return GroupNorm(32, channels)
+        return GroupNorm(GROUPS, channels)
     return None
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointrend_deploy.model.backbone.layers import Conv2d
-from pointrend_deploy.recipe.parts import ResNetSpec
+from pointrend_deploy.recipe.parts import Norm, ResNetSpec
 
 BLOCKS: dict[int, tuple[int, int, int, int]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Bottlenecks in res2..res5 by depth (He et al. 2016, table 1)."""
@@ -26,7 +24,7 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         first, second = (stride, 1) if spec.stride_in_1x1 else (1, stride)
-        norm: Literal["FrozenBN", "BN"] = spec.norm
+        norm: Norm = spec.norm
         self.shortcut: Conv2d | None = None
         if in_channels != out_channels:
             self.shortcut = Conv2d(in_channels, out_channels, 1, stride=stride, norm=norm)
@@ -45,7 +43,7 @@ class Bottleneck(nn.Module):
 class Stem(nn.Module):
     """7x7 convolution with stride 2 and 3x3 max-pooling with stride 2."""
 
-    def __init__(self, norm: Literal["FrozenBN", "BN"]) -> None:
+    def __init__(self, norm: Norm) -> None:
         super().__init__()
         self.conv1 = Conv2d(3, 64, 7, stride=2, norm=norm, relu=True)
 

@@ -81,28 +81,47 @@ def by_score(scores: Tensor) -> Tensor:
     return scores.sort(descending=True, stable=True).indices
 
 
-def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+def grouped_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, limit: int | None = None
+) -> Tensor:
     """Suppress boxes: drop those that overlap a kept, higher-scoring box of their group too much.
 
     Two boxes overlap too much when their IoU is strictly above the threshold. torchvision leaves
     the order of equal scores open in this function; here the lower index counts as the higher
     score.
 
+    Only higher-scoring boxes suppress a box. So where the best few boxes alone leave ``limit`` of
+    them, the others are not looked at: with 1000 proposals of 1203 classes, nearly all.
+
     Args:
         boxes: (R, 4).
         scores: (R,).
         groups: (R,) int64; boxes of different groups never suppress one another.
         threshold: IoU.
+        limit: most boxes kept, at least 1; None for all.
 
     Returns:
         Indices of the kept boxes, by falling score: (K,) int64.
     """
-    kept = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     order = by_score(scores)
-    for group in torch.unique(groups):
-        members = order[groups[order] == group]
+    most = len(order) if limit is None else limit
+    looked_at = 4 * most
+    while True:
+        best = order[:looked_at]
+        kept = best[_kept_in_groups(boxes[best], groups[best], threshold)][:most]
+        if len(kept) == most or looked_at >= len(order):
+            return kept
+        looked_at *= 4
+
+
+def _kept_in_groups(boxes: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Which boxes (R, 4), sorted by falling score, a greedy pass within each group keeps: (R,)."""
+    kept = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    by_group = groups.sort(stable=True)
+    _, counts = torch.unique_consecutive(by_group.values, return_counts=True)
+    for members in torch.split(by_group.indices, counts.tolist()):
         kept[members] = _kept_of_sorted(boxes[members], threshold)
-    return order[kept[order]]
+    return kept
 
 
 def _kept_of_sorted(boxes: Tensor, threshold: float) -> Tensor:

@@ -25,7 +25,8 @@ class StandardMaskHead(nn.Module):
         super().__init__()
         self.num_conv = spec.num_conv
         for number in range(1, spec.num_conv + 1):
-            self.add_module(f"mask_fcn{number}", Conv2d(channels, spec.channels, 3, relu=True))
+            layer = Conv2d(channels, spec.channels, 3, norm=spec.norm, relu=True)
+            self.add_module(f"mask_fcn{number}", layer)
             channels = spec.channels
         self.deconv = nn.ConvTranspose2d(channels, spec.channels, 2, stride=2)
         self.predictor = Conv2d(spec.channels, 1 if spec.class_agnostic else num_classes, 1)

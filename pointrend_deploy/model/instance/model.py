@@ -6,12 +6,13 @@ projects/PointRend. This is the reference an instance bundle is checked against.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from pointrend_deploy.checkpoint.fit import fill
+from pointrend_deploy.checkpoint.fit import filled
 from pointrend_deploy.checkpoint.read import Weights, read_weights
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.instance.box_head import BoxHead, BoxPredictor, detect
@@ -27,7 +28,12 @@ from pointrend_deploy.model.pointrend import (
     subdivide_instances,
 )
 from pointrend_deploy.model.reference import ReferenceModel
-from pointrend_deploy.recipe.instance import InstanceRecipe, StandardMaskHeadSpec, subdivision_start
+from pointrend_deploy.recipe.instance import (
+    BoxHeadSpec,
+    InstanceRecipe,
+    StandardMaskHeadSpec,
+    subdivision_start,
+)
 from pointrend_deploy.recipe.instance_check import load_instance_recipe
 
 ROIS_AT_ONCE = 16
@@ -41,7 +47,7 @@ class RoIHeads(nn.Module):
         super().__init__()
         channels, classes = recipe.fpn.out_channels, recipe.num_classes
         self.box_head = BoxHead(recipe.box_head, channels)
-        self.box_predictor = BoxPredictor(recipe.box_head, classes)
+        self.box_predictor = BoxPredictor(recipe.box_head, self.box_head.width, classes)
         self.mask_head: StandardMaskHead | PointRendMaskHead
         if isinstance(recipe.mask_head, StandardMaskHeadSpec):
             self.mask_head = StandardMaskHead(recipe.mask_head, channels, classes)
@@ -116,7 +122,7 @@ class InstanceModel(ReferenceModel):
     def box_predictions(self, features: dict[str, Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """The box head's class logits (R, C + 1) and deltas (R, 4 * C or 4) for (R, 4) boxes."""
         spec = self.recipe.box_head
-        pooled = self._pooled(features, spec.in_features, boxes, spec.pooler_resolution)
+        pooled = _pooled(features, spec, boxes)
         logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
         return logits, deltas
 
@@ -146,10 +152,9 @@ class InstanceModel(ReferenceModel):
         self, features: dict[str, Tensor], boxes: Tensor, classes: Tensor
     ) -> dict[str, Tensor]:
         head, spec, points = self.roi_heads.mask_head, self.recipe.mask_head, self.recipe.point_head
-        if isinstance(head, StandardMaskHead):
-            pooled = self._pooled(features, spec.in_features, boxes, spec.pooler_resolution)
-            return {"mask_logits": of_class(head(pooled), classes)}
-        if points is None or isinstance(spec, StandardMaskHeadSpec):
+        if isinstance(spec, StandardMaskHeadSpec):
+            return {"mask_logits": of_class(head(_pooled(features, spec, boxes)), classes)}
+        if points is None or isinstance(head, StandardMaskHead):
             raise DeployError(f"recipe {self.recipe.name} has no point_head section")
         side = spec.pooler_resolution
         levels = [features[name] for name in spec.in_features]
@@ -172,12 +177,6 @@ class InstanceModel(ReferenceModel):
             ),
         }
 
-    def _pooled(
-        self, features: dict[str, Tensor], names: tuple[str, ...], boxes: Tensor, side: int
-    ) -> Tensor:
-        levels = [int(name[1:]) for name in names]
-        return pool_boxes([features[name] for name in names], levels, boxes, side)
-
     def picture_stages(
         self, x: Tensor, image_hw: tuple[int, int], out_hw: tuple[int, int]
     ) -> dict[str, Tensor]:
@@ -191,6 +190,14 @@ class InstanceModel(ReferenceModel):
         stages = self.canvas_stages(x, image_hw)
         stages.update(output_stages(stages, image_hw, out_hw))
         return stages
+
+
+def _pooled(
+    features: dict[str, Tensor], spec: BoxHeadSpec | StandardMaskHeadSpec, boxes: Tensor
+) -> Tensor:
+    maps = [features[name] for name in spec.in_features]
+    levels = [int(name[1:]) for name in spec.in_features]
+    return pool_boxes(maps, levels, boxes, spec.pooler_resolution, spec.sampling_ratio)
 
 
 def output_stages(
@@ -249,6 +256,7 @@ def instance_model_from_tensors(
 
 
 def _filled(recipe: InstanceRecipe, weights: Weights, ignore_extra: bool = False) -> InstanceModel:
-    model = build_instance_model(recipe)
-    model.fitted = fill(model, weights, recipe, ignore_extra)
+    build = partial(build_instance_model, recipe)
+    model, fitted = filled(build, weights, recipe, ignore_extra)
+    model.fitted = fitted
     return model

@@ -1,7 +1,7 @@
-"""RoIAlign over a feature pyramid, aligned, with adaptive sampling, in plain torch.
+"""RoIAlign over a feature pyramid, aligned, in plain torch.
 
 Source: He et al. 2017, section 3; detectron2 modeling/poolers.py (which level) and torchvision's
-roi_align with ``aligned=True`` and ``sampling_ratio=0`` (what is sampled).
+roi_align with ``aligned=True`` (what is sampled).
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ def levels_of(boxes: Tensor, lowest: int, highest: int) -> Tensor:
 
 
 def pool_boxes(
-    features: Sequence[Tensor], levels: Sequence[int], boxes: Tensor, side: int
+    features: Sequence[Tensor],
+    levels: Sequence[int],
+    boxes: Tensor,
+    side: int,
+    sampling_ratio: int = 0,
 ) -> Tensor:
     """Pool every box by RoIAlign on the pyramid level for its size.
 
@@ -45,6 +49,7 @@ def pool_boxes(
         levels: exponent of each level's stride, ascending without a gap.
         boxes: (R, 4) in pixels of the network input.
         side: of the pooled features.
+        sampling_ratio: as for :func:`roi_align`.
 
     Returns:
         (R, C, side, side).
@@ -53,22 +58,26 @@ def pool_boxes(
     pooled = features[0].new_zeros(len(boxes), features[0].shape[1], side, side)
     for feature, level in zip(features, levels, strict=True):
         here = (chosen == level).nonzero()[:, 0]
-        pooled[here] = roi_align(feature, boxes[here], 1.0 / 2**level, side)
+        pooled[here] = roi_align(feature, boxes[here], 1.0 / 2**level, side, sampling_ratio)
     return pooled
 
 
-def roi_align(feature: Tensor, boxes: Tensor, spatial_scale: float, side: int) -> Tensor:
+def roi_align(
+    feature: Tensor, boxes: Tensor, spatial_scale: float, side: int, sampling_ratio: int = 0
+) -> Tensor:
     """Average bilinear samples in each of side x side bins of every box.
 
-    A bin has ceil(box height in cells / side) rows of samples and as many columns by its width. A
-    sample up to one cell outside the map takes the value at its edge; one further out is 0. A box
-    without height or width has no samples, and its features are 0.
+    A bin has ``sampling_ratio`` rows and columns of samples or, where that is 0, ceil(box height in
+    cells / side) rows and as many columns by its width. A sample up to one cell outside the map
+    takes the value at its edge; one further out is 0. With a ratio of 0 a box without height or
+    width has no samples, and its features are 0; with another its samples lie in one place.
 
     Args:
         feature: (1, C, H, W).
         boxes: (R, 4) in pixels of the network input.
         spatial_scale: cells a pixel, 1 / stride.
         side: number of bins along each axis.
+        sampling_ratio: samples in a bin along each axis; 0 for a number that grows with the box.
 
     Returns:
         (R, C, side, side).
@@ -78,6 +87,8 @@ def roi_align(feature: Tensor, boxes: Tensor, spatial_scale: float, side: int) -
     start = boxes[:, :2] * spatial_scale - 0.5
     size = boxes[:, 2:] * spatial_scale - 0.5 - start
     counts = (size / side).ceil().to(torch.int64)
+    if sampling_ratio > 0:
+        counts = torch.full_like(counts, sampling_ratio)
     pooled = feature.new_zeros(len(boxes), side * side, channels)
     for count_x, count_y in torch.unique(counts, dim=0).tolist():
         if min(count_x, count_y) < 1:

@@ -6,6 +6,7 @@ anchor_generator.py for the anchors.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -58,11 +59,15 @@ def grid_anchors(
 
 
 class RPNHead(nn.Module):
-    """A 3x3 convolution and two 1x1 ones, shared by all levels."""
+    """3x3 convolutions and two 1x1 ones, shared by all levels.
 
-    def __init__(self, channels: int, num_anchors: int) -> None:
+    A single 3x3 is called ``conv``, several are ``conv.conv0`` and so on, as in detectron2.
+    """
+
+    def __init__(self, channels: int, num_conv: int, num_anchors: int) -> None:
         super().__init__()
-        self.conv = Conv2d(channels, channels, 3, relu=True)
+        convs = {f"conv{n}": Conv2d(channels, channels, 3, relu=True) for n in range(num_conv)}
+        self.conv = convs["conv0"] if num_conv == 1 else nn.Sequential(OrderedDict(convs))
         self.objectness_logits = Conv2d(channels, num_anchors, 1)
         self.anchor_deltas = Conv2d(channels, 4 * num_anchors, 1)
 
@@ -87,7 +92,7 @@ class RPN(nn.Module):
     def __init__(self, spec: RPNSpec, channels: int) -> None:
         super().__init__()
         self.spec = spec
-        self.rpn_head = RPNHead(channels, len(spec.anchor_sizes[0]) * len(spec.aspect_ratios))
+        self.rpn_head = RPNHead(channels, spec.num_conv, spec.anchors_a_cell)
 
     def anchors(self, features: dict[str, Tensor]) -> list[Tensor]:
         """The anchors of every level, (H * W * A, 4) each, for feature maps of these sizes."""
@@ -95,13 +100,13 @@ class RPN(nn.Module):
         return [
             grid_anchors(
                 sizes,
-                spec.aspect_ratios,
+                ratios,
                 (features[name].shape[2], features[name].shape[3]),
                 2 ** int(name[1:]),
                 spec.anchor_offset,
                 features[name],
             )
-            for name, sizes in zip(spec.in_features, spec.anchor_sizes, strict=True)
+            for name, (sizes, ratios) in zip(spec.in_features, spec.anchors, strict=True)
         ]
 
     def forward(
@@ -134,5 +139,5 @@ class RPN(nn.Module):
         box, score, group = clip(box[finite], image_hw), score[finite], group[finite]
         solid = nonempty(box)
         box, score, group = box[solid], score[solid], group[solid]
-        kept = grouped_nms(box, score, group, spec.nms_threshold)[: spec.post_nms_topk]
+        kept = grouped_nms(box, score, group, spec.nms_threshold, spec.post_nms_topk)
         return box[kept], score[kept]

@@ -7,13 +7,14 @@ semantic_seg.py.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointrend_deploy.checkpoint.fit import fill
+from pointrend_deploy.checkpoint.fit import filled
 from pointrend_deploy.checkpoint.read import Weights, read_weights
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.pointrend import StandardPointHead, subdivide
@@ -142,6 +143,7 @@ def model_from_tensors(recipe: Recipe, tensors: dict[str, Tensor]) -> SemanticMo
 
 
 def _filled(recipe: Recipe, weights: Weights, ignore_extra: bool = False) -> SemanticModel:
-    model = build_model(recipe)
-    model.fitted = fill(model, weights, recipe, ignore_extra)
+    build = partial(build_model, recipe)
+    model, fitted = filled(build, weights, recipe, ignore_extra)
+    model.fitted = fitted
     return model

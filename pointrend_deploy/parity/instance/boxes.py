@@ -11,7 +11,14 @@ import numpy.typing as npt
 
 from pointrend_deploy.parity import gates
 from pointrend_deploy.parity.instance.matching import match
-from pointrend_deploy.parity.instance.selection import Int64, Pool, locate, suppressed, unlawful
+from pointrend_deploy.parity.instance.selection import (
+    Int64,
+    Labels,
+    Pool,
+    locate,
+    suppressed,
+    unlawful,
+)
 from pointrend_deploy.parity.record.runs import Gate, StageRow
 
 Array = npt.NDArray[Any]
@@ -24,6 +31,11 @@ class Detections:
     boxes: Array
     scores: Array
     classes: Array
+
+    @property
+    def labels(self) -> Labels:
+        """Classes and scores."""
+        return Labels(self.classes, self.scores)
 
 
 @dataclass
@@ -66,9 +78,7 @@ def proposals_outcome(
     at = locate(found, reference)
     _set_pairs(outcome, found, reference, at)
     if outcome.strays:
-        candidates = pool()
-        everywhere = np.ones((len(found), len(candidates.boxes)), np.bool_)
-        _judge(outcome, found, at, candidates, everywhere, "proposal")
+        _judge(outcome, found, at, pool(), None, "proposal")
     share = outcome.strays / max(1, len(reference))
     if share > max(gates.PROPOSALS.limit, gates.FEW / max(1, len(reference))):
         outcome.problems.append(f"{100 * share:.2f} % of the proposals are not the reference's")
@@ -91,14 +101,12 @@ def detections_outcome(
         outcome.problems.append(problem)
         return outcome
     found = Detections(candidate.boxes[:count], candidate.scores[:count], candidate.classes[:count])
-    at = locate(found.boxes, reference.boxes, _alike(found, reference.scores, reference.classes))
+    at = locate(found.boxes, reference.boxes, (found.labels, reference.labels))
     _set_pairs(outcome, found.boxes, reference.boxes, at)
     rows, partners = outcome.pairs.T
     _widen(outcome, found, reference, rows, partners)
     if outcome.strays:
-        candidates = pool()
-        alike = _alike(found, candidates.scores, candidates.groups)
-        strangers = _judge(outcome, found.boxes, at, candidates, alike, "detection")
+        strangers = _judge(outcome, found.boxes, at, pool(), found.labels, "detection")
         _describe(outcome, found, reference, at, strangers)
     return outcome
 
@@ -170,11 +178,6 @@ def _ill_ordered(candidate: Detections, count: int) -> str:
     return ""
 
 
-def _alike(found: Detections, scores: Array, classes: Array) -> npt.NDArray[np.bool_]:
-    near = np.abs(found.scores[:, None].astype(np.float64) - scores[None]) <= gates.SCORES.limit
-    return np.asarray(near & (found.classes[:, None] == classes[None]))
-
-
 def _set_pairs(outcome: Outcome, found: Array, reference: Array, at: Int64) -> None:
     rows = np.flatnonzero(at >= 0)
     outcome.pairs = np.stack((rows, at[rows]), axis=1).astype(np.int64)
@@ -200,7 +203,7 @@ def _judge(
     found: Array,
     at: Int64,
     pool: Pool,
-    allowed: npt.NDArray[np.bool_],
+    labels: Labels | None,
     what: str,
 ) -> list[int]:
     """Check the whole set against the rule of suppression; return rows that are not in the pool."""
@@ -210,7 +213,8 @@ def _judge(
         left = np.flatnonzero(held < 0)
         free = ~barred
         free[held[held >= 0]] = False
-        held[left] = locate(found[left], pool.boxes, allowed[left] & free)
+        own = None if labels is None else (labels.rows(left), pool.labels)
+        held[left] = locate(found[left], pool.boxes, own, free)
     strangers = [int(row) for row in np.flatnonzero(held < 0)]
     if strangers and what == "proposal":
         outcome.problems.append(

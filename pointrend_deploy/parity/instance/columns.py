@@ -18,18 +18,19 @@ from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.columns import Columns, Runs, described, table_of
 from pointrend_deploy.parity.comparison import Batch
-from pointrend_deploy.parity.gates import drop_gates, readable_gate
+from pointrend_deploy.parity.gates import cautions, drop_gates, readable_gate
 from pointrend_deploy.parity.instance.masks import overlap
 from pointrend_deploy.parity.instance.matching import match
 from pointrend_deploy.parity.instance.picture import Compared
 from pointrend_deploy.parity.instance.same_boxes import SameBoxes
 from pointrend_deploy.parity.noise import STAGE_PICTURES, StageSums
 from pointrend_deploy.parity.record.detections import AccuracyRow
+from pointrend_deploy.parity.record.intervals import ScoreInterval
 from pointrend_deploy.parity.record.precisions import MatchFigures, PrecisionName, PrecisionTable
 from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.scores.average_precision import Scorer
+from pointrend_deploy.parity.scores.intervals import intervals
 from pointrend_deploy.run.instance.instances import Instances, instances_at_picture_size
-from pointrend_deploy.truth.annotations import InstanceTruth
 
 Array = npt.NDArray[Any]
 
@@ -57,9 +58,17 @@ class Matches:
     only_there: int = 0
     boxes_px: list[float] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
+    box_px_at: str | None = None
+    mask_iou_min_at: str | None = None
 
-    def add(self, ours: Instances, theirs: Instances) -> None:
-        """Count one picture, both sides' detections being at its size."""
+    def add(self, picture: str, ours: Instances, theirs: Instances) -> None:
+        """Count one picture.
+
+        Args:
+            picture: its name.
+            ours: this side's detections at its size.
+            theirs: the other side's.
+        """
         found = match(
             ours.boxes, ours.classes, ours.scores, theirs.boxes, theirs.classes, theirs.scores
         )
@@ -67,12 +76,15 @@ class Matches:
         self.only_here += len(found.only_a)
         self.only_there += len(found.only_b)
         left, right = found.pairs.T
-        apart = np.abs(ours.boxes[left] - theirs.boxes[right])
-        self.boxes_px += apart.max(axis=1).tolist()
-        for i, j in found.pairs:
-            both, union = overlap(ours.patches[int(i)], theirs.patches[int(j)])
-            if union:
-                self.ious.append(both / union)
+        apart = np.abs(ours.boxes[left] - theirs.boxes[right]).max(axis=1).tolist()
+        if max(apart, default=-1.0) > max(self.boxes_px, default=-1.0):
+            self.box_px_at = picture
+        self.boxes_px += apart
+        overlaps = [overlap(ours.patches[int(i)], theirs.patches[int(j)]) for i, j in found.pairs]
+        ious = [both / union for both, union in overlaps if union]
+        if min(ious, default=2.0) < min(self.ious, default=2.0):
+            self.mask_iou_min_at = picture
+        self.ious += ious
 
     def figures(self) -> MatchFigures:
         """Return the figures of all pictures."""
@@ -84,6 +96,8 @@ class Matches:
             box_median_px=float(np.median(self.boxes_px)) if self.boxes_px else None,
             mask_iou_mean=float(np.mean(self.ious)) if self.ious else None,
             mask_iou_min=min(self.ious, default=None),
+            box_px_at=self.box_px_at,
+            mask_iou_min_at=self.mask_iou_min_at,
         )
 
 
@@ -110,7 +124,8 @@ class InstanceColumns:
         manifest: the bundle's manifest.
         runners: by precision, without fp32.
         stages: gives the stages of all precisions; None where engines run, which give none.
-        scorer: scores the precisions without fp32 against the truth; None without a truth.
+        scorer: scores the precisions against the truth; the comparison adds fp32 to it, as
+            ``bundle``. None without a truth.
         most: number of pictures whose stages are compared.
     """
 
@@ -131,7 +146,8 @@ class InstanceColumns:
     def __call__(self, batch: Batch[Compared]) -> None:
         """Count one batch of the comparison."""
         for seen in batch.pictures:
-            self.columns["fp32"].reference.add(seen.bundle, seen.reference)
+            fp32 = self.columns["fp32"].reference
+            fp32.add(seen.picture.name, seen.bundle, seen.reference)
         for name, runner in self._runners.items():
             outputs = runner.infer(batch.inputs)
             for row, seen in enumerate(batch.pictures):
@@ -143,14 +159,16 @@ class InstanceColumns:
         """Return the average precision of a precision; empty for fp32 and without a truth."""
         if self._scorer is None or name == "fp32":
             return ()
-        return tuple(row for row in self._scores() if row.prediction == name)
+        return self._scorer.rows((name,))
 
-    def _scores(self) -> tuple[AccuracyRow, ...]:
-        if self._scorer is None:
+    def intervals(self, name: PrecisionName) -> tuple[ScoreInterval, ...]:
+        """Return how far a precision's scores, and their change beside fp32's, scatter.
+
+        It is empty for fp32 and without a truth.
+        """
+        if self._scorer is None or name == "fp32":
             return ()
-        if not hasattr(self, "_scored"):
-            self._scored = self._scorer.rows()
-        return self._scored
+        return intervals(self._scorer.samples(name), self._scorer.samples("bundle"))
 
     def _count(self, name: PrecisionName, rows: Mapping[str, Array], seen: Compared) -> None:
         column = self.columns[name]
@@ -162,8 +180,8 @@ class InstanceColumns:
             column.unreadable.append(f"{seen.picture.name}: {error.message}")
             nothing = {**rows, "num_detections": np.array(0)}
             ours = instances_at_picture_size(nothing, export.masks, *hw, recipe.num_classes)
-        column.reference.add(ours, seen.reference)
-        column.fp32.add(ours, seen.bundle)
+        column.reference.add(seen.picture.name, ours, seen.reference)
+        column.fp32.add(seen.picture.name, ours, seen.bundle)
         if self._scorer is not None and seen.picture.image_id is not None:
             self._scorer.add(seen.picture.image_id, {name: ours})
 
@@ -176,19 +194,17 @@ class InstanceColumns:
         self.staged += used
 
 
-def instance_columns(columns: Columns, truth: InstanceTruth | None) -> InstanceColumns:
+def instance_columns(columns: Columns, scorer: Scorer | None) -> InstanceColumns:
     """Return what counts every precision's detections during a comparison.
 
     Args:
         columns: the opened runners.
-        truth: pictures and objects; None without a truth.
+        scorer: scores every side of the comparison; None without a truth.
     """
     manifest = columns.bundle.manifest
-    recipe, _ = manifest.instances
     stages = None
     if not columns.stages_note and columns.others:
         stages = SameBoxes(columns.bundle, columns.names)
-    scorer = None if truth is None or not columns.others else Scorer(truth, recipe)
     return InstanceColumns(manifest, columns.others, stages, scorer)
 
 
@@ -208,18 +224,18 @@ def instance_table(columns: Columns, found: InstanceColumns, run: Run) -> Precis
         gates = drop_gates(name, _scores(fp32), _scores(accuracy))
         if name != "fp32":
             gates += (readable_gate(len(own.unreadable)),)
-        made.append(
-            msgspec.structs.replace(
-                described(columns, name),
-                found_reference=own.reference.figures(),
-                found_fp32=None if name == "fp32" else own.fp32.figures(),
-                accuracy=accuracy,
-                points=own.sums.points(),
-                stages=own.sums.stages(),
-                unreadable=tuple(own.unreadable),
-                gates=gates,
-            )
+        column = msgspec.structs.replace(
+            described(columns, name),
+            found_reference=own.reference.figures(),
+            found_fp32=None if name == "fp32" else own.fp32.figures(),
+            accuracy=accuracy,
+            intervals=run.intervals if name == "fp32" else found.intervals(name),
+            points=own.sums.points(),
+            stages=own.sums.stages(),
+            unreadable=tuple(own.unreadable),
+            gates=gates,
         )
+        made.append(msgspec.structs.replace(column, cautions=cautions(column)))
     options = None if run.truth is not None else "--coco or --labels"
     return msgspec.structs.replace(
         table_of(run, "instance", made, found.staged, options),

@@ -34,6 +34,7 @@ from pointrend_deploy.parity.instance.verify import PictureReference
 from pointrend_deploy.parity.record.detections import DetectedPicture, DetectionsRow
 from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.scores.average_precision import Scorer
+from pointrend_deploy.parity.scores.intervals import intervals
 
 Array = npt.NDArray[Any]
 Reference = Callable[[dict[str, Array], int], PictureReference]
@@ -101,8 +102,11 @@ class InstanceComparison(Comparison[ToCompare, Item]):
             gates=gates,
             detections=together,
             detected_pictures=tuple(rows),
-            accuracy=scorer.rows() if scorer is not None else (),
+            accuracy=scorer.rows(("reference", "bundle")) if scorer is not None else (),
             truth=scorer.summary() if scorer is not None else None,
+            intervals=()
+            if scorer is None
+            else intervals(scorer.samples("bundle"), scorer.samples("reference")),
         )
 
 

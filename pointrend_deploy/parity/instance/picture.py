@@ -69,6 +69,7 @@ class Compared:
         bundle, reference: each side's detections, at the picture's size.
         boxes: (R, 4) the reference's boxes in pixels of the canvas.
         stages: the reference's stages of the mask part by name, (R, ...) each; empty where R is 0.
+        row: how the two compare.
     """
 
     picture: ToCompare
@@ -78,6 +79,7 @@ class Compared:
     reference: Instances
     boxes: Array
     stages: Mapping[str, Array]
+    row: DetectedPicture
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,11 @@ def compare_picture(
         alike = _of_reference(manifest, theirs, stages, fitted, "prob-u8")
     pairs = _pairs(outcome, ours, alike, found.boxes[:count], theirs.boxes, fitted)
     overlaps = [overlap(ours.patches[i], alike.patches[j]) for i, j in pairs]
-    row = _row(outcome, ours, alike, pairs, overlaps, fitted)
+    compared = _row(outcome, ours, alike, pairs, overlaps, fitted)
+    row = DetectedPicture(name=item.picture.name, size_hw=fitted.picture_hw, detections=compared)
     return (
-        Found(
-            DetectedPicture(name=item.picture.name, size_hw=fitted.picture_hw, detections=row),
-            outcome,
-            overlaps,
-        ),
-        Compared(item.picture, item.rgb, fitted, ours, exact, theirs.boxes, stages),
+        Found(row, outcome, overlaps),
+        Compared(item.picture, item.rgb, fitted, ours, exact, theirs.boxes, stages, row),
     )
 
 

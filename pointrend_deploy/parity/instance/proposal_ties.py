@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.parity import gates
 from pointrend_deploy.parity.instance.boxes import Detections, Outcome, detections_outcome
 from pointrend_deploy.parity.instance.selection import Pool, locate, suppressed
 from pointrend_deploy.parity.instance.verify import PictureReference
@@ -44,10 +43,7 @@ def with_other_proposals(
 
     def pool() -> Pool:
         wide, narrow = everything(), certain()
-        alike = (wide.groups[:, None] == narrow.groups[None]) & (
-            np.abs(wide.scores[:, None] - narrow.scores[None]) <= gates.SCORES.limit
-        )
-        unsure = locate(wide.boxes, narrow.boxes, alike) < 0
+        unsure = locate(wide.boxes, narrow.boxes, (wide.labels, narrow.labels)) < 0
         return dataclasses.replace(wide, doubtful=wide.doubtful | unsure)
 
     return detections_outcome(theirs, found, count, pool)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointrend_deploy.model.instance.box_head import detect
+from pointrend_deploy.model.instance.box_head import class_scores, detect
 from pointrend_deploy.model.instance.boxes import apply_deltas, by_score, clip, grouped_nms
 from pointrend_deploy.model.instance.model import InstanceModel
 from pointrend_deploy.model.instance.rpn import UNIT_WEIGHTS
@@ -85,7 +85,7 @@ class TorchPicture:
 
         @torch.inference_mode()
         def pool() -> Pool:
-            probabilities = logits.softmax(dim=1)
+            probabilities = class_scores(logits, spec)
             moved = apply_deltas(deltas, boxes, spec.box_weights)
             finite = moved.flatten(1).isfinite().all(dim=1) & probabilities.isfinite().all(dim=1)
             least = spec.score_threshold - gates.SCORES.limit
@@ -137,7 +137,7 @@ def _pool(
     finite = candidates[-1]
     box, score, group, doubtful, admitted = (part[finite] for part in candidates[:-1])
     rows = admitted.nonzero()[:, 0]
-    kept = rows[grouped_nms(box[rows], score[rows], group[rows], threshold)[:limit]]
+    kept = rows[grouped_nms(box[rows], score[rows], group[rows], threshold, limit)]
     return Pool(
         boxes=box.numpy(),
         scores=score.numpy(),

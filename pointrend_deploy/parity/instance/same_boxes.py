@@ -39,9 +39,7 @@ class SameBoxes:
 
         _, export = bundle.manifest.instances
         self._most, self._split = export.detections, export.layout == "split"
-        files = {
-            name: [bundle.file(file) for file in bundle.manifest.graphs_of(name)] for name in names
-        }
+        files = {name: [bundle.file(file) for file in bundle.graphs_of(name)] for name in names}
         self._levels = tuple(
             spec.name for spec in export.mask_inputs if spec.name not in ("boxes", "classes")
         )

@@ -10,8 +10,9 @@ for near ties.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,36 +52,93 @@ class Pool:
     score_tolerance: float
     kept: Int64
 
+    @property
+    def labels(self) -> Labels:
+        """Groups and scores of the candidates."""
+        return Labels(self.groups, self.scores)
+
+
+class Labels(NamedTuple):
+    """Groups (A,) and scores (A,) of A boxes."""
+
+    groups: Array
+    scores: Array
+
+    def rows(self, rows: Int64) -> Labels:
+        """Those of some of the boxes."""
+        return Labels(self.groups[rows], self.scores[rows])
+
 
 def locate(
     boxes: Array,
     pool_boxes: Array,
-    allowed: Bool | None = None,
+    labels: tuple[Labels, Labels] | None = None,
+    free: Bool | None = None,
     tolerance: float = gates.BOXES.limit,
 ) -> Int64:
     """Find each box in a pool; a member of the pool is used once, the nearest pairs first.
 
+    Boxes of different groups are never compared: a pool of 1203 classes has a million members.
+
     Args:
         boxes: (A, 4).
         pool_boxes: (M, 4).
-        allowed: (A, M) bool, pairs that are allowed, those of one class for example; None for all.
+        labels: of the boxes and of the pool; the two of a pair have one group, and scores no
+            further apart than detections' may be. None where every pair is allowed.
+        free: (M,) bool, members that are allowed; None for all.
         tolerance: largest difference of a coordinate, in pixels.
 
     Returns:
         (A,) index into the pool; -1 where none is near enough. Of equally near ones the first.
     """
-    apart = np.full((len(boxes), len(pool_boxes)), 0.0, np.float32)
-    for side in range(4):
-        np.maximum(apart, np.abs(boxes[:, None, side] - pool_boxes[None, :, side]), out=apart)
-    near = apart <= tolerance if allowed is None else (apart <= tolerance) & allowed
-    rows, columns = np.nonzero(near)
+    members = np.arange(len(pool_boxes)) if free is None else np.flatnonzero(free)
+    near: list[tuple[Int64, Int64, Array]] = []
+    for own, others in _parts(len(boxes), members, labels):
+        step = max(1, PAIRS_AT_ONCE // max(1, len(others)))
+        for start in range(0, len(own), step):
+            part = own[start : start + step]
+            apart = np.zeros((len(part), len(others)), np.float32)
+            for side in range(4):
+                distance = boxes[part, None, side] - pool_boxes[None, others, side]
+                np.maximum(apart, np.abs(distance), out=apart)
+            close = apart <= tolerance
+            if labels is not None:
+                scores = labels[0].scores[part, None].astype(np.float64)
+                close &= np.abs(scores - labels[1].scores[None, others]) <= gates.SCORES.limit
+            at = np.nonzero(close)
+            near.append((part[at[0]], others[at[1]], apart[at]))
     found = np.full(len(boxes), -1, np.int64)
+    if not near:
+        return found
     used = np.zeros(len(pool_boxes), np.bool_)
-    for each in np.lexsort((columns, rows, apart[rows, columns])):
+    rows, columns, distances = (np.concatenate(values) for values in zip(*near, strict=True))
+    for each in np.lexsort((columns, rows, distances)):
         i, j = int(rows[each]), int(columns[each])
         if found[i] < 0 and not used[j]:
             found[i], used[j] = j, True
     return found
+
+
+def _parts(
+    count: int, members: Int64, labels: tuple[Labels, Labels] | None
+) -> Iterator[tuple[Int64, Int64]]:
+    """Yield rows of the boxes and members of the pool that may be pairs, group by group."""
+    if labels is None:
+        yield np.arange(count), members
+        return
+    own, others = labels
+    theirs = _by_group(others.groups[members])
+    for group, rows in _by_group(own.groups).items():
+        if group in theirs:
+            yield rows, members[theirs[group]]
+
+
+def _by_group(groups: Array) -> dict[int, Int64]:
+    """Rows of every group, ascending."""
+    order = np.argsort(groups, kind="stable")
+    values, starts = np.unique(groups[order], return_index=True)
+    rows = np.split(order, starts[1:])
+    return {int(value): each for value, each in zip(values, rows, strict=False)}
 
 
 def unlawful(pool: Pool, held: Int64, shift: float) -> tuple[Int64, Int64]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import Bundle
@@ -34,10 +35,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class InstancePictures:
-    """The pictures to compare, and the truth they are scored against, if there is one."""
+    """The pictures to compare, and what scores every side against their truth, if there is one."""
 
     pictures: tuple[ToCompare, ...]
-    truth: InstanceTruth | None = None
+    scorer: Scorer | None = None
 
 
 class InstanceParity:
@@ -53,7 +54,7 @@ class InstanceParity:
             return InstancePictures(
                 tuple(ToCompare(each.name, each.picture) for each in pairs(images))
             )
-        return InstancePictures(annotated(truth), truth)
+        return InstancePictures(annotated(truth), Scorer(truth, recipe))
 
     def open_reference(self, bundle: Bundle, weights: str | Path | None) -> Reference:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
@@ -72,7 +73,7 @@ class InstanceParity:
 
     def open_counting(self, columns: Columns, given: InstancePictures) -> InstanceColumns:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
-        return instance_columns(columns, given.truth)
+        return instance_columns(columns, given.scorer)
 
     def compare(
         self,
@@ -85,12 +86,11 @@ class InstanceParity:
         progress: Progress,
     ) -> Run:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
-        scorer = None
-        if given.truth is not None:
-            scorer = Scorer(given.truth, candidate.bundle.manifest.instances[0])
-        return compare_instances(
-            candidate, reference, given.pictures, scorer, versions, progress, seen, counting
+        run = compare_instances(
+            candidate, reference, given.pictures, given.scorer, versions, progress, seen, counting
         )
+        notes = () if given.scorer is None else given.scorer.truth.notes
+        return msgspec.structs.replace(run, truth_notes=notes)
 
     def table(self, columns: Columns, counting: InstanceColumns, run: Run) -> PrecisionTable:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""

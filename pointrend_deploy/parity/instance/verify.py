@@ -182,8 +182,8 @@ class _Boxes:
         strays = sum(outcome.strays for outcome in outcomes)
         if strays and not any(outcome.problems for outcome in outcomes):
             self.notes.append(
-                f"{strays} proposals differ by near ties; in those pictures the detections were "
-                "compared on the graph's own proposals"
+                f"{strays} proposals differ, and the check of near ties explains them all; in "
+                "those pictures the detections were compared on the graph's own proposals"
             )
         self._add("proposals", outcomes, boxes.shape[1])
         return used
@@ -198,7 +198,9 @@ class _Boxes:
         self._counts = [int(count) for count in outputs["num_detections"]]
         strays = sum(outcome.strays for outcome in self._found)
         if strays and self.sound:
-            self.notes.append(f"{strays} detections differ by near ties")
+            self.notes.append(
+                f"{strays} detections differ, and the check of near ties explains them all"
+            )
         self._add("detections", self._found, outputs["boxes"].shape[1])
 
     def _add(self, name: Any, outcomes: Sequence[Outcome], most: int) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.parity.record.detections import AccuracyRow
+from pointrend_deploy.parity.record.intervals import ScoreInterval
 from pointrend_deploy.parity.record.rows import Limit, Row
 
 PrecisionName = Precision
@@ -37,6 +38,8 @@ class MatchFigures(Row, frozen=True):
         box_px: largest difference of a box's edge over all pairs, in pixels of the picture.
         box_median_px: median over the pairs of each pair's largest difference of an edge.
         mask_iou_mean, mask_iou_min: IoU (0..1) of the masks pasted at the picture's size.
+        box_px_at, mask_iou_min_at: the pictures with the largest difference of a box and with the
+            least IoU of a mask; None without a pair, and in records of earlier versions.
     """
 
     matched: int
@@ -46,6 +49,18 @@ class MatchFigures(Row, frozen=True):
     box_median_px: float | None = None
     mask_iou_mean: float | None = None
     mask_iou_min: float | None = None
+    box_px_at: str | None = None
+    mask_iou_min_at: str | None = None
+
+    @property
+    def theirs(self) -> int:
+        """Number of the other side's detections."""
+        return self.matched + self.only_there
+
+    @property
+    def ours(self) -> int:
+        """Number of this side's own detections."""
+        return self.matched + self.only_here
 
 
 class StageNoise(Row, frozen=True):
@@ -100,9 +115,15 @@ class PrecisionColumn(Row, frozen=True):
         labels_compared: number of pixels of the canvas that show a picture.
         agrees_reference, agrees_fp32: share (0..1) of these pixels with the same label as PyTorch
             and as the FP32 column.
+        agrees_least, agrees_least_at: the smallest such share of a single picture, and its name:
+            with the FP32 column, of fp32 itself with PyTorch. None for instance bundles, and in
+            records of earlier versions.
         truth, beside_reference: label figures against the truth and against PyTorch's labels.
         found_reference, found_fp32: detections matched with PyTorch's and with the FP32 column's.
         accuracy: average precision, one row for each of box, mask and boundary.
+        intervals: how far the scores against the truth depend on the pictures, and their change
+            beside the FP32 column's (of fp32 itself: beside PyTorch's). Empty without a truth, for
+            few pictures, and in records of earlier versions.
         points, stages: compared with the FP32 graph's. Where they could not be compared they are
             empty and ``stages_note`` says why.
         unreadable: pictures whose answers cannot be right, each with the reason.
@@ -111,6 +132,9 @@ class PrecisionColumn(Row, frozen=True):
         int8_flops: share (0..1) of the FLOPs meant for INT8 that do compute in INT8.
         left_out: layers that do not compute in INT8, each with the reason.
         method, pictures: how the ranges were calibrated, and on how many pictures.
+        cautions: limits below which the answers differ from fp32's too much to be called passed,
+            though no gate failed; also those that are met. Empty in records of earlier versions:
+            :func:`pointrend_deploy.parity.gates.cautions` gives them from the other figures.
     """
 
     precision: PrecisionName
@@ -122,11 +146,14 @@ class PrecisionColumn(Row, frozen=True):
     labels_compared: int = 0
     agrees_reference: float | None = None
     agrees_fp32: float | None = None
+    agrees_least: float | None = None
+    agrees_least_at: str | None = None
     truth: LabelFigures | None = None
     beside_reference: LabelFigures | None = None
     found_reference: MatchFigures | None = None
     found_fp32: MatchFigures | None = None
     accuracy: tuple[AccuracyRow, ...] = ()
+    intervals: tuple[ScoreInterval, ...] = ()
     points: tuple[StepOverlap, ...] = ()
     stages: tuple[StageNoise, ...] = ()
     stages_note: str = ""
@@ -139,6 +166,7 @@ class PrecisionColumn(Row, frozen=True):
     method: str | None = None
     pictures: int | None = None
     gates: tuple[PrecisionGate, ...] = ()
+    cautions: tuple[PrecisionGate, ...] = ()
 
     def __bool__(self) -> bool:
         return all(self.gates)

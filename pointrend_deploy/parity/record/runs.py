@@ -20,6 +20,7 @@ from pointrend_deploy.parity.record.detections import (
     DetectionsRow,
     Truth,
 )
+from pointrend_deploy.parity.record.intervals import ScoreInterval
 from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.rows import Limit, Row
 
@@ -99,7 +100,7 @@ class PointsRow(Row, frozen=True):
 
 
 class ClassRow(Row, frozen=True):
-    """One class: IoU and boundary IoU by band; None where the class occurs on neither side."""
+    """One class: IoU and boundary IoU by band; None where the truth does not have the class."""
 
     name: str
     iou: float | None
@@ -109,6 +110,7 @@ class ClassRow(Row, frozen=True):
 class MetricRow(Row, frozen=True):
     """Label maps of ``prediction`` against ``against``, accumulated over all pictures.
 
+    ``miou`` and ``boundary_iou`` are means over the classes that ``against`` has.
     ``boundary_iou`` is keyed by band: "2 %" (of the picture's diagonal), "1 px", "2 px", "3 px".
     """
 
@@ -152,10 +154,20 @@ class Run(Row, frozen=True):
         first_divergent: name of the first stage that differs; None where all agree.
         pictures: number of pictures compared.
         seconds: how long it took.
+        call_ms: median time in milliseconds of one call of the candidate with a whole batch, on the
+            machine that compared; the first call does not count if there were others. It says
+            what this machine took, beside PyTorch and with whatever else ran: no benchmark.
+        batch: number of pictures in such a call; None where no time is recorded.
+        graph_bytes: size of the graphs that ran; None for an engine.
         labels_from: how labels were brought to the picture's size; None for instance bundles.
         metrics, per_picture: scores of label maps (semantic bundles).
         detections, detected_pictures, accuracy, truth: matched detections and average precision
             (instance bundles).
+        intervals: how far the bundle's scores against the truth, and their change beside the
+            reference's, depend on the pictures. Empty without a truth, for few pictures, and in
+            records of earlier versions.
+        truth_notes: a line for all that is suspicious about the truth. Empty without a truth, and
+            in records of earlier versions.
         skipped: pictures that could not be read.
         versions: of the libraries that ran, by name.
     """
@@ -169,6 +181,9 @@ class Run(Row, frozen=True):
     first_divergent: str | None = None
     pictures: int = 0
     seconds: float | None = None
+    call_ms: float | None = None
+    batch: int | None = None
+    graph_bytes: int | None = None
     labels_from: str | None = None
     stages: tuple[StageRow, ...] = ()
     points: tuple[PointsRow, ...] = ()
@@ -179,6 +194,8 @@ class Run(Row, frozen=True):
     detected_pictures: tuple[DetectedPicture, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
     truth: Truth | None = None
+    intervals: tuple[ScoreInterval, ...] = ()
+    truth_notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = msgspec.field(default_factory=dict)
@@ -226,7 +243,7 @@ def decode(raw: bytes, where: str = "parity.json") -> Parity:
     """
     try:
         parity = msgspec.json.decode(raw, type=Parity)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DeployError(
             f"{where} cannot be read: {error}", "run `pointrend-deploy compare` on the bundle again"
         ) from error

@@ -14,6 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pointrend_deploy.parity.record.detections import AccuracyRow, ClassAP, Measure, Truth
+from pointrend_deploy.parity.scores.picture_matches import (
+    ClassMatches,
+    PictureMatches,
+    class_matches,
+)
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.truth.annotations import (
     InstanceTruth,
@@ -71,6 +76,7 @@ class Scorer:
         self.names = recipe.classes.names
         self._pictures: set[int] = set()
         self._found: dict[str, list[_Found]] = {}
+        self._scored: dict[str, tuple[tuple[AccuracyRow, ...], PictureMatches]] = {}
 
     def add(self, image_id: int, sides: Mapping[str, Detected]) -> None:
         """Add one picture's detections.
@@ -80,6 +86,7 @@ class Scorer:
             sides: its detections by side, such as ``bundle`` and ``reference``.
         """
         self._pictures.add(image_id)
+        self._scored.clear()
         for who, detected in sides.items():
             mine = self._found.setdefault(who, [])
             for index, label in enumerate(detected.classes.tolist()):
@@ -94,18 +101,18 @@ class Scorer:
                     )
                 )
 
-    def rows(self) -> tuple[AccuracyRow, ...]:
-        """Return the average precision of every side by every measure, over the added pictures."""
-        known = [
-            label
-            for label, name in enumerate(self.names)
-            if name not in self.truth.classes_left_out
-        ]
-        return tuple(
-            self._row(who, measure, known)
-            for measure in MEASURES
-            for who in sorted(self._found, reverse=True)
-        )
+    def rows(self, sides: Collection[str]) -> tuple[AccuracyRow, ...]:
+        """Return the average precision of sides by every measure, over the added pictures.
+
+        Args:
+            sides: names of sides; one without a picture has no rows.
+        """
+        held = sorted((who for who in sides if who in self._found), reverse=True)
+        return tuple(self._score(who)[0][place] for place in range(len(MEASURES)) for who in held)
+
+    def samples(self, side: str) -> PictureMatches | None:
+        """Return what every picture adds to the scores of a side; None without a picture of it."""
+        return self._score(side)[1] if side in self._found else None
 
     def summary(self) -> Truth:
         """Return what the scores are computed against."""
@@ -123,8 +130,27 @@ class Scorer:
     def _objects(self, pictures: Collection[int]) -> list[TruthObject]:
         return [each for each in self.truth.objects if each.image_id in pictures]
 
-    def _row(self, who: str, measure: Measure, known: Sequence[int]) -> AccuracyRow:
-        precision = self._precision(self._found[who], measure, known)
+    def _score(self, who: str) -> tuple[tuple[AccuracyRow, ...], PictureMatches]:
+        if who not in self._scored:
+            known = [
+                label
+                for label, name in enumerate(self.names)
+                if name not in self.truth.classes_left_out
+            ]
+            rows, matches, recalls = [], {}, np.zeros(0)
+            for measure in MEASURES:
+                evaluation = self._evaluate(self._found[who], measure, known)
+                precision = np.asarray(evaluation.eval["precision"])[..., -1]
+                rows.append(self._row(who, measure, known, precision))
+                matches[f"{measure} AP"] = self._matches(self._found[who], evaluation, known)
+                recalls = np.asarray(evaluation.params.recThrs)
+            self._scored[who] = tuple(rows), PictureMatches(len(self._pictures), recalls, matches)
+        return self._scored[who]
+
+    def _row(
+        self, who: str, measure: Measure, known: Sequence[int], precision: Array
+    ) -> AccuracyRow:
+        """Make a row of precisions, (10 IoUs, 101 recalls, classes, all and three sizes)."""
         every = precision[..., 0]
         return AccuracyRow(
             prediction=who,
@@ -141,8 +167,8 @@ class Scorer:
             ),
         )
 
-    def _precision(self, found: Sequence[_Found], measure: Measure, known: Sequence[int]) -> Array:
-        """Return precisions, (10 IoUs, 101 recalls, classes, all and three sizes); -1 for none."""
+    def _evaluate(self, found: Sequence[_Found], measure: Measure, known: Sequence[int]) -> Any:
+        """Return the evaluator after its work: overlaps, and precisions that are -1 for none."""
         from faster_coco_eval import COCO, COCOeval_faster
 
         truth = COCO(self._table(known))
@@ -155,7 +181,36 @@ class Scorer:
         )
         evaluation.evaluate()
         evaluation.accumulate()
-        return np.asarray(evaluation.eval["precision"])[..., -1]
+        return evaluation
+
+    def _matches(
+        self, found: Sequence[_Found], evaluation: Any, known: Sequence[int]
+    ) -> tuple[ClassMatches, ...]:
+        """Return the matches of each class, from the overlaps that the evaluator computed."""
+        pictures = sorted(self._pictures)
+        number = {image_id: place for place, image_id in enumerate(pictures)}
+        scores: dict[tuple[int, int], list[float]] = {}
+        crowds: dict[tuple[int, int], list[bool]] = {}
+        for one in found:
+            scores.setdefault((one.label, one.image_id), []).append(one.score)
+        for each in self._objects(self._pictures):
+            crowds.setdefault((each.label, each.image_id), []).append(each.crowd)
+        most = evaluation.params.maxDets[-1]
+        made = []
+        for label in known:
+            rows = []
+            objects = np.zeros(len(pictures), np.int64)
+            for image_id in pictures:
+                crowd = np.array(crowds.get((label, image_id), []), np.bool_)
+                objects[number[image_id]] = (~crowd).sum()
+                if (label, image_id) not in scores:
+                    continue
+                falling = -np.sort(-np.array(scores[label, image_id]))[:most]
+                overlaps = np.asarray(evaluation.ious[image_id, label + 1], np.float64)
+                overlaps = overlaps.reshape(len(falling), len(crowd))
+                rows.append((number[image_id], falling, overlaps, crowd))
+            made.append(class_matches(rows, objects, np.asarray(evaluation.params.iouThrs)))
+        return tuple(made)
 
     def _table(self, known: Sequence[int]) -> dict[str, Any]:
         """Return the truth in the form of a COCO file.

@@ -7,6 +7,11 @@ exactly when the (2d+1) x (2d+1) window around it is not all of its label. Ignor
 truth are left out on both sides and make no boundary, because an unlabelled pixel does not show
 where an object ends.
 
+The paper and its code (boundary-iou-api) define the IoU of one pair of masks; areas of bands are
+summed over pictures here and averaged over classes as mIoU's areas are: over the classes whose band
+the truth has. detectron2's ``SemSegEvaluator`` prints other figures of this name: it erodes the
+label map itself and counts differences of labels as classes, and gives no mean of them.
+
 :class:`Scores` sums mIoU and boundary IoU of every prediction of a comparison.
 """
 
@@ -19,8 +24,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pointrend_deploy.parity.record.intervals import ScoreInterval
 from pointrend_deploy.parity.record.runs import Against, ClassRow, MetricRow
 from pointrend_deploy.parity.scores import labels as masks
+from pointrend_deploy.parity.scores.intervals import LabelSamples, intervals
 from pointrend_deploy.recipe.semantic import Recipe
 
 Array = npt.NDArray[Any]
@@ -60,6 +67,10 @@ class BoundaryIoU:
         num_classes: C.
         distance_px: an integer d in pixels, or a float: that share of each picture's diagonal.
         ignore_label: value of pixels of the truth that are not evaluated.
+
+    Attributes:
+        areas: (3, C) int64, in pixels: in both bands with the right label, in the truth's band, and
+            in the prediction's band, by class.
     """
 
     def __init__(
@@ -68,8 +79,7 @@ class BoundaryIoU:
         self.num_classes = num_classes
         self.distance_px = distance_px
         self.ignore_label = ignore_label
-        self.intersection = np.zeros(num_classes, dtype=np.int64)
-        self.union = np.zeros(num_classes, dtype=np.int64)
+        self.areas = np.zeros((3, num_classes), dtype=np.int64)
 
     def add(self, prediction: Array, truth: Array) -> None:
         """Count one picture.
@@ -93,16 +103,18 @@ class BoundaryIoU:
         found = inner_bands(prediction, d, ignored)
         expected = inner_bands(truth, d, ignored)
         both = found & expected & (prediction == truth)
-        intersection = self._count(truth[both])
-        self.intersection += intersection
-        self.union += self._count(prediction[found]) + self._count(truth[expected]) - intersection
+        sides = truth[both], truth[expected], prediction[found]
+        self.areas += np.stack([self._count(labels) for labels in sides])
 
     def per_class(self) -> npt.NDArray[np.float64]:
-        """Return the boundary IoU of each class, (C,); NaN for a class that is on neither side."""
-        return masks.ratio(self.intersection, self.union)
+        """Return the boundary IoU of each class, (C,).
+
+        It is NaN for a class whose band the truth does not have.
+        """
+        return masks.iou_of_areas(self.areas)
 
     def mean(self) -> float:
-        """Return the mean over the classes that are on either side; NaN where there are none."""
+        """Return the mean over the classes whose band the truth has; NaN where there are none."""
         return masks.mean_of_present(self.per_class())
 
     def _count(self, labels: Array) -> npt.NDArray[np.int64]:
@@ -147,8 +159,11 @@ class LabelScores:
         self.matrix += other.matrix
         self.pictures += other.pictures
         for name, band in self.bands.items():
-            band.intersection += other.bands[name].intersection
-            band.union += other.bands[name].union
+            band.areas += other.bands[name].areas
+
+    def band_areas(self, band: str) -> npt.NDArray[np.int64]:
+        """Return the areas of a band, (3, C); see :class:`BoundaryIoU`."""
+        return self.bands[band].areas
 
     @property
     def agreement(self) -> float:
@@ -172,6 +187,7 @@ class Scores:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.totals: dict[tuple[str, Against], LabelScores] = {}
+        self._samples = {who: LabelSamples() for who in ("reference", "bundle")}
 
     def add(
         self, labels: Mapping[str, Array], truth: npt.NDArray[np.int32] | None
@@ -192,6 +208,8 @@ class Scores:
         for who in PREDICTIONS:
             if who in labels:
                 one = self._count(who, "truth", labels[who], truth)
+                if who in self._samples:
+                    self._samples[who].add(one)
                 own[who] = (
                     number(masks.mean_iou(one.matrix)),
                     number(one.bands["2 px"].mean()),
@@ -202,6 +220,10 @@ class Scores:
         """Return a row for each prediction; those against the truth first."""
         keys = sorted(self.totals, key=lambda key: (key[1] != "truth", PREDICTIONS.index(key[0])))
         return tuple(self._row(who, against, self.totals[who, against]) for who, against in keys)
+
+    def intervals(self) -> tuple[ScoreInterval, ...]:
+        """Return how far the bundle's scores, and their change beside the reference's, scatter."""
+        return intervals(self._samples["bundle"], self._samples["reference"])
 
     def _count(self, who: str, against: Against, labels: Array, other: Array) -> LabelScores:
         classes = self.recipe.classes

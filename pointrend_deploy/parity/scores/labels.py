@@ -1,12 +1,17 @@
 """Label maps: agreement, confusion matrix, IoU. A label map is (H, W) integers, classes 0..C-1.
 
+mIoU is detectron2's (``SemSegEvaluator`` in ``evaluation/sem_seg_evaluation.py``): areas are summed
+over all pictures, and the mean is over the classes that the truth has. A class that is only
+predicted has no IoU of its own; its pixels lower the IoU of the classes they were taken from.
+
 The points lost (:func:`label_points`) compare a graph's labels with the FP32 graph's own, so no
 truth is needed and any pictures will do: 0 is the same labels, 100 nothing in common.
 
-1 - IoU of two areas is a distance (Jaccard's). By the triangle inequality the mIoU against any
-truth, over the classes that FP32 shows, is therefore lower than FP32's by at most the points lost,
-on these pictures. Usually it is lower by much less: most pixels that change are on boundaries,
-where FP32 is wrong as often.
+1 - IoU of two areas is a distance (Jaccard's). By the triangle inequality no class that FP32 shows
+loses more IoU with any truth than its own distance, and a class that FP32 does not show has none to
+lose. So where the truth has at least as many classes as FP32 shows, the mIoU falls by at most the
+points lost, on these pictures; where it has fewer, by at most their ratio times that. Usually it
+falls by much less: most pixels that change are on boundaries, where FP32 is wrong as often.
 """
 
 from __future__ import annotations
@@ -66,28 +71,44 @@ def confusion(
     return flat.reshape(num_classes, num_classes)
 
 
+def areas(matrix: Array) -> npt.NDArray[np.int64]:
+    """Return the areas of a (C, C) confusion matrix that IoU is made of.
+
+    Returns:
+        (3, C) int64, in pixels: right, in the truth, and predicted, by class.
+    """
+    return np.stack((np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)))
+
+
+def iou_of_areas(areas: Array) -> npt.NDArray[np.float64]:
+    """Return the IoU of each class from areas.
+
+    Args:
+        areas: (..., 3, C) right, in the truth, and predicted, by class; see :func:`areas`.
+
+    Returns:
+        (..., C); NaN for a class that the truth does not have, even where it is predicted.
+    """
+    right, expected, found = np.moveaxis(np.asarray(areas, np.float64), -2, 0)
+    out = np.full(right.shape, np.nan)
+    np.divide(right, expected + found - right, out=out, where=expected > 0)
+    return out
+
+
 def iou_per_class(matrix: Array) -> npt.NDArray[np.float64]:
     """Return the IoU of each class, (C,), from a (C, C) confusion matrix.
 
-    It is NaN for a class that is on neither side.
+    It is NaN for a class that the truth does not have.
     """
-    both = np.diagonal(matrix).astype(np.float64)
-    return ratio(both, matrix.sum(axis=0) + matrix.sum(axis=1) - both)
+    return iou_of_areas(areas(matrix))
 
 
 def mean_iou(matrix: Array) -> float:
     """Return the mean IoU of a (C, C) confusion matrix; NaN where it counts no pixel.
 
-    The mean is over the classes that are on either side.
+    The mean is over the classes that the truth has, as detectron2's is.
     """
     return mean_of_present(iou_per_class(matrix))
-
-
-def ratio(intersection: Array, union: Array) -> npt.NDArray[np.float64]:
-    """Return intersection / union of each class, (C,); NaN where the union is empty."""
-    out = np.full(len(union), np.nan)
-    np.divide(intersection, union, out=out, where=np.asarray(union) > 0)
-    return out
 
 
 def mean_of_present(values: Array) -> float:
@@ -133,10 +154,7 @@ def label_points(theirs: Sequence[Array], ours: Iterable[Array], num_classes: in
     matrix = np.zeros((num_classes, num_classes), np.int64)
     for before, after in zip(theirs, ours, strict=True):
         matrix += confusion(after, before, num_classes)
-    shown = matrix.sum(axis=1) > 0
-    if not shown.any():
-        return None
-    return 100.0 * (1.0 - float(iou_per_class(matrix)[shown].mean()))
+    return 100.0 * (1.0 - mean_iou(matrix)) if matrix.any() else None
 
 
 def classes_shown(labels: Iterable[Array]) -> int:

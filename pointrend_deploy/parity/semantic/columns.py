@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pointrend_deploy.parity.columns import Columns, Runs, described, table_of
 from pointrend_deploy.parity.comparison import Batch
-from pointrend_deploy.parity.gates import drop_gates, label_gates
+from pointrend_deploy.parity.gates import cautions, drop_gates, label_gates
 from pointrend_deploy.parity.noise import STAGE_PICTURES, StageSums
 from pointrend_deploy.parity.record.precisions import (
     LabelFigures,
@@ -22,6 +22,7 @@ from pointrend_deploy.parity.record.precisions import (
 )
 from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.scores.boundary import LabelScores, number
+from pointrend_deploy.parity.scores.intervals import LabelSamples, intervals
 from pointrend_deploy.parity.scores.labels import mean_iou
 from pointrend_deploy.parity.semantic.compare import ComparedLabels, labels_at
 from pointrend_deploy.recipe.semantic import Recipe
@@ -36,12 +37,22 @@ class LabelColumn:
 
     Args:
         recipe: the bundle's recipe.
+        beside: the side whose labels the least equal picture is looked for: ``fp32``, or
+            ``reference`` for the FP32 column itself.
+
+    Attributes:
+        compared: number of pixels of the canvas that show a picture.
+        least: the smallest share (0..1) of a picture's labels that are equal, and its name; None
+            before any picture.
+        samples: what every picture adds to the scores against the truth.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, beside: Literal["reference", "fp32"] = "fp32") -> None:
+        self._recipe, self._beside = recipe, beside
         self._same = {"reference": 0, "fp32": 0}
         self.compared = 0
+        self.least: tuple[float, str] | None = None
+        self.samples = LabelSamples()
         self._truth: LabelScores | None = None
         self._mutual = LabelScores(recipe.num_classes)
         self.sums = StageSums()
@@ -58,9 +69,16 @@ class LabelColumn:
         height, width = item.fitted.fitted_hw
         labels = canvas_labels(ours)[0, :height, :width]
         self.compared += labels.size
-        self._same["fp32"] += int((labels == fp32[:height, :width]).sum())
         expected = canvas_labels(theirs)[0, :height, :width]
-        self._same["reference"] += int((labels == expected).sum())
+        same = {
+            "fp32": int((labels == fp32[:height, :width]).sum()),
+            "reference": int((labels == expected).sum()),
+        }
+        for side, count in same.items():
+            self._same[side] += count
+        share = same[self._beside] / labels.size
+        if self.least is None or share < self.least[0]:
+            self.least = share, item.pair.name
         logits = "logits" in ours
         found, _ = labels_at(ours, item.fitted, logits)
         self._mutual.add(found, labels_at(theirs, item.fitted, logits)[0])
@@ -68,7 +86,10 @@ class LabelColumn:
             if self._truth is None:
                 classes = self._recipe.classes
                 self._truth = LabelScores(self._recipe.num_classes, classes.ignore_label)
-            self._truth.add(found, item.truth)
+            one = LabelScores(self._recipe.num_classes, self._recipe.classes.ignore_label)
+            one.add(found, item.truth)
+            self._truth.merge(one)
+            self.samples.add(one)
 
     def agreement(self, other: str) -> float | None:
         """Return the share (0..1) of labels that equal another side's; None before any picture.
@@ -110,7 +131,9 @@ class LabelColumns:
     ) -> None:
         self._runners, self._stages, self._most = runners, stages, most
         names: list[PrecisionName] = ["fp32", *runners]
-        self.columns = {name: LabelColumn(recipe) for name in names}
+        self.columns = {
+            name: LabelColumn(recipe, "reference" if name == "fp32" else "fp32") for name in names
+        }
         self.staged = 0
 
     def __call__(self, batch: Batch[ComparedLabels]) -> None:
@@ -177,7 +200,7 @@ def _stages(columns: Columns) -> dict[PrecisionName, Stages]:
     from pointrend_deploy.parity.onnx_stages import SemanticStages, read_graph, taps
 
     bundle = columns.bundle
-    paths = {name: bundle.file(bundle.manifest.graphs_of(name)[0]) for name in columns.names}
+    paths = {name: bundle.file(bundle.graphs_of(name)[0]) for name in columns.names}
     wanted = taps(read_graph(paths["fp32"]))
     return {name: SemanticStages(path, wanted) for name, path in paths.items()}
 
@@ -202,19 +225,24 @@ def label_table(columns: Columns, found: LabelColumns, run: Run) -> PrecisionTab
         if truth is None:
             gates = label_gates(name, own.agreement("fp32"), own.compared)
         stages, points = found.stages_of(name)
-        made.append(
-            msgspec.structs.replace(
-                described(columns, name),
-                labels_compared=own.compared,
-                agrees_reference=own.agreement("reference"),
-                agrees_fp32=None if name == "fp32" else own.agreement("fp32"),
-                truth=scores,
-                beside_reference=own.mutual,
-                points=points,
-                stages=stages,
-                gates=gates,
-            )
+        least, least_at = own.least or (None, None)
+        column = msgspec.structs.replace(
+            described(columns, name),
+            labels_compared=own.compared,
+            agrees_reference=own.agreement("reference"),
+            agrees_fp32=None if name == "fp32" else own.agreement("fp32"),
+            agrees_least=least,
+            agrees_least_at=least_at,
+            truth=scores,
+            intervals=run.intervals
+            if name == "fp32"
+            else intervals(own.samples, found.columns["fp32"].samples),
+            beside_reference=own.mutual,
+            points=points,
+            stages=stages,
+            gates=gates,
         )
+        made.append(msgspec.structs.replace(column, cautions=cautions(column)))
     table = table_of(run, "semantic", made, found.staged, None if truth else "--labels")
     if truth is None:
         return table

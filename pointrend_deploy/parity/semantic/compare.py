@@ -162,8 +162,15 @@ class LabelComparison(Comparison[Pair, Item]):
             points=worst_points(self._found),
             gates=worst_gates(self._found),
             metrics=self._scores.rows(),
-            per_picture=tuple(sorted(self._rows, key=lambda row: row.agreement)),
+            intervals=self._scores.intervals(),
+            per_picture=tuple(sorted(self._rows, key=_goodness)),
         )
+
+
+def _goodness(row: PictureRow) -> tuple[float, float]:
+    """Return how good a picture is: by its agreement, then by its mIoU against the truth."""
+    miou = row.miou.get("bundle")
+    return row.agreement, 1.0 if miou is None else miou
 
 
 def compare(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import msgspec
 
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.errors import UsageError
@@ -13,7 +15,8 @@ from pointrend_deploy.parity.record.precisions import PrecisionTable
 from pointrend_deploy.parity.record.runs import Run
 from pointrend_deploy.parity.semantic.columns import LabelColumns, label_columns, label_table
 from pointrend_deploy.parity.semantic.compare import ComparedLabels, Reference, compare
-from pointrend_deploy.truth.label_maps import Pair, pairs
+from pointrend_deploy.truth.label_maps import pairs
+from pointrend_deploy.truth.label_survey import LabelledPictures, survey
 
 
 class SemanticParity:
@@ -21,14 +24,14 @@ class SemanticParity:
 
     def open_truth(
         self, bundle: Bundle, images: str | Path, options: CompareOptions
-    ) -> Sequence[Pair]:
+    ) -> LabelledPictures:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
         if options.coco is not None:
             raise UsageError(
                 f"{bundle.manifest.name} is a semantic bundle; --coco is for instance bundles",
                 "give label maps with --labels",
             )
-        return pairs(images, options.labels)
+        return survey(pairs(images, options.labels), bundle.manifest.semantic)
 
     def open_reference(self, bundle: Bundle, weights: str | Path | None) -> Reference:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
@@ -36,7 +39,7 @@ class SemanticParity:
 
         return TorchRunner(bundle, weights)
 
-    def open_counting(self, columns: Columns, given: Sequence[Pair]) -> LabelColumns:
+    def open_counting(self, columns: Columns, given: LabelledPictures) -> LabelColumns:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
         return label_columns(columns)
 
@@ -44,14 +47,15 @@ class SemanticParity:
         self,
         candidate: Candidate,
         reference: Reference,
-        given: Sequence[Pair],
+        given: LabelledPictures,
         seen: Callable[[ComparedLabels], None],
         counting: LabelColumns | None,
         versions: Mapping[str, str],
         progress: Progress,
     ) -> Run:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""
-        return compare(candidate, reference, given, versions, progress, seen, counting)
+        run = compare(candidate, reference, given.pairs, versions, progress, seen, counting)
+        return msgspec.structs.replace(run, truth_notes=given.notes)
 
     def table(self, columns: Columns, counting: LabelColumns, run: Run) -> PrecisionTable:
         """See :class:`~pointrend_deploy.parity.task.ParityTask`."""

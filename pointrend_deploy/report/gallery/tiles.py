@@ -20,7 +20,7 @@ TILE_SIDE = 400
 DOT = (255, 214, 10)
 """Colour of a point, RGB."""
 GALLERY_PICTURES = 6
-"""Number of pictures that a comparison draws for its report."""
+"""Number of pictures that a comparison draws for its report: its worst ones."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,54 @@ class GalleryItem:
         tiles: in the order they are shown in.
         legend: the classes that occur in them, as (name, CSS colour).
         caption: a sentence below the tiles; may be empty.
+        zooms: one part of the picture, enlarged: the same answers again, close up.
+        points: the points chosen at each subdivision step, one tile a step.
     """
 
     name: str
     tiles: tuple[Tile, ...]
     legend: tuple[tuple[str, str], ...]
     caption: str = ""
+    zooms: tuple[Tile, ...] = ()
+    points: tuple[Tile, ...] = ()
 
 
 class Gallery(Protocol):
-    """Draws the tiles of the first pictures of a comparison."""
+    """Draws the worst pictures of a comparison."""
 
-    items: list[GalleryItem]
+    @property
+    def items(self) -> list[GalleryItem]:
+        """The pictures drawn, the worst first."""
 
     def __call__(self, seen: Any) -> None:
-        """Draw one picture from both sides' answers; pictures past the limit are not drawn."""
+        """Take both sides' answers for one picture; it is drawn if it is among the worst so far."""
+
+
+class Worst:
+    """Keeps the worst pictures of many; of two that are equally bad the earlier one is worse.
+
+    Args:
+        limit: number of pictures to keep.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: list[tuple[tuple[float, ...], GalleryItem]] = []
+
+    @property
+    def items(self) -> list[GalleryItem]:
+        """The pictures kept, the worst first."""
+        return [item for _, item in self._kept]
+
+    def wants(self, badness: tuple[float, ...]) -> bool:
+        """Return whether a picture as bad as this would be kept."""
+        return len(self._kept) < self._limit or badness > self._kept[-1][0]
+
+    def keep(self, badness: tuple[float, ...], item: GalleryItem) -> None:
+        """Keep a picture, and drop the least bad one if there are now too many."""
+        self._kept.append((badness, item))
+        self._kept.sort(key=lambda each: each[0], reverse=True)  # stable, so the earlier first
+        del self._kept[self._limit :]
 
 
 def small_hw(hw: HW, grow: bool = False) -> HW:
@@ -95,9 +128,19 @@ def dotted(base: UInt8, where: Array) -> UInt8:
     return np.asarray(image)
 
 
-def make_tile(label: str, rgb: UInt8) -> Tile:
-    """Make a tile of its label and its pixels, (H, W, 3) uint8 RGB."""
+def make_tile(label: str, rgb: UInt8, exact: bool = False) -> Tile:
+    """Make a tile of its label and its pixels, (H, W, 3) uint8 RGB.
+
+    Args:
+        label: what it shows.
+        rgb: its pixels.
+        exact: whether every pixel keeps its value (PNG); otherwise it is a JPEG.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=88, subsampling=0)
-    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    if exact:
+        Image.fromarray(rgb).save(buffer, "PNG", optimize=True)
+    else:
+        Image.fromarray(rgb).save(buffer, "JPEG", quality=86, subsampling=0)
+    kind = "png" if exact else "jpeg"
+    uri = f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
     return Tile(label, uri, rgb.shape[1], rgb.shape[0])

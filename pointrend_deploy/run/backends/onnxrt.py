@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -51,7 +51,7 @@ class OnnxRunner(BundleRunner):
     def __init__(self, bundle: Bundle, precision: Precision = "fp32") -> None:
         super().__init__(bundle)
         self.precision = precision
-        files = bundle.manifest.graphs_of(precision)
+        files = bundle.graphs_of(precision)
         self._graphs = [
             _Graph(bundle.file(file), ends)
             for file, ends in zip(files, self.task.graphs(), strict=True)
@@ -99,6 +99,8 @@ class InMemoryRunner(BundleRunner):
         graphs: each by the file name of the FP32 graph whose place it takes; not changed.
         stages: names of values of the first graph that are kept at every call.
         precision: of the graphs; their outputs are checked where it is not fp32.
+        further: by file name, names of further values of a graph that are given to ``seen``.
+        seen: called after each call of a graph, with its file name and all that was computed.
 
     Attributes:
         stage_names: as given.
@@ -116,40 +118,50 @@ class InMemoryRunner(BundleRunner):
         graphs: Mapping[str, ModelProto],
         stages: Collection[str] = (),
         precision: Precision = "fp32",
+        further: Mapping[str, Collection[str]] | None = None,
+        seen: Callable[[str, Mapping[str, Array]], None] | None = None,
     ) -> None:
         super().__init__(bundle)
         self.precision = precision
         self.stage_names = tuple(stages)
         self.stages: list[dict[str, Array]] = []
-        first, *masks = bundle.manifest.graphs_of("fp32")
-        self._sessions = [open_session(_with_outputs(graphs[first], stages))]
-        self._sessions += [open_session(graphs[name].SerializeToString()) for name in masks]
+        self._files = bundle.graphs_of("fp32")
+        self._seen = seen
+        self._wanted = {file: tuple((further or {}).get(file, ())) for file in self._files}
+        first = self._files[0]
+        self._wanted[first] = (*self.stage_names, *self._wanted[first])
+        self._sessions = [
+            open_session(_with_outputs(graphs[file], self._wanted[file])) for file in self._files
+        ]
 
     def close(self) -> None:
         """Free the sessions and their memory; the runner cannot be called any more."""
         self._sessions.clear()
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        first, *further = zip(self._sessions, self.task.graphs(), strict=True)
+        first, *further = zip(self._files, self._sessions, self.task.graphs(), strict=True)
 
         def with_stages(inputs: dict[str, Array]) -> dict[str, Array]:
-            outputs = self._run(*first, inputs, self.stage_names)
+            outputs = self._run(*first, inputs)
             self.stages.append({name: outputs[name] for name in self.stage_names})
-            return {spec.name: outputs[spec.name] for spec in first[1].outputs}
+            return {spec.name: outputs[spec.name] for spec in first[2].outputs}
 
         calls: list[GraphCall] = [with_stages, *(partial(self._run, *each) for each in further)]
         return self.task.infer(calls, batch)
 
     def _run(
-        self, session: Any, ends: GraphEnds, inputs: dict[str, Array], stages: Sequence[str] = ()
+        self, file: str, session: Any, ends: GraphEnds, inputs: dict[str, Array]
     ) -> dict[str, Array]:
-        names = list(dict.fromkeys([*(spec.name for spec in ends.outputs), *stages]))
+        own = [spec.name for spec in ends.outputs]
+        names = list(dict.fromkeys([*own, *self._wanted[file]]))
         runtime = f"ONNX Runtime {version('onnxruntime')}"
         failure = f"{runtime} does not run the {self.precision} graph"
         outputs = dict(zip(names, call(session, names, inputs, failure), strict=True))
         if self.precision != "fp32":
             for spec in ends.outputs:
                 _check_output(spec, outputs[spec.name], self.precision)
+        if self._seen is not None:
+            self._seen(file, outputs)
         return outputs
 
 
@@ -173,5 +185,5 @@ def _check_output(spec: TensorSpec, found: Array, precision: Precision) -> None:
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         raise ParityError(
             f"output {spec.name} of the {precision} graph is not finite everywhere",
-            "an activation is beyond FP16's range: leave layers in FP32 with --keep-fp32",
+            "layers can be kept in FP32 with --keep-fp32 PATTERN; otherwise deploy FP32",
         )

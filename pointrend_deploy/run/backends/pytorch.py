@@ -7,6 +7,7 @@ from typing import Any
 
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.packages import require
 from pointrend_deploy.run.runner import Array, BundleRunner
 
 
@@ -29,7 +30,7 @@ class TorchRunner(BundleRunner):
 
     def __init__(self, bundle: Bundle, weights: str | Path | None = None) -> None:
         super().__init__(bundle)
-        require_torch()
+        require("run --runner torch", "use --runner onnx")
         self.reference = self.task.reference(checked_weights(bundle, weights))
 
     @property
@@ -51,16 +52,6 @@ class TorchRunner(BundleRunner):
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
         return self.reference.outputs(self.canvas_stages(batch))
-
-
-def require_torch() -> None:
-    """Raise DeployError where PyTorch is not installed."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise DeployError(
-            f"PyTorch cannot be imported: {error}", "pip install torch, or use --runner onnx"
-        ) from error
 
 
 def checked_weights(bundle: Bundle, weights: str | Path | None) -> Path:

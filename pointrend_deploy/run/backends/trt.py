@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+import shlex
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -20,14 +21,13 @@ from typing import Any
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
 from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.records import EngineRecord
-from pointrend_deploy.engine.flavour import Module, installed, prepare_import
+from pointrend_deploy.engine.flavour import Module, how_to_install, installed, prepare_import
+from pointrend_deploy.engine.machine import check_import
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library
 from pointrend_deploy.engine.targets import first_gpu
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.backends.trt_engine import Cuda, LoadedEngine, cuda_runtime
 from pointrend_deploy.run.runner import Array, BundleRunner
-
-_BUILD = "build it here: pointrend-deploy build BUNDLE --target this"
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,38 @@ class TrtRunner(BundleRunner):
         self._engines = []
 
 
-def _imported(bundle: Bundle, links: Path) -> Any:
-    """Import the builder whose engines the bundle has; full TensorRT where it has both."""
-    modules = [flavour.module for flavour in installed()]
-    if not modules:
+def check_machine(plugins: bool) -> None:
+    """Check what this runner needs of the machine, whatever the bundle; `doctor` asks this.
+
+    Args:
+        plugins: whether the engine was built with ``--ops plugin``.
+
+    Raises:
+        DeployError: TensorRT, a GPU, cuda-python or the plugin library is missing or no good.
+    """
+    check_import(_builders()[0])
+    if first_gpu() is None:
+        raise DeployError(
+            "this machine has no NVIDIA GPU that its driver shows", "use --runner onnx"
+        )
+    cuda_runtime()
+    if plugins:
+        find_library()
+
+
+def _builders() -> list[Module]:
+    found = [flavour.module for flavour in installed()]
+    if not found:
         raise DeployError(
             "neither TensorRT nor TensorRT-RTX is installed",
-            "on a Jetson: sudo apt install python3-libnvinfer; or use --runner onnx",
+            f"{how_to_install('tensorrt')}; or use --runner onnx",
         )
+    return found
+
+
+def _imported(bundle: Bundle, links: Path) -> Any:
+    """Import the builder whose engines the bundle has; full TensorRT where it has both."""
+    modules = _builders()
     built = {record.builder for record in bundle.manifest.engines.values()}
     module = next((name for name in modules if name in built), modules[0])
     if module not in sys.modules:
@@ -146,6 +170,11 @@ def _logger(trt: Any) -> Any:
     return Log()
 
 
+def _build(bundle: Bundle) -> str:
+    """Return the command that builds an engine here, as a hint."""
+    return f"build it here: pointrend-deploy build {shlex.quote(str(bundle.path))} --target this"
+
+
 def only_fitting(bundle: Bundle, host: Host, precision: Precision | None = None) -> str:
     """Choose the one engine, of a precision or of any, that fits a host.
 
@@ -164,12 +193,12 @@ def only_fitting(bundle: Bundle, host: Host, precision: Precision | None = None)
         kind = f"{precision} engine" if precision else "engine"
         raise DeployError(
             f"the bundle {bundle.path} has no {kind} for this machine{': ' if said else ''}{said}",
-            "build it here: pointrend-deploy build BUNDLE --target this"
-            + (f" --precision {precision}" if precision else ""),
+            _build(bundle) + (f" --precision {precision}" if precision else ""),
         )
     if len(fitting) > 1:
         raise DeployError(
-            f"several engines fit this machine: {', '.join(fitting)}", "name one: --engine NAME"
+            f"several engines fit this machine: {', '.join(fitting)}",
+            f"name one, such as --engine {fitting[0]}",
         )
     return fitting[0]
 
@@ -192,19 +221,21 @@ def check_engine(bundle: Bundle, name: str, host: Host) -> tuple[Path, ...]:
     record = bundle.manifest.engines.get(name)
     if record is None:
         have = ", ".join(bundle.manifest.engines) or "none"
-        raise DeployError(f"the bundle {bundle.path} has no engine {name}, but {have}", _BUILD)
+        raise DeployError(
+            f"the bundle {bundle.path} has no engine {name}, but {have}", _build(bundle)
+        )
     if reason := mismatch(record, host):
-        raise DeployError(f"the engine {name} {reason}", _BUILD)
+        raise DeployError(f"the engine {name} {reason}", _build(bundle))
     paths = []
     for engine in record.engines:
         if bundle.manifest.files.get(engine.source) != engine.source_sha256:
             raise DeployError(
                 f"the engine {name} was built from another {engine.source} than the bundle's",
-                _BUILD,
+                _build(bundle),
             )
         path = bundle.file(engine.file)
         if sha256_of(path) != engine.sha256:  # a writer stopped half-way leaves the old one
-            raise DeployError(f"{path} is not the engine that was built as {name}", _BUILD)
+            raise DeployError(f"{path} is not the engine that was built as {name}", _build(bundle))
         paths.append(path)
     return tuple(paths)
 

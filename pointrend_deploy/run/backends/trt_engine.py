@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from pointrend_deploy.bundle.manifest import GraphEnds
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.packages import MODULES, require
 
 Array = npt.NDArray[Any]
 
@@ -25,14 +26,12 @@ def cuda_runtime() -> Any:
     Raises:
         DeployError: it is not installed.
     """
-    for name in ("cuda.bindings.runtime", "cuda.cudart"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise DeployError(
-        "cuda-python is not installed", "pip install cuda-python (12.6 or later, as your CUDA)"
-    )
+    require("run --runner tensorrt")
+    newer, older = MODULES["cuda-python"]
+    try:
+        return importlib.import_module(newer)
+    except ImportError:
+        return importlib.import_module(older)
 
 
 class Cuda:

@@ -7,7 +7,7 @@ graph for each picture, so that both layouts give the same outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,30 @@ ROUNDING = 1e-6
 """How far a probability may lie outside [0, 1]: eight units in the last place of float32."""
 
 
+@dataclass(frozen=True)
+class Instance:
+    """One instance in a picture.
+
+    Attributes:
+        class_name: of the recipe.
+        class_number: index of that name in the recipe, 0..C-1.
+        score: in (0, 1].
+        box: x1, y1, x2, y2 in pixels of the picture.
+        mask: (H, W) bool.
+    """
+
+    class_name: str
+    class_number: int
+    score: float
+    box: tuple[float, float, float, float]
+    mask: npt.NDArray[np.bool_] = field(repr=False, compare=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Instances:
     """The R instances in one picture, by falling score; R may be 0.
+
+    ``instances[0]`` is the :class:`Instance` of the highest score; ``for`` goes through them all.
 
     Attributes:
         boxes: (R, 4) float32, (x1, y1, x2, y2) in pixels of the picture, inside it, not empty.
@@ -39,6 +60,7 @@ class Instances:
         patches: for each instance, row and column of its window's upper left pixel, and the
             window's pixels, (h, w) bool. A window is hardly larger than its box, so many instances
             in a large picture need little memory, where R whole masks would need much.
+        names: of the recipe's C classes; empty where only numbers are compared.
     """
 
     boxes: Float32
@@ -46,9 +68,27 @@ class Instances:
     classes: npt.NDArray[np.int64]
     hw: HW
     patches: Sequence[Patch]
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __getitem__(self, index: int) -> Instance:
+        """Return one instance; a negative index counts from the end."""
+        place = range(len(self))[index]
+        x1, y1, x2, y2 = (float(value) for value in self.boxes[place])
+        return Instance(
+            class_name=self.class_names[place],
+            class_number=int(self.classes[place]),
+            score=float(self.scores[place]),
+            box=(x1, y1, x2, y2),
+            mask=self.mask(place),
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each instance's class, R of them."""
+        return tuple(self.names[number] for number in self.classes.tolist())
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
         """Make the mask of one instance, (H, W) bool."""
@@ -109,7 +149,8 @@ def instances_at_picture_size(
     boxes = boxes[solid]
     return Instances(
         boxes=boxes,
-        scores=scores[solid].astype(np.float32),
+        # A runtime's sigmoid may be 2**-23 above 1, see :func:`probabilities`.
+        scores=scores[solid].astype(np.float32).clip(max=1.0),
         classes=classes[solid].astype(np.int64),
         hw=picture_hw,
         patches=PackedPatches(

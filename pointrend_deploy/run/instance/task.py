@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 import msgspec
 
@@ -14,15 +15,16 @@ from pointrend_deploy.bundle.manifest import GraphEnds, Manifest
 from pointrend_deploy.errors import UsageError
 from pointrend_deploy.pictures.canvas import Fitted, UInt8, fit
 from pointrend_deploy.pictures.files import printable
+from pointrend_deploy.recipe.instance import InstanceClassesSpec
 from pointrend_deploy.run.instance.detections import class_counts, coco_detections, image_ids
 from pointrend_deploy.run.instance.instances import (
     OUTPUTS,
-    Instances,
     instances_at_picture_size,
     with_masks,
 )
 from pointrend_deploy.run.instance.overlay import DRAW_ABOVE, instance_overlay, thing_colours
 from pointrend_deploy.run.instance.reference import InstanceReference
+from pointrend_deploy.run.prediction import Prediction
 from pointrend_deploy.run.results import DETECTIONS, OVERLAYS
 from pointrend_deploy.run.writer import (
     Array,
@@ -38,20 +40,39 @@ _CLASSES_SHOWN = 5
 """Classes that the summary of a run names; it counts the others."""
 
 
-class _Instances(TypedDict):
-    instances: Instances
-
-
-class InstancePrediction(_Instances, total=False):
+class InstancePrediction(Prediction):
     """What an instance bundle predicts for one picture.
 
     Keys:
         instances: boxes, scores, classes and masks at the picture's own size.
         stages: every output beside the five that all instance bundles give, by name, without its
             batch axis; only where exported.
+
+    Args:
+        answers: by key.
+        classes: of the recipe.
     """
 
-    stages: dict[str, Array]
+    def __init__(self, answers: Mapping[str, object], classes: InstanceClassesSpec) -> None:
+        super().__init__(answers)
+        self._classes, self.class_names = classes, classes.names
+        self.picture_hw = self["instances"].hw
+
+    def drawn_on(self, rgb: UInt8, above: float | None = None) -> UInt8:
+        """Draw masks, boxes, names and scores; see :class:`Prediction`."""
+        _check_score(above)
+        return instance_overlay(
+            rgb,
+            self["instances"],
+            self.class_names,
+            thing_colours(self._classes),
+            DRAW_ABOVE if above is None else above,
+        )
+
+
+def _check_score(above: float | None, option: str = "above") -> None:
+    if above is not None and not 0 <= above <= 1:
+        raise UsageError(f"scores run from 0 to 1; {option} is {above}")
 
 
 class InstanceResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,23 +140,22 @@ class InstanceTask:
                 :func:`pointrend_deploy.run.instance.instances.instances_at_picture_size`.
         """
         rows = {name: array[row] for name, array in outputs.items()}
-        prediction = InstancePrediction(
-            instances=instances_at_picture_size(
-                rows,
-                self._export.masks,
-                picture.fitted_hw,
-                picture.picture_hw,
-                self._recipe.num_classes,
-            )
+        found = instances_at_picture_size(
+            rows,
+            self._export.masks,
+            picture.fitted_hw,
+            picture.picture_hw,
+            self._recipe.num_classes,
         )
+        classes = self._recipe.classes
+        answers: dict[str, object] = {"instances": replace(found, names=classes.names)}
         if stages := {name: array for name, array in rows.items() if name not in OUTPUTS}:
-            prediction["stages"] = stages
-        return prediction
+            answers["stages"] = stages
+        return InstancePrediction(answers, classes)
 
     def check(self, options: PictureOptions) -> None:
         """Refuse a score to draw from that no instance can have."""
-        if options.draw_above is not None and not 0 <= options.draw_above <= 1:
-            raise UsageError(f"scores run from 0 to 1; --draw-above is {options.draw_above}")
+        _check_score(options.draw_above, "--draw-above")
 
     def writer(self, out: Path, options: PictureOptions, files: Sequence[Path]) -> PictureWriter:
         """Make a writer of COCO results."""
@@ -191,9 +211,8 @@ class _DetectionWriter(PictureWriter):
         super().__init__(manifest, out, options.overlays)
         self._task = task
         self._recipe, _ = manifest.instances
-        self._colours = thing_colours(self._recipe.classes)
         self._image_ids = image_ids
-        self._draw_above = DRAW_ABOVE if options.draw_above is None else options.draw_above
+        self._draw_above = options.draw_above
         self._pictures = 0
         self._lines: list[bytes] = []
 
@@ -202,7 +221,8 @@ class _DetectionWriter(PictureWriter):
     ) -> InstanceResult:
         """Keep the detections of one picture, and write its overlay."""
         names, image_id = self._recipe.classes.names, self._image_ids[item.picture.path]
-        instances = self._task.finish(outputs, row, item.fitted)["instances"]
+        prediction = self._task.finish(outputs, row, item.fitted)
+        instances = prediction["instances"]
         item.ms["instances"] = clock.lap()
         lines = [
             msgspec.json.encode(found)
@@ -210,9 +230,7 @@ class _DetectionWriter(PictureWriter):
         ]
         overlay_file = None
         if self.overlays:
-            drawn = instance_overlay(
-                item.picture.rgb, instances, names, self._colours, self._draw_above
-            )
+            drawn = prediction.drawn_on(item.picture.rgb, self._draw_above)
             overlay_file = self._write_overlay(drawn, item)
         self._lines += lines
         self._pictures += 1

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from pointrend_deploy import atomic
 from pointrend_deploy.bundle.manifest import GraphEnds, Manifest
 from pointrend_deploy.errors import UsageError
 from pointrend_deploy.pictures.canvas import Fitted, UInt8, fit
 from pointrend_deploy.pictures.files import printable
+from pointrend_deploy.recipe.parts import ClassesSpec
 from pointrend_deploy.run.overlay import class_colours, label_png, overlay
+from pointrend_deploy.run.prediction import Prediction
 from pointrend_deploy.run.results import LABELS, OVERLAYS
 from pointrend_deploy.run.semantic.labels import LabelsFrom, class_shares, labels_at_picture_size
 from pointrend_deploy.run.semantic.reference import SemanticReference
@@ -29,12 +29,7 @@ from pointrend_deploy.run.writer import (
 )
 
 
-class _Labels(TypedDict):
-    labels: npt.NDArray[np.uint8]
-    labels_from: LabelsFrom
-
-
-class Prediction(_Labels, total=False):
+class LabelPrediction(Prediction):
     """What a semantic bundle predicts for one picture.
 
     Keys:
@@ -43,10 +38,30 @@ class Prediction(_Labels, total=False):
             :func:`pointrend_deploy.run.semantic.labels.labels_at_picture_size`.
         logits: (C, Hp, Wp) float32 on the padded canvas; only where the bundle exports them.
         stages: every other output by name, without its batch axis; only where exported.
+
+    Label k is the class ``class_names[k]``.
+
+    Args:
+        answers: by key.
+        classes: of the recipe.
     """
 
-    logits: npt.NDArray[np.float32]
-    stages: dict[str, Array]
+    def __init__(self, answers: Mapping[str, object], classes: ClassesSpec) -> None:
+        super().__init__(answers)
+        self._classes, self.class_names = classes, classes.names
+        self.picture_hw = self["labels"].shape
+
+    def drawn_on(self, rgb: UInt8, above: float | None = None) -> UInt8:
+        """Tint the picture in its classes' colours; see :class:`Prediction`."""
+        _refuse_scores(above)
+        return overlay(rgb, self["labels"], class_colours(self._classes))
+
+
+def _refuse_scores(above: float | None, option: str = "above") -> None:
+    if above is not None:
+        raise UsageError(
+            "this is a semantic bundle: its labels have no scores to draw by", f"leave {option} out"
+        )
 
 
 class PictureResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,27 +112,23 @@ class SemanticTask:
         (call,) = calls
         return call(batch)
 
-    def finish(self, outputs: Mapping[str, Array], row: int, picture: Fitted) -> Prediction:
+    def finish(self, outputs: Mapping[str, Array], row: int, picture: Fitted) -> LabelPrediction:
         """Make the prediction of the picture in one row of a batch's outputs."""
         rows = {name: array[row] for name, array in outputs.items()}
         labels, logits = rows.pop("labels", None), rows.pop("logits", None)
         found, labels_from = labels_at_picture_size(
             labels, logits, picture.fitted_hw, picture.picture_hw
         )
-        prediction = Prediction(labels=found, labels_from=labels_from)
+        answers: dict[str, object] = {"labels": found, "labels_from": labels_from}
         if logits is not None:
-            prediction["logits"] = logits
+            answers["logits"] = logits
         if rows:
-            prediction["stages"] = rows
-        return prediction
+            answers["stages"] = rows
+        return LabelPrediction(answers, self._manifest.semantic.classes)
 
     def check(self, options: PictureOptions) -> None:
         """Refuse a score to draw from: labels have no scores."""
-        if options.draw_above is not None:
-            raise UsageError(
-                f"{self._manifest.name} is a semantic bundle: its labels have no scores to draw by",
-                "leave --draw-above out",
-            )
+        _refuse_scores(options.draw_above, "--draw-above")
 
     def writer(self, out: Path, options: PictureOptions, files: Sequence[Path]) -> PictureWriter:
         """Make a writer of label maps."""
@@ -154,8 +165,7 @@ class _LabelWriter(PictureWriter):
         label_file, overlay_file = f"{LABELS}/{item.name}.png", None
         atomic.write_bytes(self.out / label_file, label_png(labels, self._colours))
         if self.overlays:
-            drawn = overlay(item.picture.rgb, labels, self._colours)
-            overlay_file = self._write_overlay(drawn, item)
+            overlay_file = self._write_overlay(prediction.drawn_on(item.picture.rgb), item)
         item.ms["write"] = clock.lap()
         return PictureResult(
             file=item.file,

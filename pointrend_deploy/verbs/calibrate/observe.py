@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 def job_of(bundle: Bundle, pictures: Sequence[ListedPicture]) -> Job:
     """Describe the calibration of a bundle on some pictures, to recognise it when it is resumed."""
-    names = bundle.manifest.graphs_of("fp32")
+    names = bundle.graphs_of("fp32")
     return Job(
         versions={
             "pointrend-deploy": __version__,
@@ -124,7 +124,7 @@ class _Watch:
         self._bundle = bundle = graphs.bundle
         self._state = state
         self._blank: set[str] = set()
-        first, *masks = bundle.manifest.graphs_of("fp32")
+        first, *masks = bundle.graphs_of("fp32")
         keep = bundle.manifest.output_names if masks else ()
         self._first, self._masks = first, masks[0] if masks else ""
         self._observers = {

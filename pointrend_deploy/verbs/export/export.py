@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from pointrend_deploy import atomic
 from pointrend_deploy.bundle.folder import PARITY, REPORT, Bundle, sha256_of
 from pointrend_deploy.bundle.manifest import MANIFEST, Manifest, encode_manifest
-from pointrend_deploy.progress import Progress, Silent
+from pointrend_deploy.progress import Numbered, Progress, Silent
 from pointrend_deploy.recipe.read import AnyRecipe, load_any_recipe
 from pointrend_deploy.verbs.export.manifest import installed_versions, manifest_of, write_weights
 from pointrend_deploy.verbs.export.options import (
@@ -25,6 +25,9 @@ from pointrend_deploy.verbs.export.task import TASKS, export_task
 if TYPE_CHECKING:
     from pointrend_deploy.parity.record.runs import Run
 
+
+STEPS: Final = 7
+"""Steps of an export: weights, tracing, writing, PyTorch, ONNX Runtime, comparison, report."""
 
 __all__ = ["ExportResult", "export_bundle", "installed_versions"]
 
@@ -64,6 +67,7 @@ class ExportResult:
             *kind.summary_lines(manifest),
             f"verified    ONNX Runtime against PyTorch: {kind.agreement(self.run)}",
             *(f"note        {note}" for note in self.run.notes),
+            *(f"note        {note}" for note in kind.notes(manifest)),
             f"time        {self.seconds:.1f} s",
             f"next        pointrend-deploy run {path} IMAGE_OR_FOLDER --out results/",
         ]
@@ -97,7 +101,7 @@ def export_bundle(
         ParityError: a graph differs from the reference; it names the first stage that does.
     """
     started = time.perf_counter()
-    progress = progress or Silent()
+    progress = Numbered(progress or Silent(), STEPS)
     recipe = load_any_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     task = export_task(recipe, options)
     out, weights = Path(out), Path(weights)
@@ -111,7 +115,7 @@ def export_bundle(
     from pointrend_deploy.parity.exported import VerificationBatch
     from pointrend_deploy.pictures.generated import verification_batch
 
-    with progress.step("tracing the graph"):
+    with progress.step("tracing and optimising the graph"):
         graphs = task.trace()
     with atomic.replacing(out) as folder:
         folder.mkdir()

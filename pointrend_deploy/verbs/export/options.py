@@ -61,11 +61,15 @@ class ExportOptions:
 
     def check(self) -> None:
         """Raise UsageError where a choice makes no sense for any recipe."""
-        if not all(1 <= side <= LARGEST_SIDE for side in self.size_hw):
+        size = f"--size {self.size_hw[0]}x{self.size_hw[1]}"
+        if max(self.size_hw) > LARGEST_SIDE:
             raise UsageError(
-                f"--size {self.size_hw[0]}x{self.size_hw[1]} is out of range",
-                f"each side is 1 to {LARGEST_SIDE} pixels",
+                f"{size} is too large: a side has at most {LARGEST_SIDE} pixels",
+                "pictures of any size are scaled to fit inside: use the size of the training "
+                "pictures, such as 1024x2048",
             )
+        if min(self.size_hw) < 1:
+            raise UsageError(f"{size} is too small", "a side has at least 1 pixel")
         if self.batch < 1:
             raise UsageError(f"--batch {self.batch} is out of range", "use 1 or more")
 

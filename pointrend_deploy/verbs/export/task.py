@@ -68,6 +68,10 @@ class ExportTask(Protocol):
         """Say what only this kind of model has, for the terminal."""
 
     @staticmethod
+    def notes(manifest: Manifest) -> list[str]:
+        """Say what the user should know of the choices that were made, a sentence each."""
+
+    @staticmethod
     def agreement(run: Run) -> str:
         """Say in a few words how well the verification agrees."""
 

@@ -6,19 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import numpy.typing as npt
 
-from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.errors import DeployError, ParityError
 from pointrend_deploy.onnx_session import first_line
 from pointrend_deploy.parity.noise import ENTRY_DB, StageSums
 from pointrend_deploy.parity.record.precisions import StageNoise
-from pointrend_deploy.pictures.canvas import from_rgb
-from pointrend_deploy.pictures.generated import verification_picture
 from pointrend_deploy.progress import Progress
 from pointrend_deploy.run.backends.onnxrt import InMemoryRunner
+from pointrend_deploy.verbs.quantize.reference import Reference
+from pointrend_deploy.verbs.quantize.span import (
+    ActivationRangeError,
+    Span,
+    below_message,
+    beyond_error,
+    outside_note,
+    span_of,
+)
 from pointrend_deploy.verbs.quantize.task import Agreement, task_of
 
 if TYPE_CHECKING:
@@ -36,8 +41,6 @@ LOW_INT8_SNR_DB: Final = 10.0
 """Below this signal-to-noise ratio, in dB, an INT8 graph deserves a note. The demonstration models
 have 18 to 20 dB with fitting ranges, and 3 dB with ranges from blank and padded pictures; a
 ResNet-101 of random weights has 4 dB with any."""
-_MOST_PIXELS: Final = 2**19
-_MOST_PICTURES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,14 @@ class Measured:
         agreement: how far labels or detections agree.
         worst: the stage with the most noise, of the pyramid and the coarse logits; None if no stage
             differs.
+        span: how its values lie in FP16's range; None if that was not measured.
+        outside: of an INT8 graph with much noise, what was found beyond the calibrated ranges.
     """
 
     agreement: Agreement
     worst: StageNoise | None = None
+    span: Span | None = None
+    outside: str = ""
 
     def line(self) -> str:
         """Describe the comparison in one line for the terminal."""
@@ -63,12 +70,11 @@ class Measured:
         return f"{found} ({count} generated picture{plural}, simulated in ONNX Runtime)"
 
     def notes(self) -> tuple[str, ...]:
-        """Return warnings about noise or poor agreement."""
+        """Return warnings about noise or poor agreement; they name no cause but a measured one."""
         if self.worst is not None and (self.worst.snr_db or 0.0) < LOW_INT8_SNR_DB:
             return (
-                f"the noise at {self.worst.stage} is a third of the signal or more: the ranges may "
-                "not fit (calibrate on pictures like those the model was trained on, or try "
-                "another --method); --sensitivity shows which blocks it comes from",
+                f"the noise at {self.worst.stage} is a third of the signal or more"
+                f"{self.outside}; quantize --sensitivity measures which blocks it comes from",
             )
         if self.worst is not None and (self.worst.snr_db or 0.0) < ENTRY_DB:
             return ()
@@ -105,62 +111,57 @@ def check_graph(fp32: ModelProto, made: ModelProto, precision: Precision) -> Non
     check_islands(made)
 
 
-def measure(
-    bundle: Bundle,
-    fp32: Mapping[str, ModelProto],
-    made: Mapping[str, ModelProto],
-    precision: Precision,
-    progress: Progress,
+def compared(
+    reference: Reference, made: Mapping[str, ModelProto], precision: Precision, progress: Progress
 ) -> Measured:
-    """Run the FP32 graphs and the new graphs on generated pictures and compare them.
+    """Run the new graphs on the pictures of a reference and compare them with it.
 
     Args:
-        bundle: the bundle the graphs are for.
-        fp32: its FP32 graphs by file name.
+        reference: what the FP32 graphs compute.
         made: the new graphs, by the file name of the FP32 graph each was made from.
         precision: precision of the new graphs.
         progress: receives each step.
 
     Raises:
+        ActivationRangeError: activations are FP16 and beyond its range, or a stage is too noisy and
+            an activation there is too small for FP16.
         ParityError: an output of the new graphs is not finite, or has another shape or type; or a
             stage has values that are not finite or, in FP16, an SNR below
             :data:`LEAST_FP16_SNR_DB`.
         DeployError: ONNX Runtime does not run a graph.
     """
+    span = span_of(reference, made)
+    if span.beyond:
+        raise beyond_error(reference, span.beyond, precision)
+    bundle = reference.bundle
     task = task_of(bundle.manifest)
-    pictures = _pictures(bundle)
-    with progress.step("FP32 in ONNX Runtime"):
-        reference = InMemoryRunner(bundle, fp32, _computed(task.stages, bundle, fp32, made))
-        theirs = [task.predicted(found) for found in reference.predict_all(pictures)]
-        reference.close()
+    first = made[bundle.manifest.graphs_of("fp32")[0]]
+    computed = {name for node in first.graph.node for name in node.output}
+    known = reference.stages[0] if reference.stages else {}
+    stages = [name for name in task.stages if name in known and name in computed]
     with progress.step(f"{precision.upper()} in ONNX Runtime"):
-        runner = InMemoryRunner(bundle, made, reference.stage_names, precision)
-        ours = [task.predicted(found) for found in runner.predict_all(pictures)]
-    worst = _noisiest(reference.stages, runner.stages, precision)
-    return Measured(task.agreement(theirs, ours), worst)
-
-
-def _computed(
-    stages: Sequence[str],
-    bundle: Bundle,
-    fp32: Mapping[str, ModelProto],
-    made: Mapping[str, ModelProto],
-) -> tuple[str, ...]:
-    """Return the stages that the first graph computes in both precisions."""
-    first = bundle.manifest.graphs_of("fp32")[0]
-    known = [
-        {name for node in graph.graph.node for name in node.output}
-        for graph in (fp32[first], made[first])
-    ]
-    return tuple(name for name in stages if all(name in names for names in known))
+        runner = InMemoryRunner(bundle, made, stages, precision)
+        ours = [task.predicted(found) for found in runner.predict_all(reference.pictures)]
+    theirs = [{name: each[name] for name in stages} for each in reference.stages]
+    worst = _noisiest(theirs, runner.stages, precision, span)
+    agreement = task.agreement(reference.answers, ours, reference.explained)
+    outside = ""
+    if precision == "int8" and worst is not None and (worst.snr_db or 0.0) < LOW_INT8_SNR_DB:
+        outside = outside_note(reference, made)
+    return Measured(agreement, worst, span, outside)
 
 
 def _noisiest(
     theirs: Sequence[Mapping[str, Array]],
     ours: Sequence[Mapping[str, Array]],
     precision: Precision,
+    span: Span,
 ) -> StageNoise | None:
-    """Return the stage with the lowest SNR; raise ParityError if one is too noisy or not finite."""
+    """Return the stage with the lowest SNR; raise ParityError if one is too noisy or not finite.
+
+    Raises:
+        ActivationRangeError: where whole activations are too small for FP16, in its place.
+    """
     sums = StageSums()
     for before, after in zip(theirs, ours, strict=True):
         sums.add(before, after)
@@ -168,19 +169,16 @@ def _noisiest(
     for stage in stages:
         too_noisy = stage.snr_db is not None and stage.snr_db < LEAST_FP16_SNR_DB
         if stage.problem or (precision == "fp16" and too_noisy):
+            what = f"stage {stage.stage} of the {precision} graph has " + (
+                stage.problem or f"an SNR of {stage.snr_db:.1f} dB"
+            )
+            if span.below:
+                own = tuple(each for each in span.below if each.value == stage.stage) or span.below
+                raise ActivationRangeError(f"{what}; {below_message(own)}", own)
             raise ParityError(
-                f"stage {stage.stage} of the {precision} graph has "
-                + (stage.problem or f"an SNR of {stage.snr_db:.1f} dB"),
-                "an activation is out of FP16's range: keep layers in FP32 with --keep-fp32",
+                what,
+                "the cause is not known: no activation leaves FP16's range on these pictures. "
+                "Layers can be kept in FP32 with --keep-fp32 PATTERN, or deploy FP32",
             )
     known = [stage for stage in stages if stage.snr_db is not None]
     return min(known, key=lambda stage: stage.snr_db or 0.0, default=None)
-
-
-def _pictures(bundle: Bundle) -> list[npt.NDArray[np.uint8]]:
-    """Generate pictures of the canvas' size: a batch, or up to three if they are small."""
-    canvas = bundle.manifest.canvas
-    height, width = canvas.size_hw
-    fitting = min(_MOST_PICTURES, _MOST_PIXELS // (height * width))
-    made = [verification_picture(height, width, seed) for seed in range(max(canvas.batch, fitting))]
-    return [from_rgb(picture, bundle.manifest) for picture in made]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from pointrend_deploy.parity.instance.matching import detection_points, match
 from pointrend_deploy.pictures.canvas import Fitted
 from pointrend_deploy.quantize.sensitivity import Measure
 from pointrend_deploy.run.instance.instances import Instances, instances_at_picture_size
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Array = npt.NDArray[Any]
 
@@ -73,7 +76,16 @@ class InstanceTask:
             outputs, self._export.masks, hw, hw, self._recipe.num_classes
         )
 
-    def agreement(self, fp32: Sequence[Instances], made: Sequence[Instances]) -> DetectionAgreement:
+    def explaining(self, fp32: ModelProto) -> tuple[str, ...]:
+        """Name no values: no cause is named for detections that differ."""
+        return ()
+
+    def agreement(
+        self,
+        fp32: Sequence[Instances],
+        made: Sequence[Instances],
+        explained: Sequence[Sequence[Array]] = (),
+    ) -> DetectionAgreement:
         """Match the detections in the same pictures."""
         matched = only_fp32 = only_made = 0
         ious: list[float] = []

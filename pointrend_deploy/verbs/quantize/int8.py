@@ -17,6 +17,7 @@ from pointrend_deploy.quantize.islands import node_types
 from pointrend_deploy.quantize.layers import matched, weighted_layers
 from pointrend_deploy.quantize.placement import CANNOT, Placement, place
 from pointrend_deploy.quantize.qdq import insert
+from pointrend_deploy.verbs.quantize.graphs import QuantizedGraphs
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.ranges import UsedRanges, ranges_for
 
@@ -28,29 +29,12 @@ _WIDE_OPS: Final = frozenset(["Gemm", "MatMul"])
 sums as FP16, and sums over a few hundred inputs exceed 65504."""
 
 
-@dataclass(frozen=True)
-class Int8Graphs:
-    """INT8 graphs and what to tell the user about them.
-
-    Attributes:
-        graphs: the graphs, by the file name of the FP32 graph each was made from.
-        record: their entry in the manifest.
-        notes: warnings.
-        more: further lines for the terminal.
-    """
-
-    graphs: dict[str, ModelProto]
-    record: QuantizedRecord
-    notes: tuple[str, ...]
-    more: tuple[str, ...]
-
-
 def int8_graphs(
     bundle: Bundle,
     options: QuantizeOptions,
     fp32: Mapping[str, ModelProto],
     progress: Progress,
-) -> Int8Graphs:
+) -> QuantizedGraphs:
     """Make the INT8 graphs of a bundle.
 
     Args:
@@ -68,19 +52,21 @@ def int8_graphs(
     _check_also(choice.also, placements)
     maker = _Maker(bundle, options, fp32, choice, ranges_for(bundle, options, placements))
     lines: tuple[str, ...] = ()
+    leave_out: frozenset[str] = frozenset()
     if options.sensitivity:
         from pointrend_deploy.verbs.quantize.sensitivity import proposed
 
         found = proposed(maker, progress)
         lines = found.lines
         if options.apply:
-            maker = replace(maker, choice=choice.without(found.leave_out))
+            leave_out = found.leave_out
+            maker = replace(maker, choice=choice.without(leave_out))
     _check_any(maker.placements)
     with progress.step("making the INT8 graph"):
         graphs = maker()
     record = maker.record()
-    notes = maker.ranges.notes
-    return Int8Graphs(graphs, record, notes, (*_lines(record, maker.ranges), *lines))
+    more = (*_lines(record, maker.ranges), *lines)
+    return QuantizedGraphs(graphs, record, maker.ranges.notes, more, leave_out)
 
 
 @dataclass(frozen=True)

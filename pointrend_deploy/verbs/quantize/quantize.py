@@ -14,9 +14,10 @@ from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.bundle.records import QuantizedRecord
-from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress, Silent
-from pointrend_deploy.verbs.quantize.check import Measured, check_graph, measure
+from pointrend_deploy.verbs.quantize.check import Measured
+from pointrend_deploy.verbs.quantize.make import checked_graphs
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class QuantizeResult:
     def summary(self) -> str:
         """Return a few lines for the terminal."""
         path = self.bundle.path
-        before = self.bundle.manifest.graphs_of("fp32")
+        before = self.bundle.graphs_of("fp32")
         lines = [
             f"bundle      {path}",
             f"graph       {', '.join(self.files)}: {_mib(path, self.files):.1f} MiB, FP32 has "
@@ -64,6 +65,8 @@ class QuantizeResult:
         if self.record.fp32:
             lines.append(f"kept FP32   {_listed(self.record.fp32)}")
         lines += self.more
+        if self.measured.span is not None and (range_line := self.measured.span.line()):
+            lines.append(f"FP16 range  {range_line}")
         lines.append(f"measured    {self.measured.line()}")
         lines += [f"note        {note}" for note in self.notes]
         lines += [
@@ -98,20 +101,8 @@ def quantize_bundle(
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     with progress.step("reading the FP32 graph"):
         fp32 = _read(opened)
-    notes: tuple[str, ...] = ()
-    more: tuple[str, ...] = ()
-    if options.precision == "fp16":
-        with progress.step("making the FP16 graph"):
-            made, record = _half(opened, fp32, options)
-    else:
-        from pointrend_deploy.verbs.quantize.int8 import int8_graphs
-
-        found = int8_graphs(opened, options, fp32, progress)
-        made, record, notes, more = found.graphs, found.record, found.notes, found.more
-    with progress.step("checking the graph"):
-        for name, graph in made.items():
-            check_graph(fp32[name], graph, options.precision)
-    measured = measure(opened, fp32, made, options.precision, progress)
+    found, measured = checked_graphs(opened, fp32, options, progress)
+    made, record = found.graphs, found.record
     with progress.step("writing"):
         files = {name: file_of(name, options.precision) for name in made}
         contents = {files[name]: graph.SerializeToString() for name, graph in made.items()}
@@ -121,11 +112,11 @@ def quantize_bundle(
     return QuantizeResult(
         bundle=written,
         precision=options.precision,
-        files=tuple(files[name] for name in written.manifest.graphs_of("fp32")),
+        files=tuple(files[name] for name in written.graphs_of("fp32")),
         record=record,
         measured=measured,
-        notes=(*notes, *measured.notes(), *_outdated(written, options.precision)),
-        more=more,
+        notes=(*found.notes, *measured.notes(), *_outdated(written, options.precision)),
+        more=found.more,
         seconds=time.perf_counter() - started,
     )
 
@@ -153,7 +144,7 @@ def _read(bundle: Bundle) -> dict[str, ModelProto]:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     graphs = {}
-    for name in bundle.manifest.graphs_of("fp32"):
+    for name in bundle.graphs_of("fp32"):
         try:
             graphs[name] = onnx.load(bundle.file(name))
         except DecodeError as error:
@@ -161,31 +152,6 @@ def _read(bundle: Bundle) -> dict[str, ModelProto]:
                 f"{bundle.path / name} is not an ONNX file", "export the bundle again"
             ) from error
     return graphs
-
-
-def _half(
-    bundle: Bundle, fp32: dict[str, ModelProto], options: QuantizeOptions
-) -> tuple[dict[str, ModelProto], QuantizedRecord]:
-    """Make the FP16 graphs, by the file name of their FP32 graph, and their manifest entry."""
-    from pointrend_deploy.quantize.fp16 import to_half
-    from pointrend_deploy.quantize.islands import node_types
-    from pointrend_deploy.quantize.layers import matched
-    from pointrend_deploy.quantize.values import weighted_names
-
-    names = [name for graph in fp32.values() for name in node_types(graph)]
-    keep = matched(names, options.keep_fp32, "--keep-fp32")
-    halves = {file: to_half(graph, keep) for file, graph in fp32.items()}
-    if all(set(weighted_names(half.model)) <= {*half.fp32_layers} for half in halves.values()):
-        raise UsageError(
-            f"no layer of {', '.join(halves)} is left in FP16",
-            "leave fewer layers in FP32 (--keep-fp32)",
-        )
-    record = QuantizedRecord(
-        fallback="fp16",
-        fp32=tuple(name for half in halves.values() for name in half.fp32_layers),
-        sources={name: bundle.manifest.files[name] for name in fp32},
-    )
-    return {name: half.model for name, half in halves.items()}, record
 
 
 def _recorded(

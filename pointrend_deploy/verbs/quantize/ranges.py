@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,9 @@ def ranges_for(
     if is_cache(raw):
         used = _from_cache(path, options, placements)
     elif raw.lstrip().startswith(b"{"):
-        used = _from_ranges(decode(raw, str(path)), path, bundle, options, placements)
+        used = _from_ranges(
+            decode(raw, str(path), _calibrate(bundle)), path, bundle, options, placements
+        )
     else:
         raise DeployError(
             f"{path} is neither a file of ranges nor a TensorRT calibration cache",
@@ -146,4 +149,4 @@ def _from_ranges(
 
 def _calibrate(bundle: Bundle) -> str:
     """Return the command that calibrates a bundle, as a hint."""
-    return f"pointrend-deploy calibrate {bundle.path} --images FOLDER"
+    return f"pointrend-deploy calibrate {shlex.quote(str(bundle.path))} --images FOLDER"

@@ -38,7 +38,7 @@ Graphs = Mapping[str, "ModelProto"]
 """Graphs by the file name of the FP32 graph each was made from."""
 
 LITTLE: Final = 1.0
-"""Points; if more are lost without INT8 already, FP32's own answers are nearly tied."""
+"""Points; if more are lost without INT8 already, the costs of blocks say less."""
 _INDENT: Final = " " * 12
 
 
@@ -165,8 +165,8 @@ def notes(none: float, fallback: str, measure: Measure) -> list[str]:
     lines = [f"note        {measure.note}"] if measure.note else []
     if none > LITTLE:
         lines.append(
-            f"note        {none:.3f} points are lost with all in {fallback.upper()} already: the "
-            "model's answers on these pictures are nearly tied"
+            f"note        {none:.3f} points are lost with all in {fallback.upper()} already, so a "
+            "block that is listed with less does not show what INT8 costs in it"
         )
     return lines
 

@@ -9,7 +9,7 @@ broken graphs (check.py), and with ``--sensitivity`` on the user's pictures to f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy.typing as npt
 
@@ -18,6 +18,9 @@ from pointrend_deploy.pictures.canvas import Fitted
 from pointrend_deploy.quantize.sensitivity import Measure
 from pointrend_deploy.verbs.quantize.instance import InstanceTask
 from pointrend_deploy.verbs.quantize.semantic import SemanticTask
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Array = npt.NDArray[Any]
 Answer = Any
@@ -51,8 +54,22 @@ class Task(Protocol):
     def answer(self, outputs: Mapping[str, Array], picture: Fitted) -> Answer:
         """Compute the answer on the canvas from one picture's row of the graph's outputs."""
 
-    def agreement(self, fp32: Sequence[Answer], made: Sequence[Answer]) -> Agreement:
-        """Compare the answers of two graphs for the same pictures in the same order."""
+    def explaining(self, fp32: ModelProto) -> tuple[str, ...]:
+        """Name the values of the first FP32 graph that explain differing answers."""
+
+    def agreement(
+        self,
+        fp32: Sequence[Answer],
+        made: Sequence[Answer],
+        explained: Sequence[Sequence[Array]] = (),
+    ) -> Agreement:
+        """Compare the answers of two graphs for the same pictures in the same order.
+
+        Args:
+            fp32: FP32's answers.
+            made: the new graph's answers.
+            explained: by call of the FP32 graph, the values that :meth:`explaining` names.
+        """
 
     def measure(self, fp32: Sequence[Answer]) -> Measure:
         """Define points lost for these answers of FP32.

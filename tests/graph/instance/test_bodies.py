@@ -1,4 +1,4 @@
-"""The bodies of PointRendRoIAlign and PointRendNMS in ONNX Runtime, against the eager ops."""
+"""The bodies of both RoIAligns and of PointRendNMS in ONNX Runtime, against the eager ops."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.graph.bodies import nms_body, roi_align_body
+from pointrend_deploy.graph.bodies import nms_body, roi_align_body, roi_align_fixed_body
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
     PLUGIN_ATTRIBUTES,
     ROI_ALIGN,
+    ROI_ALIGN_FIXED,
     VERSION,
     pool,
     suppress,
@@ -32,7 +33,7 @@ def run_nodes(
     """One node a call, all in one file with one body: the outputs of each."""
     names = [f"in{index}" for index in range(len(inputs))]
     written = [[f"call{n}.out{i}" for i in range(outputs)] for n in range(len(calls))]
-    kind = 1 if op == ROI_ALIGN else 7
+    kind = 7 if op == NMS else 1
     made = onnx.helper.make_graph(
         [
             onnx.helper.make_node(op, names, outs, domain=DOMAIN, **PLUGIN_ATTRIBUTES, **call)
@@ -109,6 +110,24 @@ def test_pooling(first: int, levels: int, side: int) -> None:
     # A planted error: the boxes one level up.
     moved = pool(box * 2, maps, first, side).numpy()
     assert np.abs(found - moved).max() > 0.1
+
+
+@pytest.mark.parametrize(("levels", "side", "ratio"), [(4, 7, 2), (3, 14, 3), (1, 5, 1)])
+def test_pooling_with_a_fixed_number_of_samples(levels: int, side: int, ratio: int) -> None:
+    """Boxes of all levels, off the map and without area, which have samples too."""
+    maps = [torch.randn(2, 3, 96 >> i, 120 >> i) for i in range(levels)]
+    box = boxes(2, 60, scale=480.0)
+    box[0, 0] = torch.tensor([50.0, 60.0, 50.0, 60.0])
+    calls = [
+        {"first_level": 2, "levels": levels, "side": side, "sampling_ratio": each}
+        for each in (ratio, ratio + 1)
+    ]
+    inputs = [box, *maps, *[maps[-1]] * (4 - levels)]
+    found = run_nodes(ROI_ALIGN_FIXED, roi_align_fixed_body(), inputs, 1, *calls)
+    for (pooled,), each in zip(found, (ratio, ratio + 1), strict=True):
+        assert np.abs(pooled - pool(box, maps, 2, side, each).numpy()).max() < 2e-6
+        assert pooled[0].any()
+    assert np.abs(found[0][0] - found[1][0]).max() > 0.1
 
 
 def test_bodies_declare_what_the_nodes_say() -> None:

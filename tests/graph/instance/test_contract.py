@@ -118,7 +118,7 @@ def open_value(op: str) -> Fault:
 
 
 NATIVE = [
-    (attribute("RoiAlign", "sampling_ratio", 2), "sampling_ratio=2"),
+    (attribute("RoiAlign", "sampling_ratio", 17), "sampling_ratio=17"),
     (attribute("RoiAlign", "mode", "max"), "mode=max"),
     (
         attribute("RoiAlign", "coordinate_transformation_mode", "output_half_pixel"),

@@ -52,6 +52,7 @@ def pictures(reference: InstanceModel, seed: int = 0) -> tuple[Tensor, Tensor]:
 RECIPES = {
     "as it is": POINTREND,
     "one box for all classes": changed(POINTREND, "box_head", class_agnostic=True),
+    "sigmoid scores": changed(POINTREND, "box_head", class_scores="sigmoid"),
     "fewer proposals than anchors": changed(POINTREND, "rpn", pre_nms_topk=9, post_nms_topk=30),
     "every anchor": changed(POINTREND, "rpn", pre_nms_topk=3000, post_nms_topk=60),
     "anchors of several sizes": changed(
@@ -76,6 +77,28 @@ def test_equals_the_reference(name: str) -> None:
 def test_more_candidates_than_rows(rows: int) -> None:
     reference = double(changed(POINTREND, "box_head", detections=rows))
     assert compare(reference, pictures(reference), rows) == rows * len(SIZES)
+
+
+def test_more_detections_than_proposals() -> None:
+    """All candidates, 40 proposals with 3 classes each, are detections where nothing is dropped."""
+    recipe = changed(POINTREND, "box_head", score_threshold=0.0, nms_threshold=1.0, detections=120)
+    reference = double(recipe)
+    image, extent = pictures(reference)
+    found = Detector(reference, GRID, 120).eval()(image, extent)
+    assert torch.equal(found["num_detections"], 3 * found["proposal_count"])
+    assert int(found["num_detections"].max()) > 40
+    for n, wanted in enumerate(referred(reference, image, extent)):
+        count = int(found["num_detections"][n])
+        assert count == len(wanted["scores"])
+        assert float((found["scores"][n, :count] - wanted["scores"]).abs().max()) < EXACT
+        pairs = {
+            (c, *[round(v, 6) for v in box])
+            for c, box in zip(wanted["classes"].tolist(), wanted["boxes"].tolist(), strict=True)
+        }
+        for c, box in zip(
+            found["classes"][n, :count].tolist(), found["boxes"][n, :count].tolist(), strict=True
+        ):
+            assert (c, *[round(v, 6) for v in box]) in pairs
 
 
 def test_no_detection() -> None:

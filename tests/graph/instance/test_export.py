@@ -17,6 +17,7 @@ from pointrend_deploy.graph.contract import check_contract
 from pointrend_deploy.graph.instance.export import export_instance_graphs
 from pointrend_deploy.graph.instance.specs import InstanceGraphOptions, instance_expected
 from pointrend_deploy.model.instance.model import InstanceModel
+from pointrend_deploy.quantize.islands import node_types
 from pointrend_deploy.recipe.instance import InstanceRecipe
 from tests.fixtures.instance_graphs import (
     GRID,
@@ -35,7 +36,7 @@ from tests.fixtures.instance_graphs import (
     same,
     split_answer,
 )
-from tests.fixtures.tiny_instance import STANDARD, model, picture
+from tests.fixtures.tiny_instance import STANDARD, changed, model, picture
 from tests.repository import ROOT
 
 CLOSE = 2e-4
@@ -278,7 +279,29 @@ def test_twice_the_same_bytes_and_nothing_of_this_machine(tmp_path: Path) -> Non
     assert b"site-packages" not in pointrend and b"stack_trace" not in pointrend
 
 
+def test_agnostic_heads_sigmoid_scores_and_more_detections_than_proposals() -> None:
+    """All at once in ONNX Runtime; in FP16 what decides, the scores' sigmoid too, stays FP32."""
+    recipe = changed(
+        changed(SMALL_STANDARD, "mask_head", class_agnostic=True),
+        "box_head",
+        class_scores="sigmoid",
+        score_threshold=0.01,
+        nms_threshold=0.95,
+    )
+    chosen = options(masks="logits", detections=60)
+    reference = made(recipe, chosen)
+    image, extent = canvas(reference, [picture(*SIZES[2], 11)])
+    found = answer(recipe, chosen, image=image, extent=extent)
+    (count,) = same(found, referred(reference, image, extent), CLOSE)
+    assert count > 40 == recipe.rpn.post_nms_topk
+    whole = graph(recipe, chosen, "model")
+    sigmoids = [node.name for node in whole.graph.node if node.op_type == "Sigmoid"]
+    assert len(sigmoids) == 1
+    assert not [node.name for node in whole.graph.node if node.op_type == "Softmax"]
+    assert node_types(whole)[sigmoids[0]] == "float32"
+
+
 def test_options_are_checked() -> None:
-    chosen = options(detections=41)
-    with pytest.raises(DeployError, match="over the proposals"):
+    chosen = options(detections=121)
+    with pytest.raises(DeployError, match="121 detections are too many"):
         export_instance_graphs(made(SMALL, chosen), chosen)

@@ -92,6 +92,15 @@ def test_masks_as_asked() -> None:
     assert found["logits"]["mask_logits"][0, count:].any()
 
 
+def test_detections_are_limited_by_what_a_graph_orders() -> None:
+    """With many classes TensorRT's TopK is the limit, not the number of candidates."""
+    names = tuple(f"class {n}" for n in range(200))
+    many = changed(POINTREND, "classes", names=names)
+    options(detections=3840).check(many)
+    with pytest.raises(DeployError, match=r"3841 detections are too many: .* 3840 at most"):
+        options(detections=3841).check(many)
+
+
 @pytest.mark.parametrize("recipe", [SMALL, STANDARD], ids=["pointrend", "standard"])
 @pytest.mark.parametrize("rois", [1, 5, 8])
 def test_masks_of_any_number_of_rois(recipe: InstanceRecipe, rois: int) -> None:
@@ -110,7 +119,7 @@ def test_masks_of_any_number_of_rois(recipe: InstanceRecipe, rois: int) -> None:
     ("change", "word"),
     [
         ({"detections": 0}, "at least 1, not 0"),
-        ({"detections": 41}, "over the proposals"),
+        ({"detections": 121}, r"121 detections.* 40 proposals at 96x128, each with 3 classes"),
         ({"padded_hw": (0, 128)}, "0x128"),
         ({"padded_hw": (90, 128)}, "multiple of 32"),
         ({"batch": 0}, "batch"),

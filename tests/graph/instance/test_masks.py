@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import InstanceWork, ProjectionPlan, coarse_flops, plan_instance
-from pointrend_deploy.graph.instance.masks import InstanceMasks
+from pointrend_deploy.graph.instance.masks import MOST_GROUPS, InstanceMasks, rois_together
 from pointrend_deploy.graph.instance.points import InstancePointHead, gather, hats, neighbours
 from pointrend_deploy.graph.ops import DOMAIN
 from pointrend_deploy.graph.passes.bodies import attach_bodies
@@ -47,6 +47,12 @@ def run(problem: Problem, masks: InstanceMasks) -> dict[str, Tensor]:
         problem.boxes, problem.classes, *(problem.features[name] for name in masks.features)
     )
     return found
+
+
+def test_the_number_of_groups_does_not_grow_with_the_detections() -> None:
+    assert [rois_together(rois, 1) for rois in (1, 8, 100, 101, 300)] == [4, 4, 4, 5, 12]
+    assert rois_together(100, 4) == 16
+    assert all(-(-n // rois_together(n, 1)) <= MOST_GROUPS for n in range(1, 4000))
 
 
 @pytest.mark.parametrize("fine", [False, True])

@@ -118,6 +118,51 @@ def test_detections(agnostic: bool) -> None:
     assert found == [(1, 1, 0.9), (0, 0, 0.7), (0, 1, 0.2)]
 
 
+def sigmoid_by_hand(
+    logits: Tensor, deltas: Tensor, proposals: Tensor, spec: BoxHeadSpec
+) -> list[tuple[int, int, float]]:
+    """(proposal, class, score) with each class judged alone, one candidate at a time.
+
+    detectron2 fast_rcnn.py with USE_SIGMOID_CE: the sigmoid of every column, the last one dropped.
+    """
+    candidates = []
+    for p, row in enumerate(logits.tolist()):
+        for c, logit in enumerate(row[:-1]):
+            score = 1.0 / (1.0 + math.exp(-logit))
+            if score > spec.score_threshold:
+                candidates.append((score, p, c))
+    kept: list[tuple[int, int, float]] = []
+    moved = apply_deltas(deltas, proposals, spec.box_weights)
+    boxes = {(p, c): clip(moved[p, c : c + 1], (100, 100)) for _, p, c in candidates}
+    for score, p, c in sorted(candidates, reverse=True):
+        rivals = [boxes[q, d] for q, d, _ in kept if d == c]
+        overlaps = [float(pairwise_iou(torch.cat((box, boxes[p, c])))[0, 1]) for box in rivals]
+        if all(overlap <= spec.nms_threshold for overlap in overlaps):
+            kept.append((p, c, round(score, 6)))
+    return kept[: spec.detections]
+
+
+@pytest.mark.parametrize("limit", [7, 60])
+def test_sigmoid_scores(limit: int) -> None:
+    """Every class has its own score: 12 proposals give more detections than proposals."""
+    generator = torch.Generator().manual_seed(5)
+    logits = 2 * torch.randn(12, 6, generator=generator, dtype=torch.float64)
+    logits[3, 5] = 50.0  # background, which takes nothing from the classes
+    corner = 60 * torch.rand(12, 2, generator=generator, dtype=torch.float64)
+    size = 10 + 40 * torch.rand(12, 2, generator=generator, dtype=torch.float64)
+    proposals = torch.cat((corner, corner + size), dim=1)
+    deltas = torch.randn(12, 20, generator=generator, dtype=torch.float64)
+    spec = BoxHeadSpec(class_scores="sigmoid", score_threshold=0.2, detections=limit)
+    found = detect(proposals, logits, deltas, (100, 100), spec)
+    rows = zip(found.proposals.tolist(), found.classes.tolist(), found.scores.tolist(), strict=True)
+    wanted = sigmoid_by_hand(logits, deltas, proposals, spec)
+    assert [(p, c, round(s, 6)) for p, c, s in rows] == wanted
+    assert len(wanted) == limit if limit == 7 else len(wanted) > 12
+    assert any(p == 3 for p, _, _ in wanted) or limit == 7
+    softmax = msgspec.structs.replace(spec, class_scores="softmax")
+    assert found.scores.sum() != detect(proposals, logits, deltas, (100, 100), softmax).scores.sum()
+
+
 def test_a_score_must_be_above_the_threshold() -> None:
     spec = BoxHeadSpec(score_threshold=0.25)
     logits = torch.tensor([[0.0, 0.0, 0.0, 0.0]])  # a quarter each, exactly

@@ -45,6 +45,15 @@ def test_equals_the_greedy_loop(seed: int, groups: int, threshold: float) -> Non
     assert grouped_nms(boxes, scores, labels, threshold).tolist() == expected
 
 
+@pytest.mark.parametrize("limit", [1, 2, 9, 30, 150])
+@pytest.mark.parametrize("threshold", [0.02, 0.5])
+def test_the_best_of_what_is_left(limit: int, threshold: float) -> None:
+    """With a limit, the first of all that are kept; at 0.02 few are, far below the limit."""
+    boxes, scores, labels = crowd(3, 150, 3)
+    expected = greedy(boxes, scores, labels, threshold)
+    assert grouped_nms(boxes, scores, labels, threshold, limit).tolist() == expected[:limit]
+
+
 def test_the_comparison_sees_another_threshold() -> None:
     boxes, scores, labels = crowd(0, 150, 1)
     assert grouped_nms(boxes, scores, labels, 0.5).tolist() != greedy(boxes, scores, labels, 0.45)

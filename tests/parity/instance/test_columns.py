@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pointrend_deploy.parity.instance.columns import InstanceColumns
+from pointrend_deploy.parity.instance.columns import InstanceColumns, Matches
 from pointrend_deploy.parity.instance.compare import compare_instances
 from pointrend_deploy.parity.instance.picture import Compared
+from pointrend_deploy.parity.scores import intervals
 from pointrend_deploy.parity.scores.average_precision import Scorer
 from pointrend_deploy.truth.annotations import InstanceTruth, TruthObject, TruthPicture
+from tests.fixtures.instance_data import Thing, scene
+from tests.fixtures.instance_data import found as drawn_as
 from tests.fixtures.instance_runners import (
     SIZES,
     Mistake,
@@ -102,6 +105,23 @@ def test_a_moved_box_and_a_blank_mask_show_in_their_figures(tmp_path: Path) -> N
     assert own.box_px == 0.0
 
 
+def test_the_pictures_with_the_worst_box_and_the_worst_mask_are_named() -> None:
+    things = [scene(seed) for seed in (1, 2, 3)]
+    moved = list(things)
+    moved[1] = [Thing(each.label, np.roll(each.mask, 3, axis=1)) for each in things[1]]
+    moved[2] = [Thing(each.label, each.mask.copy()) for each in things[2]]
+    first = moved[2][0].mask
+    rows, columns = np.nonzero(first)
+    first[rows.min() + 1 : rows.max(), columns.min() + 1 : columns.max()] = False
+    sums = Matches()
+    for name, ours, theirs in zip("abc", moved, things, strict=True):
+        sums.add(name, drawn_as(ours), drawn_as(theirs))
+    figures = sums.figures()
+    assert figures.box_px_at == "b" and figures.box_px == 3.0
+    assert figures.mask_iou_min_at == "c" and (figures.mask_iou_min or 1) < 0.5
+    assert Matches().figures().box_px_at is None
+
+
 def test_answers_that_cannot_be_right_are_told_and_count_as_nothing_found(tmp_path: Path) -> None:
     found = columns(tmp_path, changed("boxes", (0, 1, 0), lambda x: np.nan))
     column = found.columns["fp16"]
@@ -112,7 +132,7 @@ def test_answers_that_cannot_be_right_are_told_and_count_as_nothing_found(tmp_pa
     assert column.fp32.figures().box_px is None
 
 
-def test_average_precision_of_every_column(tmp_path: Path) -> None:
+def test_average_precision_of_every_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, _ = manifest().instances
     objects: list[TruthObject] = []
 
@@ -139,7 +159,9 @@ def test_average_precision_of_every_column(tmp_path: Path) -> None:
         for each, hw in zip(listed, SIZES[:2], strict=True)
     )
     truth = InstanceTruth(source="made", pictures=shown, objects=tuple(objects))
-    good = columns(tmp_path, None, scorer=Scorer(truth, recipe)).accuracy("fp16")
+    same = columns(tmp_path, None, scorer=Scorer(truth, recipe))
+    good = same.accuracy("fp16")
+    assert same.intervals("fp16") == (), "two pictures, and fp32 was not added"
     bad = columns(tmp_path, changed("masks", (0,), blank), scorer=Scorer(truth, recipe))
     poor = {row.measure: row.ap or 0.0 for row in bad.accuracy("fp16")}
     fine = {row.measure: row.ap or 0.0 for row in good}
@@ -148,6 +170,19 @@ def test_average_precision_of_every_column(tmp_path: Path) -> None:
     assert poor["box"] == pytest.approx(fine["box"])
     assert poor["mask"] < 0.1 and poor["boundary"] < 0.1
     assert bad.accuracy("fp32") == ()
+    monkeypatch.setattr(intervals, "LEAST_PICTURES", 2)
+    fp32, scorer = Sides(manifest()), Scorer(truth, recipe)
+    other = Sides(manifest(), changed("masks", (0,), blank), fp32.model)
+    both = InstanceColumns(manifest(), {"fp16": other}, None, scorer)
+    run = compare_instances(fp32, fp32.reference, listed, scorer, watch=both)
+    assert {row.prediction for row in run.accuracy} == {"reference", "bundle"}
+    own = {row.score: row for row in run.intervals}
+    lost = {row.score: row for row in both.intervals("fp16")}
+    assert own["mask AP"].value == pytest.approx(fine["mask"])
+    assert abs(own["mask AP"].change) < 1e-6
+    assert lost["mask AP"].change == pytest.approx(poor["mask"] - fine["mask"])
+    assert lost["mask AP"].change_high < -0.5 and lost["box AP"].holds_zero
+    assert both.intervals("fp32") == ()
     nan = changed("boxes", (0, 0, 0), lambda x: np.nan)
     nothing = columns(tmp_path, nan, scorer=Scorer(truth, recipe)).accuracy("fp16")
     assert [row.ap for row in nothing] == [0.0, 0.0, 0.0]

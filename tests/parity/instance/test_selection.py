@@ -14,7 +14,7 @@ from pointrend_deploy.model.instance.boxes import grouped_nms
 from pointrend_deploy.parity import gates
 from pointrend_deploy.parity.instance.masks import overlap, pasted_gates
 from pointrend_deploy.parity.instance.matching import box_iou
-from pointrend_deploy.parity.instance.selection import Pool, locate, unlawful
+from pointrend_deploy.parity.instance.selection import Labels, Pool, locate, unlawful
 
 
 def pool_of(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, limit: int = 100) -> Pool:
@@ -120,9 +120,21 @@ def test_each_box_is_found_once_and_the_nearest() -> None:
     boxes = np.array([[0, 0, 5, 5.03], [0, 0, 5, 5.01], [9, 9, 12, 12.06]], np.float32)
     assert locate(boxes, pool).tolist() == [1, 0, -1]
     assert locate(boxes[:1].repeat(3, 0), pool).tolist() == [1, 0, -1]
-    assert locate(boxes, pool, np.zeros((3, 3), np.bool_)).tolist() == [-1] * 3
+    assert locate(boxes, pool, free=np.zeros(3, np.bool_)).tolist() == [-1] * 3
+    assert locate(boxes, pool, free=np.array([True, False, True])).tolist() == [-1, 0, -1]
     assert locate(boxes, pool[:0]).tolist() == [-1] * 3
     assert locate(np.full((1, 4), np.nan, np.float32), pool).tolist() == [-1]
+
+
+def test_a_pair_has_one_group_and_like_scores() -> None:
+    pool = np.array([[0, 0, 5, 5], [0, 0, 5, 5.04], [0, 0, 5, 5]], np.float32)
+    theirs = Labels(np.array([7, 2, 2]), np.array([0.5, 0.5, 0.9], np.float32))
+    boxes = np.array([[0, 0, 5, 5]] * 4, np.float32)
+    ours = Labels(np.array([2, 7, 3, 7]), np.array([0.5005, 0.5, 0.5, 0.502], np.float32))
+    assert locate(boxes, pool, (ours, theirs)).tolist() == [1, 0, -1, -1]
+    nothing = Labels(np.zeros(0, np.int64), np.zeros(0, np.float32))
+    assert locate(boxes, pool[:0], (ours, nothing)).tolist() == [-1] * 4
+    assert locate(boxes[:0], pool, (nothing, theirs)).tolist() == []
 
 
 def test_overlap_of_patches_by_hand() -> None:

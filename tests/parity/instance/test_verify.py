@@ -408,7 +408,7 @@ def test_a_swapped_detection_is_explained_by_its_near_tie() -> None:
     rois = RoIs(given.rois.pictures, boxes, classes, stages, masks)
     good = verify_instances([Told(true, near)], given.outputs, rois, "prob")
     assert good, [(row.name, row.problem) for row in good.stages if not row]
-    assert "1 detections differ by near ties" in good.notes
+    assert "1 detections differ, and the check of near ties explains them all" in good.notes
     found = good.detections
     assert (found.only_bundle, found.only_reference, found.explained) == (1, 1, 2)
     # with the scores as they are the other box is no tie: it has another score, and is suppressed
@@ -446,7 +446,7 @@ def test_a_swapped_proposal_is_explained_by_its_near_tie() -> None:
     near = dataclasses.replace(pool, score_tolerance=2 * apart + 1e-6)
     good = verify_instances([Told(true, None, near)], given.outputs, given.rois, "prob")
     assert good, [(row.name, row.problem) for row in good.stages if not row]
-    assert "1 proposals differ by near ties" in good.notes[0]
+    assert "1 proposals differ, and the check of near ties" in good.notes[0]
     if apart > 0:
         far = dataclasses.replace(pool, score_tolerance=0.5 * apart)
         bad = verify_instances([Told(true, None, far)], given.outputs, given.rois, "prob")

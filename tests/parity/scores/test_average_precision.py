@@ -53,7 +53,7 @@ def scored(
     scorer = Scorer(known, recipe())
     for picture, instances in zip(known.pictures, predicted, strict=True):
         scorer.add(picture.image_id, {"bundle": instances})
-    return {row.measure: row for row in scorer.rows()}
+    return {row.measure: row for row in scorer.rows(("bundle",))}
 
 
 def square(y: int, x: int, side: int, label: int = 1) -> Thing:
@@ -175,7 +175,7 @@ def test_both_sides_stand_side_by_side_and_skipped_pictures_do_not_count() -> No
     scorer = Scorer(known, recipe())
     for picture, things in list(zip(known.pictures, scenes, strict=True))[:2]:
         scorer.add(picture.image_id, {"bundle": found(things[:2]), "reference": found(things)})
-    rows = scorer.rows()
+    rows = scorer.rows(("reference", "bundle"))
     assert [(row.measure, row.prediction) for row in rows] == [
         (measure, who) for measure in ("box", "mask", "boundary") for who in ("reference", "bundle")
     ]
@@ -199,7 +199,7 @@ def test_scoring_twice_gives_the_same() -> None:
     scorer = Scorer(known, recipe())
     for picture, things in zip(known.pictures, scenes, strict=True):
         scorer.add(picture.image_id, {"bundle": found(things[1:])})
-    assert scorer.rows() == scorer.rows()
+    assert scorer.rows(("bundle",)) == scorer.rows(("bundle",))
 
 
 @pytest.mark.usefixtures("without_evaluator")

@@ -85,7 +85,7 @@ def test_ignored_pixels_make_no_boundary_and_are_not_counted() -> None:
     plain = BoundaryIoU(2, 2)
     plain.add(np.where(truth == 255, 0, truth), np.where(truth == 255, 0, truth))
     # the hole takes no band of its own: the same pixels, as it lies away from every band
-    assert counted.union.tolist() == plain.union.tolist()
+    assert counted.areas.tolist() == plain.areas.tolist()
 
 
 def test_sums_run_over_pictures_class_by_class() -> None:
@@ -100,6 +100,44 @@ def test_mean_leaves_absent_classes_out() -> None:
     counted.add(square(5, 5, 8), square(5, 5, 8))
     assert counted.mean() == 1.0
     assert np.isnan(BoundaryIoU(3, 1).mean())
+
+
+def boundary_iou_by_definition(prediction: np.ndarray, truth: np.ndarray, d: int) -> float:
+    """Cheng et al., equation 1, of each class whose band the truth has, pixel by pixel."""
+    height, width = truth.shape
+
+    def band(labels: np.ndarray, label: int) -> set[tuple[int, int]]:
+        found = set()
+        for row, column in zip(*np.nonzero((labels == label) & (truth != 255)), strict=True):
+            for r in range(row - d, row + d + 1):
+                for c in range(column - d, column + d + 1):
+                    inside = 0 <= r < height and 0 <= c < width
+                    if not inside or (truth[r, c] != 255 and labels[r, c] != label):
+                        found.add((int(row), int(column)))
+        return found
+
+    ious = []
+    for label in range(6):
+        expected, found = band(truth, label), band(prediction, label)
+        if expected:
+            ious.append(len(expected & found) / len(expected | found))
+    return sum(ious) / len(ious)
+
+
+@pytest.mark.parametrize("distance", [1, 2])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_mean_is_what_its_definition_says(seed: int, distance: int) -> None:
+    """The truth lacks classes, is unlabelled in part, and classes occur in the prediction alone."""
+    random = np.random.default_rng(seed)
+    truth = random.choice([0, 1, 4, 255], (4, 5)).repeat(5, 0).repeat(5, 1).astype(np.uint8)
+    found = np.where(truth == 255, 5, np.roll(truth, 1, axis=1))
+    found[found == 255] = 2
+    found[3:8, 3:8] = 3
+    counted = BoundaryIoU(6, distance, ignore_label=255)
+    counted.add(found, truth)
+    assert counted.areas[2, 3] > 0 and counted.areas[1, 3] == 0
+    assert np.isnan(counted.per_class()[[2, 3, 5]]).all()
+    assert counted.mean() == pytest.approx(boundary_iou_by_definition(found, truth, distance))
 
 
 def test_a_planted_error_in_the_boundary_is_seen_in_every_band() -> None:

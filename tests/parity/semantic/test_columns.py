@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pointrend_deploy.parity.scores.intervals import intervals
 from pointrend_deploy.parity.semantic.columns import LabelColumns
 from pointrend_deploy.parity.semantic.compare import compare
 from pointrend_deploy.truth import label_maps as dataset
@@ -15,6 +16,7 @@ from tests.fixtures import tiny_pointrend as tiny
 from tests.fixtures.fake_bundle import TinyRunner, reference
 from tests.parity.semantic.test_compare import pictures, truths
 
+BUNDLE = ("bundle", "truth")
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -79,6 +81,44 @@ def test_swapped_labels_lower_every_score_of_their_column_alone(tmp_path: Path) 
         assert (fp16.truth.boundary_iou[band] or 0) < (fp32.truth.boundary_iou[band] or 0)
         assert (fp16.mutual.boundary_iou[band] or 0) < 0.99
     assert (fp32.mutual.miou or 0) > 0.999
+
+
+class SwappedOnce(Swapped):
+    """The labels of one picture exchanged."""
+
+    def infer(self, batch: Arrays) -> Arrays:
+        return super().infer(batch) if self.calls == 1 else TinyRunner.infer(self, batch)
+
+
+def test_the_picture_with_the_fewest_equal_labels_is_named(tmp_path: Path) -> None:
+    found = columns(tmp_path, SwappedOnce())
+    least = found.columns["fp16"].least
+    assert least is not None and least[1] == "1"
+    assert 1 - (found.columns["fp16"].agreement("fp32") or 0) == pytest.approx((1 - least[0]) / 3)
+    fp32 = found.columns["fp32"].least
+    assert fp32 is not None and fp32[0] > 0.999
+
+
+def test_scores_have_intervals_beside_those_of_fp32(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", count=10)
+    listed = dataset.pairs(images, truths(tmp_path / "labels", images))
+    watching = LabelColumns(tiny.recipe(), {"fp16": Swapped()}, {})
+    run = compare(TinyRunner(), reference(), listed, watch=watching)
+    assert [row.score for row in run.intervals] == [
+        "mIoU",
+        "boundary IoU, 2 px",
+        "boundary IoU, 2 %",
+    ]
+    metric = next(row for row in run.metrics if (row.prediction, row.against) == BUNDLE)
+    assert run.intervals[0].value == pytest.approx(metric.miou)
+    assert run.intervals[1].value == pytest.approx(metric.boundary_iou["2 px"])
+    assert run.intervals[0].change == pytest.approx(0, abs=1e-3)
+    fp32, fp16 = watching.columns["fp32"], watching.columns["fp16"]
+    rows = intervals(fp16.samples, fp32.samples)
+    assert fp16.truth is not None and fp32.truth is not None
+    miou = (fp16.truth.miou or 0) - (fp32.truth.miou or 0)
+    assert rows[0].change == pytest.approx(miou)
+    assert rows[0].change_low < rows[0].change < rows[0].change_high < 0
 
 
 @pytest.mark.parametrize("mistake", ["least certain points", "channels swapped"])

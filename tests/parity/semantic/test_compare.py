@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.parity import comparison
 from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.semantic.compare import compare
 from pointrend_deploy.parity.subdivision.replay import bilinear
@@ -154,6 +156,44 @@ def test_no_picture_at_all_is_an_error(tmp_path: Path) -> None:
     (images / "0.png").write_bytes(b"x")
     with pytest.raises(DeployError, match="no picture could be compared"):
         compare(TinyRunner(), reference(), dataset.pairs(images))
+
+
+def test_the_time_of_a_call_is_the_median_without_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [5.0, 0.03, 0.01, 0.02]
+    clock = iter(value for taken in seconds for value in (100.0, 100.0 + taken))
+    monkeypatch.setattr(
+        comparison, "time", SimpleNamespace(perf_counter=lambda: next(clock), monotonic=lambda: 0.0)
+    )
+    images = pictures(tmp_path / "images", count=7)
+    run = compare(TinyRunner(batch=2), reference(2), dataset.pairs(images))
+    assert (run.call_ms, run.batch) == (20.0, 2)
+    clock = iter([0.0, 0.5])
+    run = compare(TinyRunner(), reference(), dataset.pairs(pictures(tmp_path / "one", count=1)))
+    assert run.call_ms == 500.0, "where there is but one call it counts"
+
+
+def test_the_size_is_that_of_the_graphs_that_ran(tmp_path: Path) -> None:
+    images = dataset.pairs(pictures(tmp_path / "images", count=1))
+    assert compare(TinyRunner(), reference(), images).graph_bytes is None, "no such file"
+    candidate = TinyRunner()
+    candidate.bundle.path = tmp_path
+    (tmp_path / "model.onnx").write_bytes(b"x" * 1234)
+    assert compare(candidate, reference(), images).graph_bytes == 1234
+    candidate.name = "tensorrt"
+    assert compare(candidate, reference(), images).graph_bytes is None
+
+
+def test_pictures_are_listed_worst_first(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", count=4)
+    labels = truths(tmp_path / "labels", images)
+    spoilt = np.asarray(Image.open(labels / "2.png")).copy()
+    spoilt[10:40, 10:60] = (spoilt[10:40, 10:60] + 1) % 3
+    Image.fromarray(spoilt).save(labels / "2.png")
+    run = compare(TinyRunner(), reference(), dataset.pairs(images, labels))
+    assert {row.agreement for row in run.per_picture} == {1.0}
+    assert run.per_picture[0].name == "2"
 
 
 def test_a_run_goes_into_the_record(tmp_path: Path) -> None:

@@ -161,6 +161,6 @@ def test_weights_removed_or_changed_in_the_bundle(tmp_path: Path, weights: bytes
 def test_torch_not_installed(tmp_path: Path, weights: bytes, monkeypatch: Any) -> None:
     bundle = make_bundle(tmp_path, weights)
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(DeployError, match="PyTorch cannot be imported") as caught:
+    with pytest.raises(DeployError, match="torch needs torch, which is not installed") as caught:
         open_runner(bundle, "torch")
     assert "--runner onnx" in caught.value.hint

@@ -253,7 +253,7 @@ def test_a_semantic_model_says_what_it_needs(tmp_path: Path, reference: Instance
 def test_torch_not_installed(tmp_path: Path, reference: InstanceModel, monkeypatch: Any) -> None:
     bundle = make_bundle(tmp_path, reference)
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(DeployError, match="PyTorch cannot be imported"):
+    with pytest.raises(DeployError, match="torch needs torch, which is not installed"):
         open_runner(bundle, "torch")
 
 

@@ -7,6 +7,8 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from pointrend_deploy.errors import DeployError, ParityError
 from pointrend_deploy.graph.semantic import export as semantic_graph
 from pointrend_deploy.pictures.generated import verification_picture
 from pointrend_deploy.recipe.semantic import Recipe
-from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.export import STEPS, export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
 from tests.conftest import SIZE, Exporter
 from tests.repository import ROOT
@@ -47,6 +49,26 @@ def test_a_bundle_is_whole_and_verified(exported: Exporter) -> None:
     steps = [f"step{t}.{what}" for t in range(4) for what in ("indices", "point_logits")]
     assert stages == ["p2", "p4", "coarse", *steps, "labels"]
     assert all(gate["passed"] for gate in run["gates"])
+
+
+class Counting:
+    """Progress that counts steps."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    @contextmanager
+    def step(self, text: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+        self.steps.append(text)
+        yield lambda: None
+
+
+def test_every_step_has_its_number(recipe: Recipe, weights: Path, tmp_path: Path) -> None:
+    counting = Counting()
+    export_bundle(recipe, weights, tmp_path / "b", OPTIONS, progress=counting)
+    numbers = [step.split()[0] for step in counting.steps]
+    assert numbers == [f"{i + 1}/{STEPS}" for i in range(STEPS)]
+    assert counting.steps[1] == f"2/{STEPS} tracing and optimising the graph"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +185,7 @@ def test_a_disk_that_refuses_leaves_nothing(recipe: Recipe, weights: Path, tmp_p
     code = f"""
 import resource, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
-from pointrend_deploy.verbs.export.export import export_bundle
+from pointrend_deploy.verbs.export.export import STEPS, export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.errors import DeployError
 from tests.conftest import small_recipe

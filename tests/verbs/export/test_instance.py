@@ -312,8 +312,14 @@ def test_what_stops_an_export_leaves_the_old_bundle_and_nothing_else(
 WRONG_CHOICES: dict[str, tuple[dict[str, object], str]] = {
     "no detections": ({"detections": 0}, "--detections 0 is out of range"),
     "fewer than none": ({"detections": -5}, "--detections -5 is out of range"),
-    "over the proposals": ({"detections": 41}, "at most 40 proposals: use 1 to 40"),
-    "over those at this size": ({"size_hw": (16, 16), "detections": 124}, "keeps 123 at 32x32"),
+    "over the candidates": (
+        {"detections": 121},
+        "keeps 40 proposals at 96x128, each with 3 classes: use 1 to 120",
+    ),
+    "over those at this size": (
+        {"size_hw": (16, 16), "detections": 370},
+        "keeps 123 proposals at 32x32, each with 3 classes: use 1 to 369",
+    ),
     "smaller than an anchor": ({"size_hw": (15, 200)}, "sides of 16 pixels"),
     "outputs": ({"outputs": ("labels",)}, "--outputs is an option of semantic models"),
     "masks": ({"masks": "rle"}, "--masks rle cannot be exported"),

@@ -24,7 +24,8 @@ from pointrend_deploy.quantize.ranges import (
     encode,
 )
 from pointrend_deploy.quantize.tensorrt_cache import write_cache
-from pointrend_deploy.verbs.quantize.int8 import Int8Graphs, int8_graphs
+from pointrend_deploy.verbs.quantize.graphs import QuantizedGraphs
+from pointrend_deploy.verbs.quantize.int8 import int8_graphs
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from tests.fixtures.small_graphs import instance_heads, residual_pyramid
 
@@ -55,7 +56,7 @@ class FakeBundle:
     def file(self, name: str) -> Path:
         return self.path / name
 
-    def make(self, **options: Any) -> Int8Graphs:
+    def make(self, **options: Any) -> QuantizedGraphs:
         chosen = QuantizeOptions(precision="int8", **options)
         chosen.check()
         return int8_graphs(self, chosen, self.graphs, Silent())  # type: ignore[arg-type]

@@ -26,11 +26,14 @@ from pointrend_deploy.run.backends.trt import check_engine
 from pointrend_deploy.run.instance.instances import Instances
 from pointrend_deploy.run.open import open_runner
 from pointrend_deploy.verbs.quantize import quantize as verb
-from pointrend_deploy.verbs.quantize.check import Measured, check_graph, measure
+from pointrend_deploy.verbs.quantize.check import Measured, check_graph, compared
 from pointrend_deploy.verbs.quantize.instance import InstanceTask
+from pointrend_deploy.verbs.quantize.margins import margin_values, margins
 from pointrend_deploy.verbs.quantize.options import QuantizeOptions
 from pointrend_deploy.verbs.quantize.quantize import quantize_bundle
-from pointrend_deploy.verbs.quantize.semantic import LabelAgreement
+from pointrend_deploy.verbs.quantize.reference import reference_of
+from pointrend_deploy.verbs.quantize.semantic import LabelAgreement, SemanticTask
+from tests.conftest import Exporter
 from tests.fixtures.deciding_graphs import step
 from tests.fixtures.small_graphs import Graph
 from tests.fixtures.tiny_bundle import colour_picture, tiny_manifest, write_bundle
@@ -270,7 +273,7 @@ def test_an_output_of_another_type_or_not_finite_is_refused(bundle: Path) -> Non
     other.graph.node[-1].output[0] = "labels"
     other.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     with pytest.raises(ParityError, match="labels of the fp16 graph is int64"):
-        measure(opened, {MODEL: model}, {MODEL: other}, "fp16", Silent())
+        compared(reference_of(opened, {MODEL: model}, Silent()), {MODEL: other}, "fp16", Silent())
 
 
 def test_a_finished_graph_is_checked() -> None:
@@ -331,8 +334,56 @@ def test_detections_are_counted_by_whom_they_match() -> None:
 def test_few_equal_labels_without_noise_are_noted() -> None:
     sound = Measured(LabelAgreement(pictures=1, least=0.995))
     assert sound.notes() == ()
-    few = Measured(LabelAgreement(1, 0.97), worst=StageNoise(stage="p2", snr_db=45.0))
+    few = Measured(LabelAgreement(1, 0.97, tied=0.98), worst=StageNoise(stage="p2", snr_db=45.0))
+    assert "at 98.0% of the pixels that differ" in few.notes()[0]
     assert "nearly tied" in few.notes()[0]
     assert replace(few, worst=StageNoise(stage="p2", snr_db=20.0)).notes() == ()
-    (told,) = replace(few, worst=StageNoise(stage="p2", snr_db=3.0)).notes()
-    assert "p2 is a third of the signal or more: the ranges may not fit" in told
+    noisy = replace(few, worst=StageNoise(stage="p2", snr_db=3.0))
+    (told,) = noisy.notes()
+    assert "p2 is a third of the signal or more; quantize --sensitivity" in told
+    assert "and 5 % beyond; quantize" in replace(noisy, outside=" and 5 % beyond").notes()[0]
+
+
+@pytest.mark.parametrize("tied", [None, 0.5])
+def test_no_cause_is_named_that_was_not_measured(tied: float | None) -> None:
+    (note,) = Measured(LabelAgreement(1, 0.97, tied)).notes()
+    assert "the cause is not known" in note
+    assert "tied" not in note
+
+
+def test_ties_are_measured_at_the_pixels_that_differ() -> None:
+    """On a canvas of 32 x 64 the margins are 1 but for a column of 0.01."""
+    margin = np.ones((1, 32, 64), np.float32)
+    margin[:, :, 7] = 0.01
+    indices = np.array([[0, 1]])
+    logits = np.array([[[5.0, 3.0], [4.0, 3.0], [0.0, 2.5]]], np.float32)
+    found = margins(-margin.reshape(1, -1), indices, logits)
+    assert found.reshape(32, 64)[0, :3].tolist() == [1.0, 0.0, 1.0]
+    task = SemanticTask(tiny_manifest((32, 64)))
+    fp32 = np.zeros((32, 64), np.uint8)
+    explained = [(-margin.reshape(1, -1), indices, logits)]
+
+    def tied(columns: list[int]) -> float | None:
+        other = fp32.copy()
+        other[1:, columns] = 1
+        return task.agreement([fp32], [other], explained).tied
+
+    assert tied([]) is None
+    assert tied([7]) == 1.0
+    assert tied([7, 8]) == 0.5
+    assert task.agreement([fp32], [1 - fp32]).tied is None, "not measured"
+
+
+@pytest.mark.parametrize("ops", ["plugin", "native"])
+def test_the_margins_are_those_of_the_logits(exported: Exporter, ops: str) -> None:
+    """Both kinds of graphs name the values from which the margins follow, on the labels' grid."""
+    bundle = Bundle.open(exported(ops=ops))
+    graph = onnx.load(bundle.path / MODEL)
+    names = margin_values(graph)
+    assert names[1:] == ("step3.indices", "step3.point_logits")
+    reference = reference_of(bundle, {MODEL: graph}, Silent())
+    height, width = bundle.manifest.canvas.padded_hw
+    found = margins(*reference.explained[0])
+    assert found.shape == (1, height * width)
+    assert found.min() >= 0
+    assert margin_values(labelling_graph()) == ()
