@@ -100,7 +100,8 @@ def _hint(found: list[Contradiction]) -> str:
     values = [f'`{each.key} = "{next(iter(each.fits.values()))}"`' for each in norms if each.fits]
     if not values:
         return "no recipe describes these norms; give a checkpoint that belongs to the recipe"
-    return (
-        f"set {', '.join(values)} in the recipe if the model was trained so: shapes do not tell GN "
-        "from LN, the training configuration does"
-    )
+    rest = ", and the other keys above," if len(norms) < len(found) else ""
+    hint = f"set {', '.join(values)}{rest} in the recipe, or give the checkpoint that belongs to it"
+    if any("GN" in each.fits.values() for each in norms):
+        hint += "; a layer norm (LN) has the same shapes, and no recipe describes it"
+    return hint

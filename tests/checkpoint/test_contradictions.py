@@ -52,7 +52,11 @@ from tests.checkpoint.checkpoints import (
             "coarse_head.norm",
             "running statistics, as BN, SyncBN and FrozenBN have: BN would fit",
         ),
-        ({"fpn": {"norm": "GN"}}, "fpn.norm", "FPN have weight and bias alone, as GN and LN have: GN would fit"),
+        (
+            {"fpn": {"norm": "GN"}},
+            "fpn.norm",
+            "FPN have weight and bias alone, as GN and LN have: GN would fit",
+        ),
         (
             {
                 "coarse_head": {"in_features": ("p3", "p4", "p5"), "common_stride": 8},
@@ -81,7 +85,7 @@ def test_contradictions_both_ways(change: Change, key: str, fits: str) -> None:
     found = refusal(checkpoint_of(other))
     assert f"`{key}` is " in found.message
     assert fits in found.message
-    assert "set those keys" in found.hint
+    assert (f'set `{key} = "' if key.endswith(".norm") else "set those keys") in found.hint
     assert f"`{key}` is " in refusal(checkpoint_of(BASE), other).message
     assert fit(checkpoint_of(other), other)
 

@@ -66,7 +66,7 @@ CONTRADICTIONS = [
     ("rpn", {"aspect_ratios": (1.0,)}, "3 anchors a cell"),
     ("box_head", {"pooler_resolution": 9}, "box_head.pooler_resolution` is 9.*7 would fit"),
     ("rpn", {"num_conv": 2}, "rpn.num_conv` is 2.*1 would fit"),
-    ("fpn", {"norm": "BN"}, "fpn.norm` is BN; the checkpoint's FPN has no norm: \"\" would fit"),
+    ("fpn", {"norm": "BN"}, 'fpn.norm` is BN; the checkpoint\'s FPN has no norm: "" would fit'),
     ("box_head", {"num_conv": 3}, "box_head.num_conv` is 3.*0 would fit"),
     ("box_head", {"fc_dim": 20}, "box_head.fc_dim` is 20.*16 would fit"),
     ("box_head", {"num_fc": 1}, "box_head.num_fc` is 1.*2 would fit"),
