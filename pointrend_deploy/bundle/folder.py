@@ -11,12 +11,19 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from pointrend_deploy import atomic
 from pointrend_deploy.bundle.forms import Precision
-from pointrend_deploy.bundle.manifest import MANIFEST, Manifest, encode_manifest, read_manifest
+from pointrend_deploy.bundle.manifest import (
+    MANIFEST,
+    Manifest,
+    WeightsRecord,
+    encode_manifest,
+    read_manifest,
+)
 from pointrend_deploy.bundle.records import EngineRecord
 from pointrend_deploy.errors import DeployError
 
@@ -228,6 +235,28 @@ def refuse_bundle_around(out: Path, bundle: Bundle) -> None:
             f"{out} contains the bundle {inside}; results would be mixed with it",
             "choose another --out, such as a new folder in it",
         )
+
+
+def choices_of_export(record: WeightsRecord, weights: Path) -> dict[str, Any]:
+    """Return the choices with which an export read its checkpoint, to read it the same way again.
+
+    Args:
+        record: of the bundle's weights.
+        weights: the checkpoint, or the weights that the bundle has.
+
+    Returns:
+        Arguments ``weights_key`` and ``ignore_extra`` of
+        :func:`~pointrend_deploy.model.load.load_model`; none for the bundle's own weights, which
+        are one set and complete.
+    """
+    if not (record.source_key or record.source_ignored):
+        return {}
+    if sha256_of(weights) != record.source_sha256:
+        return {}
+    return {
+        "weights_key": record.source_key or None,
+        "ignore_extra": bool(record.source_ignored),
+    }
 
 
 def sha256_of(path: str | Path) -> str:

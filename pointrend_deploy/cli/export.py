@@ -84,6 +84,22 @@ def export(
             default="single",
         ),
     ] = None,
+    weights_key: Annotated[
+        str | None,
+        option(
+            "Key of the weights in the checkpoint, where it holds several sets, such as ema.",
+            metavar="KEY",
+            default="model or state_dict, or the only set",
+        ),
+    ] = None,
+    ignore_extra: Annotated[
+        bool,
+        flag(
+            "--ignore-extra",
+            "Leave out tensors of the checkpoint that the model has no place for, such as those "
+            "of a loss. They are counted and named.",
+        ),
+    ] = False,
     force: Annotated[
         bool,
         flag(
@@ -115,6 +131,8 @@ def export(
         detections=detections,
         masks=masks,
         layout=layout,
+        weights_key=weights_key,
+        ignore_extra=ignore_extra,
     )
     result = export_bundle(
         recipe, weights, out, options, verify_on=verify_images, force=force, progress=Bars()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from pointrend_deploy.bundle.folder import choices_of_export
 from pointrend_deploy.bundle.manifest import Manifest, TensorSpec
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.instance.instances import OUTPUTS
@@ -44,7 +45,8 @@ class InstanceReference:
         recipe, self._export = manifest.instances
         box_head = msgspec.structs.replace(recipe.box_head, detections=self._export.detections)
         self._recipe = msgspec.structs.replace(recipe, box_head=box_head)
-        self.model: Any = load_instance_model(self._recipe, weights)
+        choices = choices_of_export(manifest.weights, weights)
+        self.model: Any = load_instance_model(self._recipe, weights, **choices)
 
     def canvas_stages(self, batch: dict[str, Array]) -> list[Stages]:
         """Compute the stages of ``InstanceModel.canvas_stages`` for each picture of a batch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pointrend_deploy.bundle.folder import choices_of_export
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.run.results import need_stages
 from pointrend_deploy.run.writer import Array
@@ -31,7 +32,8 @@ class SemanticReference:
         from pointrend_deploy.model.semantic.model import load_model
 
         self._manifest = manifest
-        self.model: Any = load_model(manifest.semantic, weights)
+        choices = choices_of_export(manifest.weights, weights)
+        self.model: Any = load_model(manifest.semantic, weights, **choices)
 
     def canvas_stages(self, batch: dict[str, Array]) -> dict[str, Tensor]:
         """Compute every stage of ``SemanticModel.canvas_stages``, and the labels.

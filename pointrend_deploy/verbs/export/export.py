@@ -14,6 +14,7 @@ from pointrend_deploy.bundle.folder import PARITY, REPORT, Bundle, sha256_of
 from pointrend_deploy.bundle.manifest import MANIFEST, Manifest, encode_manifest
 from pointrend_deploy.progress import Numbered, Progress, Silent
 from pointrend_deploy.recipe.read import AnyRecipe, load_any_recipe
+from pointrend_deploy.verbs.export.checkpoint_lines import checkpoint_lines
 from pointrend_deploy.verbs.export.manifest import installed_versions, manifest_of, write_weights
 from pointrend_deploy.verbs.export.options import (
     ExportOptions,
@@ -65,6 +66,7 @@ class ExportResult:
             f"{self.nodes} nodes, {mib:.1f} MiB",
             f"canvas      {size}, padded to {padded}, batch {canvas.batch}",
             *kind.summary_lines(manifest),
+            *checkpoint_lines(manifest),
             f"verified    ONNX Runtime against PyTorch: {kind.agreement(self.run)}",
             *(f"note        {note}" for note in self.run.notes),
             *(f"note        {note}" for note in kind.notes(manifest)),
@@ -125,7 +127,9 @@ def export_bundle(
             record = write_weights(
                 model, recipe.name, folder, options.include_weights, source_sha256, weights
             )
-        manifest = task.described(manifest_of(recipe, options, graphs, record), graphs)
+        not_checked = model.fitted.not_checked if model.fitted else ()
+        manifest = manifest_of(recipe, options, graphs, record, not_checked)
+        manifest = task.described(manifest, graphs)
         batch = VerificationBatch(manifest, verification_batch(manifest, verify_on))
         run = task.verify(graphs, batch, progress)
         with progress.step("writing the report"):

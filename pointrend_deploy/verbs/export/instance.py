@@ -20,8 +20,8 @@ from pointrend_deploy.verbs.export.options import ExportOptions
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from torch import nn
 
+    from pointrend_deploy.model.instance.model import InstanceModel
     from pointrend_deploy.parity.exported import VerificationBatch
     from pointrend_deploy.parity.record.runs import Run
 
@@ -36,6 +36,7 @@ class InstanceExport:
 
     def __init__(self, recipe: InstanceRecipe, options: ExportOptions) -> None:
         _check(recipe, options)
+        self._options = options
         chosen = self._graph_options = InstanceGraphOptions(
             padded_hw=options.padded_hw(recipe),
             batch=options.batch,
@@ -49,11 +50,16 @@ class InstanceExport:
         box_head = msgspec.structs.replace(recipe.box_head, detections=chosen.detections)
         self._recipe = msgspec.structs.replace(recipe, box_head=box_head)
 
-    def load(self, weights: Path) -> nn.Module:
+    def load(self, weights: Path) -> InstanceModel:
         """Read the checkpoint into an ``InstanceModel`` that keeps as many detections."""
         from pointrend_deploy.model.instance.model import load_instance_model
 
-        self._model = load_instance_model(self._recipe, weights)
+        self._model = load_instance_model(
+            self._recipe,
+            weights,
+            weights_key=self._options.weights_key,
+            ignore_extra=self._options.ignore_extra,
+        )
         return self._model
 
     def trace(self) -> dict[str, ModelProto]:

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -20,13 +20,16 @@ from pointrend_deploy.bundle.manifest import (
     TensorSpec,
     WeightsRecord,
 )
+from pointrend_deploy.bundle.records import NotChecked
 from pointrend_deploy.recipe.read import AnyRecipe
 from pointrend_deploy.verbs.export.options import ExportOptions
 from pointrend_deploy.version import __version__
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from torch import nn
+
+    from pointrend_deploy.checkpoint.fit import Fitted
+    from pointrend_deploy.model.reference import ReferenceModel
 
 
 def manifest_of(
@@ -34,6 +37,7 @@ def manifest_of(
     options: ExportOptions,
     graphs: Mapping[str, ModelProto],
     weights: WeightsRecord,
+    not_checked: tuple[NotChecked, ...] = (),
 ) -> Manifest:
     """Make the manifest, as yet without the bundle's files and what only one kind of model has.
 
@@ -42,6 +46,7 @@ def manifest_of(
         options: of the export.
         graphs: by file name; the first one takes the picture.
         weights: what :func:`write_weights` gives.
+        not_checked: values of the recipe that nothing in the checkpoint was compared with.
     """
     file, model = next(iter(graphs.items()))
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -69,16 +74,17 @@ def manifest_of(
         weights=weights,
         versions=installed_versions(),
         files={},
+        not_checked=not_checked,
     )
 
 
 def write_weights(
-    model: nn.Module, name: str, folder: Path, include: bool, source_sha256: str, source: Path
+    model: ReferenceModel, name: str, folder: Path, include: bool, source_sha256: str, source: Path
 ) -> WeightsRecord:
     """Write a model's weights into the bundle, or only make the record of them.
 
     Args:
-        model: its parameters have detectron2's names.
+        model: of a checkpoint; its parameters have detectron2's names.
         name: of the recipe.
         folder: of the bundle.
         include: whether to write them.
@@ -101,7 +107,20 @@ def write_weights(
         included=include,
         source_sha256=source_sha256,
         source_name=source.name,
+        **_source(model.fitted),
     )
+
+
+def _source(fitted: Fitted | None) -> dict[str, Any]:
+    """The record's fields of how the weights were found in their file."""
+    if fitted is None:
+        return {}
+    return {
+        "source_key": fitted.key,
+        "source_others": fitted.others,
+        "source_prefix": fitted.prefix,
+        "source_ignored": fitted.ignored,
+    }
 
 
 def installed_versions() -> dict[str, str]:

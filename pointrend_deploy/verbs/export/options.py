@@ -47,6 +47,8 @@ class ExportOptions:
         detections: largest number of detections in a picture; the recipe's own is usual.
         masks: ``prob`` float32 (usual), ``prob-u8`` uint8, ``logits`` float32.
         layout: ``single`` graph (usual), or ``split`` into a detector and a mask graph.
+        weights_key: of the set of weights to take, where the checkpoint has several.
+        ignore_extra: leave out tensors of the checkpoint that the model has no place for.
     """
 
     size_hw: tuple[int, int]
@@ -58,6 +60,8 @@ class ExportOptions:
     detections: int | None = None
     masks: MaskOutput | None = None
     layout: Layout | None = None
+    weights_key: str | None = None
+    ignore_extra: bool = False
 
     def check(self) -> None:
         """Raise UsageError where a choice makes no sense for any recipe."""

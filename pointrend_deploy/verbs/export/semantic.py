@@ -15,8 +15,8 @@ from pointrend_deploy.verbs.export.options import ExportOptions
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from torch import nn
 
+    from pointrend_deploy.model.semantic.model import SemanticModel
     from pointrend_deploy.parity.exported import VerificationBatch
     from pointrend_deploy.parity.record.runs import Run
 
@@ -34,7 +34,7 @@ class SemanticExport:
                 f"--outputs {','.join(outputs)} cannot be exported",
                 "use labels, optionally followed by logits and stages: labels,logits",
             )
-        self._recipe = recipe
+        self._recipe, self._options = recipe, options
         self._graph_options = GraphOptions(
             padded_hw=options.padded_hw(recipe),
             batch=options.batch,
@@ -43,11 +43,16 @@ class SemanticExport:
             preprocess=options.preprocess,
         )
 
-    def load(self, weights: Path) -> nn.Module:
+    def load(self, weights: Path) -> SemanticModel:
         """Read the checkpoint into a ``SemanticModel``."""
         from pointrend_deploy.model.semantic.model import load_model
 
-        self._model = load_model(self._recipe, weights)
+        self._model = load_model(
+            self._recipe,
+            weights,
+            weights_key=self._options.weights_key,
+            ignore_extra=self._options.ignore_extra,
+        )
         return self._model
 
     def trace(self) -> dict[str, ModelProto]:

@@ -15,8 +15,8 @@ from pointrend_deploy.verbs.export.semantic import SemanticExport
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from torch import nn
 
+    from pointrend_deploy.model.reference import ReferenceModel
     from pointrend_deploy.parity.exported import VerificationBatch
     from pointrend_deploy.parity.record.runs import Run
 
@@ -37,7 +37,7 @@ class ExportTask(Protocol):
 
     def __init__(self, recipe: Any, options: ExportOptions) -> None: ...
 
-    def load(self, weights: Path) -> nn.Module:
+    def load(self, weights: Path) -> ReferenceModel:
         """Read a checkpoint into the reference model, in eval mode.
 
         Raises:
