@@ -1,13 +1,12 @@
 """A training configuration that stands in a checkpoint file, compared with the recipe.
 
-detectron2's own files have none; some trainers add ``cfg`` (a table, or its YAML text as
-``cfg.dump()`` writes it), and Lightning adds ``hyper_parameters``. Only keys that have to be the
-same in training and use are compared; thresholds and numbers of detections are a user's choice.
+detectron2's own files have none; some trainers add the table ``cfg``, and Lightning adds
+``hyper_parameters``. Only keys that have to be the same in training and use are compared;
+thresholds and numbers of detections are a user's choice. A configuration as text is not read.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,7 +38,6 @@ _KEYS = {
 }
 """Keys of a recipe by those of detectron2's configuration, or by a hyper parameter's name."""
 _TABLES = ("cfg", "config", "hyper_parameters")
-_LONGEST_TEXT = 2**20
 _TOLERANCE = 1e-3
 
 
@@ -55,7 +53,7 @@ def compared(
     Returns:
         The keys that are contradicted, and the recipe's keys that were compared and agree.
     """
-    table = msgspec.to_builtins(recipe)
+    table = msgspec.json.decode(msgspec.json.encode(recipe))
     found: dict[str, Contradiction] = {}
     agreed: set[str] = set()
     for name, key, held in _held(beside):
@@ -77,8 +75,6 @@ def _held(beside: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:
     """What the file says of a recipe's key: where it says so, the key, the value."""
     for name in _TABLES:
         table = beside.get(name)
-        if isinstance(table, str) and len(table) <= _LONGEST_TEXT:
-            table = read_yaml(table)
         if not isinstance(table, Mapping):
             continue
         inner = [table[part] for part in ("cfg", "config") if isinstance(table.get(part), Mapping)]
@@ -115,69 +111,3 @@ def _same(says: object, held: object) -> bool:
     if isinstance(says, (int, float)) and isinstance(held, (int, float)):
         return math.isclose(says, held, abs_tol=_TOLERANCE)
     return says == held
-
-
-def read_yaml(text: str) -> dict[str, Any]:
-    """Read the part of YAML that ``cfg.dump()`` of detectron2 writes.
-
-    Tables, lists and lists of lists, one entry a line; a list may also stand in brackets. Anything
-    else is left out, so that a value that is not understood is not compared.
-
-    Args:
-        text: the YAML text.
-    """
-    lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
-    root: dict[str, Any] = {}
-    tables: list[tuple[int, dict[str, Any]]] = [(0, root)]
-    last: tuple[int, dict[str, Any], str] | None = None
-    for line in lines:
-        bare = line.strip()
-        indent = len(line) - len(line.lstrip())
-        if bare.startswith("- "):
-            if last is not None and indent >= last[0]:
-                _add_item(last[1], last[2], bare)
-            continue
-        key, colon, rest = bare.partition(":")
-        if not colon or (rest and not rest.startswith(" ")):
-            continue
-        if last is not None and indent > last[0] and last[1].get(last[2]) is None:
-            table: dict[str, Any] = {}
-            last[1][last[2]] = table
-            tables.append((indent, table))
-        while len(tables) > 1 and tables[-1][0] > indent:
-            tables.pop()
-        owner = tables[-1][1]
-        owner[key] = _scalar(rest.strip()) if rest.strip() else None
-        last = (indent, owner, key) if owner[key] is None else None
-    return root
-
-
-def _add_item(table: dict[str, Any], key: str, item: str) -> None:
-    if table.get(key) is None:
-        table[key] = []
-    rows = table[key]
-    if not isinstance(rows, list):
-        return
-    nested = item.removeprefix("- ")
-    if nested.startswith("- "):
-        rows.append([_scalar(nested.removeprefix("- "))])
-    else:
-        rows.append(_scalar(nested))
-
-
-def _scalar(text: str) -> Any:
-    """A scalar or a list in brackets; a word that is neither a number nor true is a string."""
-    if text.startswith("[") and text.endswith("]"):
-        words = text[1:-1]
-        if "[" in words:
-            try:
-                return json.loads(text)
-            except ValueError:
-                return text
-        return [_scalar(word.strip()) for word in words.split(",") if word.strip()]
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return float(text) if any(mark in text for mark in ".eE") else int(text)
-    except ValueError:
-        return text.strip("'\"")

@@ -68,7 +68,7 @@ def not_checked(
     read = (READ_BACK | _read_of_this(recipe) | set(confirmed)) - set(doubtful)
     keys = {
         key: value
-        for key, value in _keys(msgspec.to_builtins(recipe))
+        for key, value in _keys(msgspec.json.decode(msgspec.json.encode(recipe)))
         if key not in read and key not in _NO_PART_OF_THE_MODEL
     }
     order = sorted(keys, key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))

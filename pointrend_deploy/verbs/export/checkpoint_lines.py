@@ -13,6 +13,8 @@ _NAMED = 3
 """Ignored tensors that are named."""
 _SHOWN = 6
 """Values that were not checked and are shown."""
+_LONGEST = 60
+"""Characters of such a value that are shown."""
 
 
 def checkpoint_lines(manifest: Manifest) -> list[str]:
@@ -58,4 +60,6 @@ def _not_checked(manifest: Manifest) -> Iterator[str]:
     )
     for each in values[:_SHOWN]:
         shown = msgspec.json.encode(each.value).decode()
+        if len(shown) > _LONGEST:
+            shown = f"{shown[: _LONGEST - 3]}..."
         yield f"  {each.key} = {shown}{f': {each.why}' if each.why else ''}"
