@@ -250,6 +250,11 @@ class Manifest(_Part, frozen=True):
         return next((spec for spec in self.outputs if spec.name == name), None)
 
 
+_LATER: Final = ("not_checked",)
+_LATER_OF_WEIGHTS: Final = ("source_key", "source_others", "source_prefix", "source_ignored")
+"""Fields that earlier versions do not know: left out where they are empty."""
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as JSON, with a digest of its other contents under ``digest``."""
     table = msgspec.to_builtins(manifest)
@@ -259,6 +264,10 @@ def encode_manifest(manifest: Manifest) -> bytes:
         for name in names:
             if name in defaults and getattr(part, name) == defaults[name]:
                 del table["recipe"][key][name]
+    for part, names in ((table, _LATER), (table["weights"], _LATER_OF_WEIGHTS)):
+        for name in names:
+            if not part[name]:
+                del part[name]
     table["digest"] = _digest(table)
     return msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
 
