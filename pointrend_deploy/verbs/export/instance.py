@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, get_args
 
@@ -150,7 +151,7 @@ def _check(recipe: InstanceRecipe, options: ExportOptions) -> None:
         raise UsageError(
             f"--size {height}x{width} is smaller than one anchor: the smallest of {recipe.name} "
             f"has sides of {smallest:g} pixels",
-            f"pictures are fitted inside --size: use {smallest:g}x{smallest:g} or more",
+            f"pictures are fitted inside --size: use {ceil(smallest)}x{ceil(smallest)} or more",
         )
     if options.detections is not None:
         most, why = most_detections(recipe, options.padded_hw(recipe))
