@@ -28,6 +28,7 @@ from pointrend_deploy.recipe.semantic import Recipe
 from pointrend_deploy.run.instance.instances import Instances
 from pointrend_deploy.verbs.export.export import export_bundle
 from pointrend_deploy.verbs.export.options import ExportOptions
+from pointrend_deploy.verbs.export.task import export_task
 from tests.conftest import small_recipe
 from tests.fixtures import shared, tiny_instance
 from tests.fixtures.imitated_graph import Case
@@ -350,6 +351,16 @@ def test_choices_that_make_no_sense(
     if recipe is RECIPE:
         assert isinstance(caught.value, UsageError)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("never_traced")
+def test_the_size_suggested_for_an_anchor_of_12_and_a_half_pixels_is_taken() -> None:
+    sizes = ((12.5,), *RECIPE.rpn.anchor_sizes[1:])
+    recipe = tiny_instance.changed(RECIPE, "rpn", anchor_sizes=sizes)
+    with pytest.raises(UsageError) as caught:
+        export_task(recipe, options(size_hw=(12, 200)))
+    assert caught.value.hint.endswith("use 13x13 or more")
+    export_task(recipe, options(size_hw=(13, 13), detections=1))
 
 
 @pytest.mark.parametrize("option", [{"detections": 5}, {"masks": "prob"}, {"layout": "single"}])
