@@ -79,7 +79,10 @@ def misfit(
         hint = _hint(found)
     else:
         lines[0] += ":"
-        hint = "give the checkpoint that belongs to this recipe, whole; export/README.md says which"
+        hint = (
+            "give the checkpoint that belongs to this recipe, whole; for this project's own "
+            "recipes export/README.md says which"
+        )
     if lone and not blocking:
         hint = "all else fits: --ignore-extra leaves those tensors out"
     elif lone:
@@ -98,6 +101,8 @@ def _hint(found: list[Contradiction]) -> str:
     if not norms:
         return "set those keys of the recipe, or give the checkpoint that belongs to it"
     values = [f'`{each.key} = "{next(iter(each.fits.values()))}"`' for each in norms if each.fits]
+    if not values and len(norms) < len(found):
+        return "set those keys of the recipe, or give the checkpoint that belongs to it"
     if not values:
         return "no recipe describes these norms; give a checkpoint that belongs to the recipe"
     rest = ", and the other keys above," if len(norms) < len(found) else ""

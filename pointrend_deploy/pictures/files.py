@@ -64,7 +64,8 @@ def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
         raise DeployError(
             f"no picture in the folder {path}"
             + (f" (sub-folders not looked into: {below})" if below else ""),
-            f"pictures are files that end in {' '.join(SUFFIXES)}",
+            f"pictures are files that end in {' '.join(SUFFIXES)}"
+            + ("; `run --recursive` looks into sub-folders" if below else ""),
         )
     return found
 

@@ -112,12 +112,18 @@ def read_labels(
         (H, W) int32 labels.
 
     Raises:
-        DeployError: the file cannot be read, is a colour picture, has another size, or has a label
-            that is out of range.
+        DeployError: the file cannot be read, is a JPEG or a colour picture, has another size, or
+            has a label that is out of range.
     """
     path = Path(path)
     try:
         with Image.open(path) as image:
+            if image.format in ("JPEG", "MPO"):
+                raise DeployError(
+                    f"label map {path} is a JPEG, whose compression changes labels",
+                    "write label maps as PNG from the start; what a JPEG has lost does not come "
+                    "back when it is converted",
+                )
             if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
                 raise DeployError(
                     f"label map {path} is a colour picture ({image.mode}), not class ids",

@@ -177,3 +177,16 @@ def test_pixel_statistics_against_the_recipe(key: str, held: list[float], said: 
     message = refusal(checkpoint_of(BASE) | {key: torch.tensor(held).view(-1, 1, 1)}).message
     assert f"`input.{key}` is " in message
     assert said in message
+
+
+def test_norms_of_another_backbone_are_not_spoken_of() -> None:
+    other = msgspec.structs.replace(
+        BASE,
+        backbone=EfficientNetLiteSpec(),
+        fpn=FPNSpec(in_features=("res2", "res3", "res4"), out_channels=64),
+        coarse_head=CoarseHeadSpec(in_features=("p2", "p3", "p4"), channels=32),
+    )
+    found = refusal(checkpoint_of(other))
+    assert "`backbone.kind`" in found.message
+    assert "`backbone.norm`" not in found.message
+    assert "set those keys" in found.hint

@@ -290,3 +290,12 @@ def test_a_pickle_protocol_that_torch_does_not_read_safely(tmp_path: Path, zippe
     with pytest.raises(DeployError, match="pickle protocol") as caught:
         read_checkpoint(path)
     assert "torch.save" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", [b"garbage text here\n", b"hello world\n", b"epoch,loss\n1,2\n"])
+def test_text_under_a_checkpoints_name(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(text)
+    with pytest.raises(DeployError) as caught:
+        read_checkpoint(path)
+    assert "cannot be read as a checkpoint: it is no whole pickle (" in caught.value.message

@@ -112,3 +112,11 @@ def test_another_size_a_colour_picture_and_no_picture_are_refused(tmp_path: Path
     broken.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DeployError, match="cannot read the label map"):
         dataset.read_labels(broken, 5)
+
+
+def test_a_jpeg_is_no_label_map(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    with pytest.raises(DeployError, match="is a JPEG, whose compression changes labels") as caught:
+        dataset.read_labels(path, 3)
+    assert "PNG" in caught.value.hint

@@ -101,7 +101,9 @@ class PickleMachine:
         except RefusedError:
             raise
         except Exception as error:  # whatever broken bytes can provoke means just that
-            raise DamagedError(f"{error or type(error).__name__}") from error
+            raise DamagedError(
+                f"it is no whole pickle ({type(error).__name__}: {error})"
+            ) from error
         raise RefusedError(f"more than {MAX_INSTRUCTIONS} pickle instructions")
 
     def _run(self, name: str, argument: object) -> None:

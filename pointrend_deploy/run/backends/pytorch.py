@@ -7,7 +7,7 @@ from typing import Any
 
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.packages import require
+from pointrend_deploy.packages import problems, require
 from pointrend_deploy.run.runner import Array, BundleRunner
 
 
@@ -30,7 +30,8 @@ class TorchRunner(BundleRunner):
 
     def __init__(self, bundle: Bundle, weights: str | Path | None = None) -> None:
         super().__init__(bundle)
-        require("run --runner torch", "use --runner onnx")
+        usable = not problems("run --runner onnx")
+        require("run --runner torch", "use --runner onnx" if usable else "")
         self.reference = self.task.reference(checked_weights(bundle, weights))
 
     @property

@@ -26,6 +26,7 @@ from pointrend_deploy.engine.machine import check_import
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library
 from pointrend_deploy.engine.targets import first_gpu
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.packages import problems
 from pointrend_deploy.run.backends.trt_engine import Cuda, LoadedEngine, cuda_runtime
 from pointrend_deploy.run.runner import Array, BundleRunner
 
@@ -133,7 +134,8 @@ def _builders() -> list[Module]:
     if not found:
         raise DeployError(
             "neither TensorRT nor TensorRT-RTX is installed",
-            f"{how_to_install('tensorrt')}; or use --runner onnx",
+            how_to_install("tensorrt")
+            + ("" if problems("run --runner onnx") else "; or use --runner onnx"),
         )
     return found
 
