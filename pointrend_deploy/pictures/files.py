@@ -114,7 +114,7 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     path = Path(path)
     with _said_of(f"picture {path}"):
         if path.is_dir():
-            raise DeployError(f"{path} is a folder, not a picture")
+            raise DeployError(f"{path} is a folder, not a picture", "give the path of a file in it")
         if not path.is_file():
             raise DeployError(f"no such picture: {path}", "check the path for a slip")
         if path.stat().st_size == 0:

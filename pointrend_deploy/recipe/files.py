@@ -46,7 +46,8 @@ def find_recipe(recipe: str | Path) -> Path:
             A file of that path comes first.
 
     Raises:
-        DeployError: there is no such file and no such name; the hint has the nearest name.
+        DeployError: there is no such file and no such name; the hint has the same name with
+            ``.toml`` where that is a file, else the nearest names.
     """
     path = Path(recipe)
     if path.exists() and not (path.is_dir() and path.name == str(recipe)):
@@ -58,7 +59,9 @@ def find_recipe(recipe: str | Path) -> Path:
         return recipes_folder() / f"{name}.toml"
     if path.is_dir():
         return path
-    near = [name] if name in names else get_close_matches(name, names, n=3, cutoff=0.5)
+    file = path.with_suffix(".toml")
+    here = [str(file)] if file.is_file() else []
+    near = here or ([name] if name in names else get_close_matches(name, names, n=3, cutoff=0.5))
     hint = f"did you mean {' or '.join(near)}? {_LISTED}" if near else _LISTED
     if alone and not str(recipe).endswith(".toml"):
         raise DeployError(f"no recipe is called {recipe}", hint)

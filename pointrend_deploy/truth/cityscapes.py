@@ -63,6 +63,7 @@ def read_cityscapes(
     strange = [name for name in recipe.classes.names if name not in THINGS]
     if strange:
         raise DeployError(
+            "--labels of an instance model is a folder of Cityscapes' instance ids, and "
             f"{recipe.name} finds {listed(strange)}, which Cityscapes does not annotate as things",
             f"its things are {', '.join(THINGS)}; give COCO annotations with --coco for others",
         )

@@ -237,3 +237,14 @@ def test_a_template_has_every_key_with_its_meaning(name: str, form: Any) -> None
             shown.add(table + match[1])
             assert "#" in line, f"{name}: {line} has no comment"
     assert keys_of(form) <= shown, keys_of(form) - shown
+
+
+def test_a_file_without_its_suffix_is_found_in_the_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_own.toml").write_text((EXPORT / f"{SEMANTIC}.toml").read_text())
+    monkeypatch.chdir(tmp_path)
+    for given in ("my_own", "my_own.tml"):
+        with pytest.raises(DeployError) as caught:
+            files.find_recipe(given)
+        assert caught.value.hint.startswith("did you mean my_own.toml?")
