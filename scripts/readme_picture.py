@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--scene", default=SCENE, help="stem of a file in demo/scenes")
     options = parser.parse_args()
     unpack()
-    make(options.scene).save(options.out, quality=88, method=6)
+    make(options.scene).save(options.out, quality=74, method=6)
     print(f"{options.out}, {options.out.stat().st_size:,} bytes")
 
 
