@@ -132,7 +132,8 @@ def fit_checkpoint(
     extra = [name for name in kept if name not in expected]
     blocking = in_the_way(extra, expected)
     ignored = extra if ignore_extra and not blocking else []
-    kept = {name: value for name, value in kept.items() if name not in set(ignored)}
+    for name in ignored:
+        del kept[name]
     apart = differences(kept, shapes, expected, 5 if found else 20)
     if found or apart:
         lone = not found and len(apart) == 1 and bool(extra)

@@ -98,8 +98,6 @@ def misfit(
 
 def _hint(found: list[Contradiction]) -> str:
     norms = [each for each in found if is_norm(each.key) and "" not in each.fits.values()]
-    if not norms:
-        return "set those keys of the recipe, or give the checkpoint that belongs to it"
     values = [f'`{each.key} = "{next(iter(each.fits.values()))}"`' for each in norms if each.fits]
     if not values and len(norms) < len(found):
         return "set those keys of the recipe, or give the checkpoint that belongs to it"
