@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pointrend_deploy.bundle.records import NotChecked
 from pointrend_deploy.checkpoint import configuration
@@ -35,7 +35,6 @@ from pointrend_deploy.recipe.parts import InputSpec, ResNetSpec
 from pointrend_deploy.recipe.semantic import Recipe
 
 _PIXEL_TOLERANCE = 1e-3
-Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -155,42 +154,6 @@ def fit_checkpoint(
         tuple(ignored),
         not_checked(recipe, confirmed, doubtful),
     )
-
-
-def filled(
-    build: Callable[[], Model],
-    weights: Weights,
-    recipe: Recipe | InstanceRecipe,
-    ignore_extra: bool = False,
-) -> tuple[Model, Fitted]:
-    """Build a module with a checkpoint's weights, without gradients.
-
-    The module is first built without memory behind its tensors, so that a recipe whose layers would
-    not fit in memory is refused because they are not those of the checkpoint.
-
-    Args:
-        build: builds the module of the recipe.
-        weights: of the checkpoint.
-        recipe: what ``build`` builds.
-        ignore_extra: leave out tensors that no part of the model has a place for.
-
-    Returns:
-        The module, and how it was fitted, without the tensors, which the module has.
-
-    Raises:
-        DeployError: they do not fit; see :func:`fit_checkpoint`.
-    """
-    with torch.device("meta"):
-        shapes = build().state_dict()
-    expected = {
-        name: tuple(value.shape)
-        for name, value in shapes.items()
-        if not name.endswith("num_batches_tracked")
-    }
-    fitted = fit_checkpoint(weights, expected, recipe, ignore_extra)
-    model = build()
-    model.load_state_dict(fitted.tensors, strict=False, assign=True)
-    return model.requires_grad_(False), replace(fitted, tensors={})
 
 
 def _is_left_out(name: str) -> bool:

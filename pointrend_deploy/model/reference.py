@@ -7,19 +7,24 @@ network input on) and ``picture_stages`` (to the output size).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pointrend_deploy.checkpoint.fit import Fitted
+from pointrend_deploy.checkpoint.fit import Fitted, fit_checkpoint
+from pointrend_deploy.checkpoint.read import Weights
 from pointrend_deploy.model.backbone.efficientnet_lite import EfficientNetLite0
 from pointrend_deploy.model.backbone.fpn import FPN
 from pointrend_deploy.model.backbone.resnet import ResNet
 from pointrend_deploy.model.network_input import check_out_hw, network_input
+from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.parts import EfficientNetLiteSpec, FPNSpec, InputSpec, ResNetSpec
+from pointrend_deploy.recipe.semantic import Recipe
 
 
 class HasBackbone(Protocol):
@@ -102,3 +107,43 @@ class ReferenceModel(nn.Module, ABC):
             image_hw: height and width of the picture in ``x``, without its padding.
             out_hw: height and width of what comes last.
         """
+
+
+Model = TypeVar("Model", bound=ReferenceModel)
+
+
+def filled(
+    build: Callable[[], Model],
+    weights: Weights,
+    recipe: Recipe | InstanceRecipe,
+    ignore_extra: bool = False,
+) -> Model:
+    """Build a module with a checkpoint's weights, without gradients.
+
+    The module is first built without memory behind its tensors, so that a recipe whose layers would
+    not fit in memory is refused because they are not those of the checkpoint.
+
+    Args:
+        build: builds the module of the recipe.
+        weights: of the checkpoint.
+        recipe: what ``build`` builds.
+        ignore_extra: leave out tensors that no part of the model has a place for.
+
+    Returns:
+        The module; its ``fitted`` has no tensors, since the module has them.
+
+    Raises:
+        DeployError: they do not fit; see :func:`~pointrend_deploy.checkpoint.fit.fit_checkpoint`.
+    """
+    with torch.device("meta"):
+        shapes = build().state_dict()
+    expected = {
+        name: tuple(value.shape)
+        for name, value in shapes.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    fitted = fit_checkpoint(weights, expected, recipe, ignore_extra)
+    model = build()
+    model.load_state_dict(fitted.tensors, strict=False, assign=True)
+    model.fitted = replace(fitted, tensors={})
+    return model.requires_grad_(False)

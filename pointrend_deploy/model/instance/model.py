@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pointrend_deploy.checkpoint.fit import filled
 from pointrend_deploy.checkpoint.read import Weights, read_weights
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.instance.box_head import BoxHead, BoxPredictor, detect
@@ -27,7 +26,7 @@ from pointrend_deploy.model.pointrend import (
     sample_in_boxes,
     subdivide_instances,
 )
-from pointrend_deploy.model.reference import ReferenceModel
+from pointrend_deploy.model.reference import ReferenceModel, filled
 from pointrend_deploy.recipe.instance import (
     BoxHeadSpec,
     InstanceRecipe,
@@ -245,18 +244,12 @@ def load_instance_model(
 ) -> InstanceModel:
     """As :func:`pointrend_deploy.model.load.load_model`, of a recipe known to be for instances."""
     spec = recipe if isinstance(recipe, InstanceRecipe) else load_instance_recipe(recipe)
-    return _filled(spec, read_weights(weights, weights_key), ignore_extra)
+    build = partial(build_instance_model, spec)
+    return filled(build, read_weights(weights, weights_key), spec, ignore_extra)
 
 
 def instance_model_from_tensors(
     recipe: InstanceRecipe, tensors: dict[str, Tensor]
 ) -> InstanceModel:
     """As :func:`load_instance_model`, from tensors already read: name to tensor, as in the file."""
-    return _filled(recipe, Weights(tensors))
-
-
-def _filled(recipe: InstanceRecipe, weights: Weights, ignore_extra: bool = False) -> InstanceModel:
-    build = partial(build_instance_model, recipe)
-    model, fitted = filled(build, weights, recipe, ignore_extra)
-    model.fitted = fitted
-    return model
+    return filled(partial(build_instance_model, recipe), Weights(tensors), recipe)

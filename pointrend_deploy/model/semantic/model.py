@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pointrend_deploy.checkpoint.fit import filled
 from pointrend_deploy.checkpoint.read import Weights, read_weights
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.pointrend import StandardPointHead, subdivide
-from pointrend_deploy.model.reference import ReferenceModel
+from pointrend_deploy.model.reference import ReferenceModel, filled
 from pointrend_deploy.model.semantic.fpn_head import SemanticFPNHead
 from pointrend_deploy.recipe.semantic import Recipe, load_recipe
 
@@ -134,16 +133,10 @@ def load_model(
 ) -> SemanticModel:
     """As :func:`pointrend_deploy.model.load.load_model`, of a recipe known to be semantic."""
     spec = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    return _filled(spec, read_weights(weights, weights_key), ignore_extra)
+    build = partial(build_model, spec)
+    return filled(build, read_weights(weights, weights_key), spec, ignore_extra)
 
 
 def model_from_tensors(recipe: Recipe, tensors: dict[str, Tensor]) -> SemanticModel:
     """As :func:`load_model`, from tensors already read: name to tensor, as in the file."""
-    return _filled(recipe, Weights(tensors))
-
-
-def _filled(recipe: Recipe, weights: Weights, ignore_extra: bool = False) -> SemanticModel:
-    build = partial(build_model, recipe)
-    model, fitted = filled(build, weights, recipe, ignore_extra)
-    model.fitted = fitted
-    return model
+    return filled(partial(build_model, recipe), Weights(tensors), recipe)
