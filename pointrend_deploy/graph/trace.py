@@ -14,6 +14,7 @@ import torch
 from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.passes.bodies import attach_bodies, inline_bodies
 from pointrend_deploy.graph.passes.names import name_by_module
+from pointrend_deploy.graph.passes.optimize import optimize
 from pointrend_deploy.graph.passes.tidy import tidy
 from pointrend_deploy.graph.slices import keep_outputs
 from pointrend_deploy.version import __version__
@@ -50,10 +51,7 @@ def trace(
     opset: int = 18,
     dynamic_shapes: Sequence[object] | None = None,
 ) -> onnx.ModelProto:
-    """Trace a module to ONNX with torch's dynamo exporter and optimizer.
-
-    The optimizer (onnxscript's) folds constants, and batch normalisations into convolutions, and
-    drops what no output needs.
+    """Trace a module to ONNX with torch's dynamo exporter, and simplify it (passes/optimize.py).
 
     Args:
         module: in eval mode.
@@ -71,12 +69,13 @@ def trace(
             output_names=list(output_names),
             opset_version=opset,
             dynamo=True,
-            optimize=True,
+            optimize=False,
             verbose=False,
             dynamic_shapes=None if dynamic_shapes is None else tuple(dynamic_shapes),
         )
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
+        if program is None:
+            raise RuntimeError("torch.onnx.export gave no program")
+        optimize(program.model)
     return program.model_proto
 
 
