@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from pointrend_deploy.bundle.forms import Ops, Precision
+from pointrend_deploy.bundle.records import EngineShape
 from pointrend_deploy.engine.graphs import (
     check_plugin_inputs,
     creators_of,
@@ -30,6 +31,7 @@ from pointrend_deploy.engine.job import Built, Failed, Job, Message, Phases, Plu
 from pointrend_deploy.engine.layers import LayerTable, read_layers
 from pointrend_deploy.engine.plugin_library import PluginLibrary
 from pointrend_deploy.engine.precision_check import check_precision, table_of
+from pointrend_deploy.engine.shape import shape_of
 from pointrend_deploy.engine.targets import Target
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress
@@ -77,6 +79,7 @@ class Engine:
         plugins: plugin layers in the parsed network.
         table: its layers.
         timings_reused: whether timings of an earlier build were used.
+        shape: its layers and bytes, counted in the table.
     """
 
     path: Path
@@ -84,6 +87,7 @@ class Engine:
     plugins: int
     table: LayerTable
     timings_reused: bool
+    shape: EngineShape
 
 
 def build_engine(
@@ -137,7 +141,16 @@ def build_engine(
         raise DeployError(f"{flavour.title} {built.version} said nothing of the engine's layers")
     table = table_of(read_layers(layers.read_text(encoding="utf-8")), weighted)
     check_precision(table, weighted, _fallback_hint(request.target))
-    return Engine(Path(job.engine), built.version, built.plugins, table, built.timings_reused)
+    largest = {name: bounds[-1] for name, bounds in request.sizes.items()} if job.profiles else {}
+    ops = {node.name: node.op_type for node in nodes_of(form)}
+    return Engine(
+        path=Path(job.engine),
+        version=built.version,
+        plugins=built.plugins,
+        table=table,
+        timings_reused=built.timings_reused,
+        shape=shape_of(table.layers, ops, largest),
+    )
 
 
 def _fallback_hint(target: Target) -> str:
