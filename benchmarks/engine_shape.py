@@ -20,7 +20,6 @@ import json
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from pointrend_deploy.bundle.forms import Layout, Ops, Precision
 from pointrend_deploy.bundle.records import EngineShape, PartShape
 from pointrend_deploy.engine.build import Request, build_engine
 from pointrend_deploy.engine.machine import check_machine
-from pointrend_deploy.engine.shape import BANDWIDTHS_GB_S, bound_ms
+from pointrend_deploy.engine.shape import BANDWIDTHS_GB_S, SHOWN_DEVICES, bound_ms
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.instance.export import export_instance_graphs
 from pointrend_deploy.graph.instance.specs import InstanceGraphOptions
@@ -56,10 +55,9 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 WORK: Final = ROOT / "build" / "engine_shape"
-TRACING: Final = ("bundle", "checkpoint", "graph", "model", "recipe")
+TRACING: Final = ("graph", "model", "recipe")
 """Packages whose code decides what a traced graph is."""
 PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
-DEVICES: Final = ("Jetson AGX Orin", "Jetson Orin Nano 8 GB Super")
 RANGE: Final = 4.0
 
 
@@ -161,7 +159,6 @@ def measured(model: Model, precision: Precision, ops: Ops, work: Path) -> list[d
             onnx.save(made, path)
             rois = {"R": (1, model.detections, model.detections)}
             request = Request(path, name, target, precision, ops, 1024, rois, library)
-            started = time.perf_counter()
             engine = build_engine(request, Path(folder), Bars())
             rows.append(
                 {
@@ -173,7 +170,6 @@ def measured(model: Model, precision: Precision, ops: Ops, work: Path) -> list[d
                     "builder": f"TensorRT-RTX {engine.version}",
                     "nodes": len(made.graph.node),
                     "engine_bytes": engine.path.stat().st_size,
-                    "build_s": round(time.perf_counter() - started, 1),
                     "shape": msgspec.to_builtins(engine.shape),
                 }
             )
@@ -182,7 +178,7 @@ def measured(model: Model, precision: Precision, ops: Ops, work: Path) -> list[d
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Format rows as Markdown: a line for each part of each engine, and one for the whole."""
-    bandwidths = [BANDWIDTHS_GB_S[device] for device in DEVICES]
+    bandwidths = [BANDWIDTHS_GB_S[device] for device in SHOWN_DEVICES]
     lines = [
         "| engine | part | layers | plugins | reformats | MB | "
         + " | ".join(f"ms at {bandwidth:.0f} GB/s" for bandwidth in bandwidths)

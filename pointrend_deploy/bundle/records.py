@@ -106,6 +106,7 @@ class EngineFile(_Part, frozen=True):
         source: the graph's file.
         source_sha256: of the graph when the engine was built.
         size: of the engine in bytes; 0 in a bundle of an earlier version.
+        shape: its layers and bytes, counted; None in a bundle of an earlier version.
     """
 
     file: str
@@ -113,6 +114,7 @@ class EngineFile(_Part, frozen=True):
     source: str
     source_sha256: str
     size: int = 0
+    shape: EngineShape | None = None
 
 
 class EngineRecord(_Part, frozen=True):

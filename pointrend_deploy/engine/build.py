@@ -9,16 +9,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from pointrend_deploy.bundle.forms import Ops, Precision
 from pointrend_deploy.bundle.records import EngineShape
+from pointrend_deploy.engine.dynamic import with_sizes
 from pointrend_deploy.engine.graphs import (
     check_plugin_inputs,
     creators_of,
     custom_nodes,
+    element_counts,
     in_form,
     input_shapes,
     nodes_of,
@@ -35,6 +37,9 @@ from pointrend_deploy.engine.shape import shape_of
 from pointrend_deploy.engine.targets import Target
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 WORKER: Final = (sys.executable, "-m", "pointrend_deploy.engine.worker")
 _RTX_INT8: Final = 80
@@ -141,16 +146,23 @@ def build_engine(
         raise DeployError(f"{flavour.title} {built.version} said nothing of the engine's layers")
     table = table_of(read_layers(layers.read_text(encoding="utf-8")), weighted)
     check_precision(table, weighted, _fallback_hint(request.target))
-    largest = {name: bounds[-1] for name, bounds in request.sizes.items()} if job.profiles else {}
-    ops = {node.name: node.op_type for node in nodes_of(form)}
     return Engine(
         path=Path(job.engine),
         version=built.version,
         plugins=built.plugins,
         table=table,
         timings_reused=built.timings_reused,
-        shape=shape_of(table.layers, ops, largest),
+        shape=_shape(table, form, request),
     )
+
+
+def _shape(table: LayerTable, form: ModelProto, request: Request) -> EngineShape:
+    """Count an engine's layers and bytes, with the largest value of each dynamic dimension."""
+    dynamic = {size for shape in input_shapes(form).values() for size in shape}
+    sizes = {name: largest for name, (*_, largest) in request.sizes.items() if name in dynamic}
+    least = min(sizes.values(), default=1)
+    layers = with_sizes(table.layers, element_counts(form, sizes), least)
+    return shape_of(layers, {node.name: node.op_type for node in nodes_of(form)}, sizes)
 
 
 def _fallback_hint(target: Target) -> str:
