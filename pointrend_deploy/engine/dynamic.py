@@ -30,7 +30,7 @@ def with_sizes(
     The number of elements of a value of the graph is known. Other tensors have the dimension of a
     tensor of the same shape in a layer that reads or writes both, or of another view of themselves
     that is open at the same place, and so on from layer to layer. What then is still open gets the
-    least that it can be, so that what is counted with these shapes is never too much.
+    least that it can be, so that its bytes are not overstated.
 
     Args:
         layers: of an engine, in order.
