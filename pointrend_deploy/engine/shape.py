@@ -22,7 +22,7 @@ BANDWIDTHS_GB_S: Final = {
     "Jetson Orin Nano 8 GB Super": 102.0,
     "Jetson AGX Thor": 273.0,
 }
-"""Memory bandwidth in 10^9 bytes a second, as NVIDIA's data sheets of these modules state it."""
+"""Memory bandwidth in 10^9 bytes a second, by NVIDIA's data sheets of the Jetson modules."""
 
 SHOWN_DEVICES: Final = ("Jetson AGX Orin", "Jetson Orin Nano 8 GB Super")
 """The devices of reports; the first one where there is room for one alone."""
