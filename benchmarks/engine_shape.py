@@ -219,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=WORK, help="folder that keeps traced graphs")
     parser.add_argument("--json", type=Path, help="write the rows, and versions, to this file")
     given = parser.parse_args(arguments)
-    models = MODELS if given.all else MAIN
+    models: tuple[Model, ...] = MODELS if given.all else MAIN
     if given.model:
         models = tuple(model for model in MODELS if model.name in given.model)
     precisions = given.precision or (PRECISIONS if given.all else ("fp16",))

@@ -33,12 +33,14 @@ PARTS: Final = ("backbone", "RPN and box head", "semantic head", "mask head", "s
 
 _BEGINNINGS: Final = (
     ("mask head", re.compile(r"roi_heads\.mask_head\b")),
-    ("RPN and box head", re.compile(r"proposal_generator\b|roi_heads\b|detector\b|p\d+\.")),
+    ("RPN and box head", re.compile(r"proposal_generator\b|roi_heads\b|detector\b|p\d+\.(?!to_)")),
     ("subdivision", re.compile(r"sem_seg_head\.point_head\b|step\d+\.|subdivision\b")),
     ("semantic head", re.compile(r"sem_seg_head\b")),
     ("backbone", re.compile(r"backbone\b|normalise\b|image\b")),
 )
-"""How the names of a part's nodes begin, which are its modules' paths. The first that fits."""
+"""How the names of a part's nodes begin, which are its modules' paths. The first that fits.
+
+``p2.topk`` is of the RPN, but ``p2.to_fp16`` casts an input of the masks' graph."""
 
 _BYTES: Final = {
     "float32": 4,

@@ -83,6 +83,11 @@ def test_the_name_of_a_node_tells_its_part(node: str, part: str) -> None:
     assert part in PARTS
 
 
+def test_a_cast_of_an_input_is_of_the_part_that_reads_it() -> None:
+    table = [layer("p2.to_fp16", "p2", "half"), layer("roi_heads.mask_head.sample", "half", "out")]
+    assert parts_of(table) == ["mask head", "mask head"]
+
+
 def test_a_fused_layer_is_of_the_part_of_most_of_its_nodes() -> None:
     mixed = layer("backbone.fpn_output2 roi_heads.slice roi_heads.add", "a", "b")
     assert parts_of([mixed]) == ["RPN and box head"]

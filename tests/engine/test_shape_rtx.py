@@ -10,27 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import onnx
+import msgspec
 import pytest
 
+from benchmarks.engine_shape import MODELS, Model, measured
+from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.records import EngineShape
-from pointrend_deploy.engine.build import Request, build_engine
-from pointrend_deploy.engine.flavour import flavour_of
-from pointrend_deploy.engine.plugin_library import load_library
 from pointrend_deploy.engine.shape import PARTS, REST
-from pointrend_deploy.engine.targets import Target
-from pointrend_deploy.progress import Silent
-from pointrend_deploy.quantize.fp16 import to_half
 from tests.engine.rtx import built_library, rtx_needed
-from tests.fixtures import shared
-from tests.repository import ROOT
 
 pytestmark = pytest.mark.slow
 
-DETECTIONS = 20
-Shaper = Callable[[Path, str], EngineShape]
+Shaper = Callable[[str, Precision], dict[str, EngineShape]]
 
 
 @dataclass(frozen=True)
@@ -44,28 +36,31 @@ class Expected:
 
 
 @pytest.fixture(scope="module")
-def shaped(tmp_path_factory: pytest.TempPathFactory) -> Shaper:
-    """Builds a graph of a bundle in a precision and counts it."""
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rtx_needed()
-    library = load_library(built_library(tmp_path_factory))
+    return built_library(tmp_path_factory)
 
-    def shape(graph: Path, precision: str) -> EngineShape:
-        folder = tmp_path_factory.mktemp("engine")
-        if precision == "fp16":
-            half = folder / graph.name
-            onnx.save(to_half(onnx.load(graph)).model, half)
-            graph = half
-        target = Target(flavour_of("tensorrt_rtx"), 86)
-        sizes = {"R": (1, DETECTIONS, DETECTIONS)}
-        request = Request(graph, "model", target, precision, "plugin", 1024, sizes, library)  # type: ignore[arg-type]
-        return build_engine(request, folder, Silent()).shape
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where traced graphs are kept, so that each model is traced once."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture
+def shaped(library: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch) -> Shaper:
+    """Builds a model of the benchmark in a precision; the shape of each engine by its graph."""
+    monkeypatch.setenv("POINTREND_PLUGINS", str(library))
+
+    def shape(name: str, precision: Precision) -> dict[str, EngineShape]:
+        rows = measured(model_of(name), precision, "plugin", graphs)
+        return {row["graph"]: msgspec.convert(row["shape"], EngineShape) for row in rows}
 
     return shape
 
 
-def bundle(name: str, **options: Any) -> Path:
-    weights = ROOT / "demo" / f"{name}.safetensors"
-    return shared.bundle(ROOT / "export" / f"{name}.toml", weights, **options)
+def model_of(name: str) -> Model:
+    return next(model for model in MODELS if model.name == name)
 
 
 def check(shape: EngineShape, expected: Expected) -> None:
@@ -81,39 +76,47 @@ def check(shape: EngineShape, expected: Expected) -> None:
     assert rest is None or rest.bytes < 0.01 * shape.bytes
 
 
-SEMANTIC = {
-    "fp32": Expected(0, {}, 0, 0),
-    "fp16": Expected(0, {}, 0, 0),
+SEMANTIC: dict[Precision, Expected] = {
+    "fp32": Expected(104, {"PointRendSample": 8, "PointRendUncertain": 3}, 11, 130),
+    "fp16": Expected(106, {"PointRendSample": 8, "PointRendUncertain": 3}, 13, 74),
 }
-INSTANCE = {
-    "fp32": Expected(0, {}, 0, 0),
-    "fp16": Expected(0, {}, 0, 0),
+INSTANCE: dict[Precision, Expected] = {
+    "fp32": Expected(
+        292,
+        {"PointRendNMS": 2, "PointRendRoIAlign": 1, "PointRendSample": 25, "PointRendUncertain": 3},
+        44,
+        713,
+    ),
+    "fp16": Expected(
+        292,
+        {"PointRendNMS": 2, "PointRendRoIAlign": 1, "PointRendSample": 25, "PointRendUncertain": 3},
+        44,
+        379,
+    ),
 }
 
 
 @pytest.mark.parametrize("precision", SEMANTIC)
-def test_the_semantic_demonstration_model(shaped: Shaper, precision: str) -> None:
-    graph = bundle("demo_semantic", size_hw=(256, 256)) / "model.onnx"
-    shape = shaped(graph, precision)
+def test_the_semantic_demonstration_model(shaped: Shaper, precision: Precision) -> None:
+    shape = shaped("demo_semantic", precision)["model"]
     check(shape, SEMANTIC[precision])
     assert set(shape.parts) - {REST} == {"backbone", "semantic head", "subdivision"}
     assert shape.sizes == {}
 
 
 @pytest.mark.parametrize("precision", INSTANCE)
-def test_the_instance_demonstration_model(shaped: Shaper, precision: str) -> None:
-    graph = bundle("demo_instance", size_hw=(256, 256)) / "model.onnx"
-    shape = shaped(graph, precision)
+def test_the_instance_demonstration_model(shaped: Shaper, precision: Precision) -> None:
+    shape = shaped("demo_instance", precision)["model"]
     check(shape, INSTANCE[precision])
     assert set(shape.parts) - {REST} == {"backbone", "RPN and box head", "mask head"}
 
 
 def test_masks_of_any_number_are_counted_for_the_most(shaped: Shaper) -> None:
     """A split layout's masks move about what the same masks of the single graph move."""
-    split = bundle("demo_instance", size_hw=(256, 256), layout="split")
-    masks = shaped(split / "masks.onnx", "fp32")
-    assert masks.sizes == {"R": DETECTIONS}
+    split = shaped("demo_instance, split", "fp32")
+    assert split["detector"].sizes == {}
+    masks = split["masks"]
+    assert masks.sizes == {"R": model_of("demo_instance, split").detections}
     assert set(masks.parts) - {REST} == {"mask head"}
-    single = shaped(bundle("demo_instance", size_hw=(256, 256)) / "model.onnx", "fp32")
-    whole = single.parts["mask head"].bytes
+    whole = shaped("demo_instance", "fp32")["model"].parts["mask head"].bytes
     assert 0.5 * whole < masks.bytes < 2 * whole
