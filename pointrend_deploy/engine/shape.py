@@ -33,14 +33,18 @@ PARTS: Final = ("backbone", "RPN and box head", "semantic head", "mask head", "s
 
 _BEGINNINGS: Final = (
     ("mask head", re.compile(r"roi_heads\.mask_head\b")),
-    ("RPN and box head", re.compile(r"proposal_generator\b|roi_heads\b|detector\b|p\d+\.(?!to_)")),
+    (
+        "RPN and box head",
+        re.compile(r"proposal_generator\b|roi_heads\b|detector\b|p\d+\.(?!to_|(de)?quantize)"),
+    ),
     ("subdivision", re.compile(r"sem_seg_head\.point_head\b|step\d+\.|subdivision\b")),
     ("semantic head", re.compile(r"sem_seg_head\b")),
     ("backbone", re.compile(r"backbone\b|normalise\b|image\b")),
 )
 """How the names of a part's nodes begin, which are its modules' paths. The first that fits.
 
-``p2.topk`` is of the RPN, but ``p2.to_fp16`` casts an input of the masks' graph."""
+``p2.topk`` is of the RPN, but ``p2.to_fp16`` casts an input of the masks' graph, and
+``p2.quantize`` works on what the backbone gives."""
 
 _BYTES: Final = {
     "float32": 4,

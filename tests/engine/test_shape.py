@@ -86,6 +86,7 @@ def test_the_name_of_a_node_tells_its_part(node: str, part: str) -> None:
 def test_a_cast_of_an_input_is_of_the_part_that_reads_it() -> None:
     table = [layer("p2.to_fp16", "p2", "half"), layer("roi_heads.mask_head.sample", "half", "out")]
     assert parts_of(table) == ["mask head", "mask head"]
+    assert parts_of([*NETWORK[:2], layer("p2.quantize", "p2", "q")]) == ["backbone"] * 3
 
 
 def test_a_fused_layer_is_of_the_part_of_most_of_its_nodes() -> None:
