@@ -57,6 +57,46 @@ class QuantizedRecord(_Part, frozen=True):
     sources: dict[str, str] = {}
 
 
+class PartShape(_Part, frozen=True):
+    """The layers of one part of a network in an engine; see :class:`EngineShape`.
+
+    Attributes:
+        layers: number of layers.
+        plugins: those that are plugins.
+        reformats: those that only move values.
+        bytes: what all of them read and write.
+    """
+
+    layers: int
+    plugins: int
+    reformats: int
+    bytes: int
+
+
+class EngineShape(_Part, frozen=True):
+    """An engine's layers and bytes, counted in its own table of layers; nothing is measured.
+
+    Attributes:
+        layers: number of layers that run.
+        plugins: number of plugin layers by op.
+        reformats: layers that only move values: transpose, copy, slice, join, cast.
+        bytes: inputs and outputs of every layer as the table lists them, in one call; a tensor
+            that two layers read counts twice.
+        constant_bytes: weights and other constants that the layers hold.
+        parts: the same by part of the network, in the order they run; the part ``rest`` has the
+            layers whose part nothing tells.
+        sizes: value of each dynamic dimension that was counted with; empty where all are static.
+    """
+
+    layers: int
+    plugins: dict[str, int]
+    reformats: int
+    bytes: int
+    constant_bytes: int
+    parts: dict[str, PartShape]
+    sizes: dict[str, int] = {}
+
+
 class EngineFile(_Part, frozen=True):
     """An engine and the graph it was built from.
 
@@ -66,6 +106,7 @@ class EngineFile(_Part, frozen=True):
         source: the graph's file.
         source_sha256: of the graph when the engine was built.
         size: of the engine in bytes; 0 in a bundle of an earlier version.
+        shape: its layers and bytes, counted; None in a bundle of an earlier version.
     """
 
     file: str
@@ -73,6 +114,7 @@ class EngineFile(_Part, frozen=True):
     source: str
     source_sha256: str
     size: int = 0
+    shape: EngineShape | None = None
 
 
 class EngineRecord(_Part, frozen=True):

@@ -9,15 +9,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from pointrend_deploy.bundle.forms import Ops, Precision
+from pointrend_deploy.bundle.records import EngineShape
+from pointrend_deploy.engine.dynamic import with_sizes
 from pointrend_deploy.engine.graphs import (
     check_plugin_inputs,
     creators_of,
     custom_nodes,
+    element_counts,
     in_form,
     input_shapes,
     nodes_of,
@@ -30,9 +33,13 @@ from pointrend_deploy.engine.job import Built, Failed, Job, Message, Phases, Plu
 from pointrend_deploy.engine.layers import LayerTable, read_layers
 from pointrend_deploy.engine.plugin_library import PluginLibrary
 from pointrend_deploy.engine.precision_check import check_precision, table_of
+from pointrend_deploy.engine.shape import shape_of
 from pointrend_deploy.engine.targets import Target
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.progress import Progress
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 WORKER: Final = (sys.executable, "-m", "pointrend_deploy.engine.worker")
 _RTX_INT8: Final = 80
@@ -77,6 +84,7 @@ class Engine:
         plugins: plugin layers in the parsed network.
         table: its layers.
         timings_reused: whether timings of an earlier build were used.
+        shape: its layers and bytes, counted in the table.
     """
 
     path: Path
@@ -84,6 +92,7 @@ class Engine:
     plugins: int
     table: LayerTable
     timings_reused: bool
+    shape: EngineShape
 
 
 def build_engine(
@@ -137,7 +146,23 @@ def build_engine(
         raise DeployError(f"{flavour.title} {built.version} said nothing of the engine's layers")
     table = table_of(read_layers(layers.read_text(encoding="utf-8")), weighted)
     check_precision(table, weighted, _fallback_hint(request.target))
-    return Engine(Path(job.engine), built.version, built.plugins, table, built.timings_reused)
+    return Engine(
+        path=Path(job.engine),
+        version=built.version,
+        plugins=built.plugins,
+        table=table,
+        timings_reused=built.timings_reused,
+        shape=_shape(table, form, request),
+    )
+
+
+def _shape(table: LayerTable, form: ModelProto, request: Request) -> EngineShape:
+    """Count an engine's layers and bytes, with the largest value of each dynamic dimension."""
+    dynamic = {size for shape in input_shapes(form).values() for size in shape}
+    sizes = {name: largest for name, (*_, largest) in request.sizes.items() if name in dynamic}
+    least = min(sizes.values(), default=1)
+    layers = with_sizes(table.layers, element_counts(form, sizes), least)
+    return shape_of(layers, {node.name: node.op_type for node in nodes_of(form)}, sizes)
 
 
 def _fallback_hint(target: Target) -> str:

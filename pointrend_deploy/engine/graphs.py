@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Final
 
@@ -225,14 +226,30 @@ def _dequantized(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
 def input_shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:
     """Shape of every input that is not a constant; a string stands for a dynamic dimension."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    return {
-        value.name: tuple(
-            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
-            for dim in value.type.tensor_type.shape.dim
-        )
-        for value in model.graph.input
-        if value.name not in constants
-    }
+    return {value.name: _shape(value) for value in model.graph.input if value.name not in constants}
+
+
+def element_counts(model: ModelProto, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Number of elements of every value whose shape follows from the dynamic dimensions.
+
+    Args:
+        model: values have shapes such as (R, 784, 2) or (1, 784*R, 2), as the exporter writes them.
+        sizes: value of each dynamic dimension, by its name.
+    """
+    counts = {}
+    for value in _typed_values(model):
+        factors = [factor for size in _shape(value) for factor in str(size).split("*")]
+        known = [sizes.get(factor, int(factor) if factor.isdigit() else -1) for factor in factors]
+        if all(size >= 0 for size in known):
+            counts[value.name] = prod(known)
+    return counts
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+        for dim in value.type.tensor_type.shape.dim
+    )
 
 
 def _types(model: ModelProto) -> dict[str, str]:

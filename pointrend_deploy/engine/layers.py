@@ -21,7 +21,7 @@ _LINE = re.compile(
     r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<outputs>.*?)\], "
     r"TacticName: (?P<tactic>[^,]*),.*?Metadata: (?P<metadata>.*)"
 )
-_TENSOR = re.compile(r"Dimensions: \[([^\]]*)\].*?Datatype: (\w+)")
+_TENSOR = re.compile(r"Name: (\S*), Dimensions: \[([^\]]*)\].*?Datatype: (\w+)")
 _NUMBER = re.compile(r"\d+$")
 _PRODUCT = re.compile(
     r"conv(?!er)|correlation|gemm|matmul|matrixmultiply|fullyconnected", re.IGNORECASE
@@ -44,10 +44,13 @@ class Operand(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         type: float32, float16, int8 and the like; the builder's own word for any other type.
         shape: as the layer sees it, -1 where it is dynamic; empty where the source does not say.
+        name: the builder's name of the tensor, which every layer that reads or writes it has; empty
+            where the source does not say. Layers may see one tensor in different shapes.
     """
 
     type: str
     shape: tuple[int, ...] = ()
+    name: str = ""
 
     @property
     def matrix(self) -> bool:
@@ -163,8 +166,8 @@ def _from_log(text: str) -> tuple[Layer, ...]:
 
 def _operands(tensors: str) -> tuple[Operand, ...]:
     return tuple(
-        Operand(_type(kind), tuple(map(_size, filter(None, sizes.split(",")))))
-        for sizes, kind in _TENSOR.findall(tensors)
+        Operand(_type(kind), tuple(map(_size, filter(None, sizes.split(",")))), name)
+        for name, sizes, kind in _TENSOR.findall(tensors)
     )
 
 
@@ -187,7 +190,7 @@ def _layer_of(entry: Mapping[str, Any]) -> Layer:
             if isinstance(tensor, dict):
                 sizes = [size for size in tensor.get("Dimensions") or () if isinstance(size, int)]
                 kind = tensor.get("Datatype") or tensor.get("Format/Datatype") or "?"
-                yield Operand(_type(str(kind)), tuple(sizes))
+                yield Operand(_type(str(kind)), tuple(sizes), str(tensor.get("Name", "")))
 
     constants = tuple(operands("Constants"))
     weights = entry.get("Weights")

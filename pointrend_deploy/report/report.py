@@ -18,6 +18,7 @@ from pointrend_deploy.parity.record import runs as results
 from pointrend_deploy.parity.record.runs import Parity
 from pointrend_deploy.report import figures
 from pointrend_deploy.report.differences import score_lines
+from pointrend_deploy.report.engine_rows import DEVICES, engine_rows
 from pointrend_deploy.report.gallery.tiles import GalleryItem
 from pointrend_deploy.report.narrow import with_labels
 from pointrend_deploy.report.precision_view import view
@@ -143,6 +144,8 @@ def _context(manifest: Manifest, parity: Parity, gallery: Sequence[GalleryItem])
         "more_pictures": max(0, len(pictures) - MOST_PICTURES),
         "gallery": gallery,
         "precisions": None if table is None else view(table, manifest.files),
+        "engine_rows": engine_rows(manifest),
+        "engine_devices": DEVICES,
         "weights": "" if included else f" --weights {manifest.weights.source_name}",
         "files": {  # the record, and what is made from it, change with every comparison
             name: digest

@@ -20,6 +20,7 @@ from pointrend_deploy.engine.layers import encode_tables
 from pointrend_deploy.engine.machine import check_machine, library_to_explain, target_to_explain
 from pointrend_deploy.engine.plugin_library import note_on
 from pointrend_deploy.engine.precision_check import NAMES, check_record
+from pointrend_deploy.engine.shape import in_short
 from pointrend_deploy.engine.trtexec import command_lines
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.progress import Progress, Silent
@@ -79,6 +80,7 @@ class BuildResult:
             for file, engine in zip(record.engines, one.engines, strict=True):
                 mib = file.size / 2**20
                 lines.append(f"  {engine.path.name}  {mib:.1f} MiB, {_said(engine)}")
+                lines.append(f"    {in_short(engine.shape)}")
             lines += _beside(self.bundle.manifest, record)
         lines += [f"note        {note}" for note in self.notes]
         return "\n".join(lines)
@@ -87,8 +89,7 @@ class BuildResult:
 def _said(engine: Engine) -> str:
     types = Counter(engine.table.weighted.values())
     weighted = ", ".join(f"{types[name]} in {name}" for name in NAMES.values() if name in types)
-    layers = len(engine.table.layers)
-    return f"{layers} layers, {engine.plugins} plugins; products: {weighted}"
+    return f"products: {weighted}"
 
 
 def _beside(manifest: Manifest, record: EngineRecord) -> list[str]:
@@ -252,6 +253,7 @@ def _build_target(
                     source=one.graph.name,
                     source_sha256=sha256_of(one.graph),
                     size=engine.path.stat().st_size,
+                    shape=engine.shape,
                 )
                 for one, engine in zip(requests, engines, strict=True)
             ),

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from pointrend_deploy.bundle.folder import PARITY, Bundle
-from pointrend_deploy.bundle.manifest import MANIFEST, encode_manifest
+from pointrend_deploy.bundle.manifest import MANIFEST, encode_manifest, read_manifest
+from pointrend_deploy.bundle.records import EngineShape, PartShape
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.parity.record import runs
 from pointrend_deploy.report.report import render_html, render_markdown
@@ -44,6 +45,30 @@ def test_later_keys_of_a_recipe_are_written_where_they_matter() -> None:
     written = encode_manifest(msgspec.structs.replace(manifest, recipe=recipe))
     assert json.loads(written)["recipe"]["fpn"]["norm"] == "BN"
     assert "norm" not in json.loads(encode_manifest(manifest))["recipe"]["fpn"]
+
+
+def test_the_shape_of_an_engine_is_written_where_it_was_counted(tmp_path: Path) -> None:
+    manifest = Bundle.open(EARLIER / "semantic").manifest
+    ((name, record),) = manifest.engines.items()
+    (engine,) = record.engines
+    assert engine.shape is None
+    shape = EngineShape(
+        layers=3,
+        plugins={"PointRendSample": 1},
+        reformats=1,
+        bytes=100,
+        constant_bytes=20,
+        parts={"rest": PartShape(layers=3, plugins=1, reformats=1, bytes=100)},
+        sizes={"R": 20},
+    )
+    engines = (msgspec.structs.replace(engine, shape=shape),)
+    record = msgspec.structs.replace(record, engines=engines)
+    counted = msgspec.structs.replace(manifest, engines={name: record})
+    (tmp_path / MANIFEST).write_bytes(encode_manifest(counted))
+    assert read_manifest(tmp_path) == counted
+    written = json.loads(encode_manifest(counted))["engines"][name]["engines"][0]
+    assert written["shape"]["parts"]["rest"]["bytes"] == 100
+    assert "shape" not in json.loads(encode_manifest(manifest))["engines"][name]["engines"][0]
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -14,12 +14,13 @@ from tests.engine.tables import LOG, line
 
 def test_the_message_of_the_log() -> None:
     first, second, third = read_layers(LOG)
-    image, weights = Operand("int8", (1, 64, 8, 8)), Operand("int8", (32, 64, 3, 3))
-    factors = Operand("float32", (1, 32, 1, 1))
+    image = Operand("int8", (1, 64, 8, 8), "x_myl0")
+    weights = Operand("int8", (32, 64, 3, 3), "x_myl0")
+    factors = Operand("float32", (1, 32, 1, 1), "x_myl0")
     assert first == Layer(
         "__myl_Move_myl0_0",
         "kgen",
-        (Operand("float32", (1, 64, 8, 8)),),
+        (Operand("float32", (1, 64, 8, 8), "x_myl0"),),
         (),
         (image,),
         ("conv1.q", "conv1"),
@@ -32,14 +33,14 @@ def test_the_message_of_the_log() -> None:
     )
     assert second.constants == (weights, factors, factors)
     assert (second.weights, second.product) == (weights, True)
-    assert second.outputs == (Operand("float16", (1, 32, 8, 8)),)
+    assert second.outputs == (Operand("float16", (1, 32, 8, 8), "x_myl0"),)
     assert (third.kind, third.product) == ("runtime_fusion", False)
     assert third.nodes == ("conv2", "relu")
 
 
 def test_dynamic_dimensions_are_read() -> None:
     (first, *_) = read_layers(LOG.replace("[1,64,8,8]", "[-1,64,R,8]"))
-    assert first.inputs == (Operand("float32", (-1, 64, -1, 8)),)
+    assert first.inputs == (Operand("float32", (-1, 64, -1, 8), "x_myl0"),)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +94,9 @@ def test_the_engine_inspector(key: str, word: str, found: str) -> None:
     assert layer == Layer(
         "conv1",
         "CaskConvolution",
-        (Operand(found, (1, 64)),),
+        (Operand(found, (1, 64), "x"),),
         (Operand("int8", (2048,)),),
-        (Operand(found, (1,)),),
+        (Operand(found, (1,), "y"),),
         ("conv1", "relu"),
         "sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32",
     )

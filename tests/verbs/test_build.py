@@ -15,6 +15,7 @@ from pointrend_deploy.bundle.folder import Bundle, sha256_of
 from pointrend_deploy.bundle.manifest import MANIFEST, encode_manifest, read_manifest
 from pointrend_deploy.bundle.records import QuantizedRecord
 from pointrend_deploy.engine.graphs import weighted_nodes
+from pointrend_deploy.engine.shape import in_short
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.run.backends.trt import Host, check_engine
 from pointrend_deploy.verbs.build import BuildOptions, build_bundle, explain
@@ -107,11 +108,17 @@ def test_the_demonstration_model_for_four_gpus(plugins: Path, tmp_path: Path) ->
         )
         assert record.plugin_sha256 == sha256_of(plugins)
         (engine,) = record.engines
+        assert engine.shape == one.engines[0].shape
+        assert engine.shape is not None
+        assert sum(engine.shape.plugins.values()) == len(custom)
+        running = [layer for layer in table["layers"] if layer["kind"] not in ("signal", "wait")]
+        assert engine.shape.layers == len(running)
+        assert in_short(engine.shape) in result.summary()
         assert (
             engine.sha256 == opened.manifest.files[engine.file] == sha256_of(bundle / engine.file)
         )
         assert engine.source_sha256 == sha256_of(bundle / "model.onnx")
-    assert f"{len(custom)} plugins" in result.summary()
+    assert f"plugins {len(custom)}, " in result.summary()
     assert not list((bundle / "engines").glob(".*"))
 
 
