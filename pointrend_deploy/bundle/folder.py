@@ -25,7 +25,7 @@ from pointrend_deploy.bundle.manifest import (
     read_manifest,
 )
 from pointrend_deploy.bundle.records import EngineRecord
-from pointrend_deploy.errors import DeployError
+from pointrend_deploy.errors import DeployError, path_of
 
 MODEL = "model.onnx"
 DETECTOR = "detector.onnx"
@@ -62,7 +62,7 @@ class Bundle:
             DeployError: the folder is no bundle, the manifest cannot be read or was altered, or a
                 file was changed.
         """
-        path = Path(path)
+        path = path_of(path, "the bundle", "give the folder that `export --out` wrote")
         manifest = read_manifest(path)
         bundle = cls(path, manifest)
         for name in manifest.files:

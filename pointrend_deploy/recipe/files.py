@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from pointrend_deploy.errors import DeployError
+from pointrend_deploy.errors import DeployError, path_of
 from pointrend_deploy.recipe.checks import EVERY_KEY, Found, refuse
 from pointrend_deploy.recipe.faults import Siblings, form_faults, repaired
 
@@ -53,7 +53,7 @@ def find_recipe(recipe: str | Path) -> Path:
         DeployError: there is no such file and no such name; the hint has the same name with
             ``.toml`` where that is a file, else the nearest names.
     """
-    path = Path(recipe)
+    path = path_of(recipe, "a recipe", _LISTED)
     if path.exists() and not (path.is_dir() and path.name == str(recipe)):
         return path
     name = path.name.removesuffix(".toml")
