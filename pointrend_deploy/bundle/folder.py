@@ -205,12 +205,28 @@ def refuse_bundle(out: Path) -> None:
     Raises:
         DeployError: it is, or it does: results may replace files that the manifest vouches for.
     """
-    here = out.resolve()
-    for folder in (here, *here.parents):
+    if is_bundle(out.resolve()):
+        raise DeployError(
+            f"{out} is a bundle; results would be mixed with its files", "choose another --out"
+        )
+    refuse_inside_bundle(out)
+
+
+def refuse_inside_bundle(out: Path, option: str = "--out") -> None:
+    """Refuse a path for new files that lies in a bundle, at any depth.
+
+    Args:
+        out: the file or folder to write; it may be a bundle itself.
+        option: that names it.
+
+    Raises:
+        DeployError: it lies in a bundle, whose manifest would not list what is written.
+    """
+    for folder in out.resolve().parents:
         if is_bundle(folder):
-            what = "is a bundle" if folder == here else f"lies in the bundle {folder}"
             raise DeployError(
-                f"{out} {what}; results would be mixed with its files", "choose another --out"
+                f"{out} lies in the bundle {folder}; results would be mixed with its files",
+                f"choose another {option}, outside of that folder",
             )
 
 
