@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import sha256_of
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.pictures.files import SUFFIXES, list_pictures, printable
+from pointrend_deploy.pictures.files import SUFFIXES, list_pictures, missing_hint, printable
 
 FEW: Final = 8
 """A note says that fewer pictures than this are few: each is then more than a tenth of every
@@ -127,7 +127,7 @@ def listed(images: Path) -> tuple[ListedPicture, ...]:
             )
         return read_list(images)
     if not images.exists():
-        raise DeployError(f"no such folder or list of pictures: {images}", "check the path")
+        raise DeployError(f"no such folder or list of pictures: {images}", missing_hint(images))
     return tuple(
         ListedPicture(path, printable(path.name), _sha256(path)) for path in list_pictures(images)
     )
