@@ -79,7 +79,8 @@ def _listed(listing: Path, number: int, line: str) -> ListedPicture:
     path = listing.parent / name
     if not path.is_file():
         raise DeployError(
-            f"{where}: there is no picture {path}", "paths are relative to the list's own folder"
+            f"{where}: there is no picture {path}",
+            "a list has a picture's path in each line, relative to the list's own folder",
         )
     try:
         actual = sha256_of(path)

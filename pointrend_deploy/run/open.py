@@ -43,7 +43,9 @@ def open_runner(
     if weights is not None:
         weights = path_of(weights, "weights", "give a checkpoint's file, or None")
     if engine is not None and runner != "tensorrt":
-        raise DeployError(f"the runner {runner} runs no engine", "leave --engine out")
+        raise DeployError(
+            f"the runner {runner} runs no engine", "add --runner tensorrt, or leave --engine out"
+        )
     if runner == "auto":
         runner = "onnx" if precision not in (None, "fp32") else _first_installed(weights)
     if runner == "tensorrt":
