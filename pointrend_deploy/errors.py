@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 
 class DeployError(Exception):
     """An error that the user can mend.
@@ -36,3 +39,21 @@ class ParityError(DeployError):
     """A parity gate failed: two results that should agree do not (exit code 3)."""
 
     exit_code = 3
+
+
+def path_of(value: object, what: str, hint: str = "") -> Path:
+    """Return a path that a program gave; ``open`` would take a number for a file that is open.
+
+    Args:
+        value: a ``str`` or ``Path``.
+        what: that it names, such as "the bundle".
+        hint: what to give.
+
+    Raises:
+        DeployError: it is of another type.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        path = os.fspath(value)
+        if isinstance(path, str):
+            return Path(path)
+    raise DeployError(f"{what} must be a path (str or Path), not {type(value).__name__}", hint)

@@ -41,7 +41,8 @@ class Need:
     """What a command needs besides the device install.
 
     Attributes:
-        extra: the smallest extra of pyproject.toml that has all of it.
+        extra: the smallest extra of pyproject.toml that has all of it; empty where every extra
+            has more, and the packages are installed by their own names.
         packages: names in :data:`MODULES`.
     """
 
@@ -56,6 +57,7 @@ NEEDS: Final[Mapping[str, Need]] = {
     "quantize": Need("export", ("onnx", "onnx-graphsurgeon", "onnxruntime", "torch")),
     "build": Need("gpu", ("onnx",)),
     "build --target rtx": Need("rtx", ("onnx",)),
+    "build --explain": Need("", ("onnx",)),
     "run --runner onnx": Need("onnx", ("onnxruntime",)),
     "run --runner torch": Need("torch", ("torch", "safetensors")),
     "run --runner tensorrt": Need("gpu", ("cuda-python",)),
@@ -161,10 +163,10 @@ def install_line(extra: str, packages: Sequence[str] = ()) -> str:
     """Return the command that installs an extra, from where this package was installed from.
 
     Args:
-        extra: of pyproject.toml.
+        extra: of pyproject.toml; empty for the packages alone.
         packages: installed by their own names where the source of this package is gone.
     """
-    wanted = requirement(extra)
+    wanted = requirement(extra) if extra else ""
     return f"{pip_install()} {wanted or shlex.join(packages)}"
 
 

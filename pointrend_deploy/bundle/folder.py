@@ -25,7 +25,7 @@ from pointrend_deploy.bundle.manifest import (
     read_manifest,
 )
 from pointrend_deploy.bundle.records import EngineRecord
-from pointrend_deploy.errors import DeployError
+from pointrend_deploy.errors import DeployError, path_of
 
 MODEL = "model.onnx"
 DETECTOR = "detector.onnx"
@@ -62,7 +62,7 @@ class Bundle:
             DeployError: the folder is no bundle, the manifest cannot be read or was altered, or a
                 file was changed.
         """
-        path = Path(path)
+        path = path_of(path, "the bundle", "give the folder that `export --out` wrote")
         manifest = read_manifest(path)
         bundle = cls(path, manifest)
         for name in manifest.files:
@@ -205,12 +205,28 @@ def refuse_bundle(out: Path) -> None:
     Raises:
         DeployError: it is, or it does: results may replace files that the manifest vouches for.
     """
-    here = out.resolve()
-    for folder in (here, *here.parents):
+    if is_bundle(out.resolve()):
+        raise DeployError(
+            f"{out} is a bundle; results would be mixed with its files", "choose another --out"
+        )
+    refuse_inside_bundle(out)
+
+
+def refuse_inside_bundle(out: Path, option: str = "--out") -> None:
+    """Refuse a path for new files that lies in a bundle, at any depth.
+
+    Args:
+        out: the file or folder to write; it may be a bundle itself.
+        option: that names it.
+
+    Raises:
+        DeployError: it lies in a bundle, whose manifest would not list what is written.
+    """
+    for folder in out.resolve().parents:
         if is_bundle(folder):
-            what = "is a bundle" if folder == here else f"lies in the bundle {folder}"
             raise DeployError(
-                f"{out} {what}; results would be mixed with its files", "choose another --out"
+                f"{out} lies in the bundle {folder}; results would be mixed with its files",
+                f"choose another {option}, outside of that folder",
             )
 
 

@@ -38,8 +38,10 @@ _BACKBONE_ONLY = (
     "it is what training starts from; give the file training wrote, model_final.pth or .pkl"
 )
 _OPENMMLAB = (
-    "its parameters have other names, and renaming them is not enough to be sure: compare the "
-    "renamed model with the original one. Or train the model with detectron2"
+    "train the model with detectron2; or rename its parameters to detectron2's, describe it in a "
+    "recipe of your own (`pointrend-deploy recipes --show my_model`, or my_instance_model), and "
+    "compare the answers with those of the original: OpenMMLab's layers may differ in more than "
+    "their names"
 )
 _OTHER_LIBRARY = (
     "no recipe describes this library's models; a model that detectron2 trained is needed, "
@@ -269,7 +271,9 @@ def refuse_other_kinds(
     kind = kind_of(names)
     if task in kind.tasks or (ignore_extra and task in kind.parts):
         return
-    raise DeployError(
-        f"the checkpoint is {kind.what}; the recipe {recipe_name} is for {task} models",
-        kind.advice,
+    why = (
+        f"; the recipe {recipe_name} is for {task} models"
+        if kind.tasks or kind.parts
+        else ", and no recipe fits it, of any task"
     )
+    raise DeployError(f"the checkpoint is {kind.what}{why}", kind.advice)

@@ -28,7 +28,7 @@ from pointrend_deploy.checkpoint.torch_files import (
     load_zip,
     starts_legacy,
 )
-from pointrend_deploy.errors import DeployError
+from pointrend_deploy.errors import DeployError, path_of
 
 SUFFIXES = (".pkl", ".pth", ".pt", ".safetensors")
 """File names that are read."""
@@ -78,7 +78,9 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
             run (the message has the name of that code), announces far more data than it has, or has
             no tensors; or it has no weights under ``key``, and the hint lists the keys it has.
     """
-    path = Path(path)
+    path = path_of(
+        path, "the checkpoint", "give the file that training wrote: .pth, .pkl, .safetensors"
+    )
     head, size = _look(path)
     try:
         if _is_safetensors(head, size) or (path.suffix == ".safetensors" and head[:2] != b"PK"):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperCommand
 
+from pointrend_deploy.cli.usage import refuse_repeated
 from pointrend_deploy.errors import DeployError, UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Verb(TyperCommand):
                 vars(param)["display_type"] = lambda ctx, shown=param.metavar: shown
             elif param.param_type_name == "argument" and param.nargs != 1:
                 vars(param)["display_type"] = lambda ctx: "<path>"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse the arguments; an option with one value is refused where it is given twice."""
+        refuse_repeated(self.params, args)
+        return super().parse_args(ctx, args)
 
 
 BundlePath = Annotated[Path, typer.Argument(help="Bundle folder, as written by `export --out`.")]

@@ -13,7 +13,7 @@ from pointrend_deploy.errors import DeployError
 
 def compare(
     bundle: BundlePath,
-    images: Annotated[Path, option("Picture, or folder of pictures.", metavar="PATH")],
+    images: Annotated[Path, option("One picture, or one folder of pictures.", metavar="PATH")],
     labels: Annotated[
         Path | None,
         option(

@@ -42,9 +42,13 @@ def build(
     Engines are written to BUNDLE/engines, once every layer has been found to compute in the
     precision of the graph.
     """
+    from pointrend_deploy.engine.machine import check_packages
     from pointrend_deploy.packages import require
 
-    require("build --target rtx" if target.startswith("rtx") else "build")
+    if explain:
+        require("build --explain")
+    else:
+        check_packages(target)
     from pointrend_deploy.progress import Bars
     from pointrend_deploy.verbs.build import BuildOptions, build_bundle
     from pointrend_deploy.verbs.build import explain as explained

@@ -17,8 +17,8 @@ def calibrate(
     images: Annotated[
         Path,
         option(
-            "Folder of pictures, or a text file that lists them (one path per line, with or "
-            "without its SHA-256).",
+            "One folder of pictures, or a text file that lists them (one path per line, with or "
+            "without its SHA-256); a list may name pictures of several folders.",
             metavar="PATH",
         ),
     ],

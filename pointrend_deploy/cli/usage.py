@@ -63,7 +63,44 @@ def as_usage_error(error: Any, words: Sequence[str], verbs: Sequence[str]) -> Us
     if match := re.search(r"No such command '(.*?)'", text):
         hint = _near(match[1], verbs, f"the verbs are {', '.join(verbs)}")
         return UsageError(f"{PROGRAM} has no verb {match[1]}", hint)
+    extra = re.search(r"unexpected extra arguments? \((.*)\)|extra argument\(s\) \((.*)\)", text)
+    if extra and command is not None:
+        before = _option_before(words, extra[1] or extra[2], command.params)
+        listed = f"{before} takes one value; {listed}" if before else listed
     return UsageError(f"{name}: {text[:1].lower()}{text[1:]}", listed)
+
+
+def _option_before(words: Sequence[str], extra: str, params: Sequence[Any]) -> str:
+    """Name the option whose value an extra argument follows; empty where it follows none."""
+    place = next((at for at, word in enumerate(words) if word == extra.split()[0]), 0)
+    if place < 2:
+        return ""
+    return next((_shown(one) for one in params if words[place - 2] in one.opts), "")
+
+
+def refuse_repeated(params: Sequence[Any], words: Sequence[str]) -> None:
+    """Refuse an option that is given twice and has one value: the parser would drop the first.
+
+    Args:
+        params: of the verb.
+        words: its arguments.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    own = list(words[: words.index("--")] if "--" in words else words)
+    for param in params:
+        if param.param_type_name != "option" or param.multiple or getattr(param, "is_flag", False):
+            continue
+        values = [after for word, after in pairwise([*own, ""]) if word in param.opts]
+        values += [
+            w.partition("=")[2] for w in own if w.partition("=")[0] in param.opts and "=" in w
+        ]
+        if len(values) > 1:
+            raise UsageError(
+                f"{_shown(param).split()[0]} is given {len(values)} times and takes one value",
+                _said(param),
+            )
 
 
 def _bad_value(param: Any, text: str, words: Sequence[str]) -> UsageError:

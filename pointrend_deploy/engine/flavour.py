@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -82,8 +82,13 @@ def flavour_of(module: Module) -> Flavour:
     raise DeployError(f"{title} is not installed", how_to_install(module))
 
 
-def how_to_install(module: Module) -> str:
-    """Return what installs a builder on this machine."""
+def how_to_install(module: Module, packages: Sequence[str] = ()) -> str:
+    """Return what installs a builder on this machine.
+
+    Args:
+        module: of the builder.
+        packages: further packages of `build` that are not installed; they are installed with it.
+    """
     if module == "tensorrt_rtx" and platform.machine() == "x86_64":
         return install_line("rtx")
     if module == "tensorrt_rtx":
@@ -92,11 +97,14 @@ def how_to_install(module: Module) -> str:
             "the device, or with --target rtx:86 on an x86-64 machine"
         )
     if not on_jetson():
-        line = f"with an NVIDIA GPU `{pip_install()} tensorrt`"
+        with_it = install_line("gpu", packages) if packages else pip_install()
+        line = f"with an NVIDIA GPU `{with_it} tensorrt`"
         if platform.machine() == "x86_64":
             line += f"; without one `{install_line('rtx')}`, and build with --target rtx:86"
         return line
     apt = "`sudo apt install python3-libnvinfer`, JetPack's own TensorRT"
+    if packages:
+        apt = f"`{install_line('jetson', packages)}`, and {apt}"
     if sys.prefix == sys.base_prefix:
         return apt
     return (

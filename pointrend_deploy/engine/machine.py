@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from pointrend_deploy.bundle.forms import Ops
-from pointrend_deploy.engine.flavour import Flavour, Module, installed
+from pointrend_deploy.engine.flavour import Flavour, Module, how_to_install, installed
 from pointrend_deploy.engine.plugin_library import NAME, PluginLibrary, find_library
 from pointrend_deploy.engine.targets import Gpu, Target, first_gpu, parse_targets
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.packages import require
+from pointrend_deploy.packages import ABSENT, described, problems, require
 
 # Runs in a process of its own, as builds do: a builder that is damaged may end its process.
 _IMPORT: Final = """
@@ -41,7 +41,7 @@ def check_machine(target: str, ops: Ops) -> tuple[tuple[Target, ...], PluginLibr
         UsageError: ``target`` is not one.
         DeployError: onnx, the builder, the GPU or the plugin library is missing or no good.
     """
-    require("build --target rtx" if target.startswith("rtx") else "build")
+    check_packages(target)
     targets = parse_targets(target)
     check_import(targets[0].flavour.module)
     if ops == "native":
@@ -51,6 +51,31 @@ def check_machine(target: str, ops: Ops) -> tuple[tuple[Target, ...], PluginLibr
     except DeployError as error:
         hint = f"{error.hint}; or build with --ops native, which needs none"
         raise DeployError(error.message, hint) from error
+
+
+def check_packages(target: str) -> None:
+    """Check that the packages of a build are there; where some are not, the builder is named too.
+
+    Args:
+        target: as ``--target`` has it.
+
+    Raises:
+        DeployError: naming all that are missing, and the line that installs them. A missing builder
+            alone is found by :func:`~pointrend_deploy.engine.targets.parse_targets`.
+    """
+    rtx = target.strip().lower().startswith("rtx")
+    command = "build --target rtx" if rtx else "build"
+    builder: Module = "tensorrt_rtx" if rtx else "tensorrt"
+    has_builder = any(flavour.module == builder or not rtx for flavour in installed())
+    found = problems(command)
+    if has_builder or ABSENT not in found.values():
+        require(command)
+        return
+    title = Flavour(builder, "?").title
+    raise DeployError(
+        f"{command} needs {described({**found, title: ABSENT})}",
+        how_to_install(builder, tuple(found)),
+    )
 
 
 def check_import(module: Module) -> None:

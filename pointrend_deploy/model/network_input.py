@@ -32,7 +32,8 @@ def network_input(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
     if not isinstance(image, np.ndarray):
         raise DeployError(
             f"a picture is an H x W x 3 uint8 array, not a {type(image).__name__}",
-            f"np.asarray(picture) in {spec.channel_order} order",
+            f"of a file, np.array(Image.open(path).convert('RGB')){_order(spec)}; a runner of "
+            "open_runner takes paths and PIL pictures too",
         )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise DeployError(
@@ -46,6 +47,26 @@ def network_input(image: NDArray[np.uint8], spec: InputSpec) -> Tensor:
     bottom = -x.shape[2] % spec.size_divisibility
     right = -x.shape[3] % spec.size_divisibility
     return F.pad(x, (0, right, 0, bottom))
+
+
+def _order(spec: InputSpec) -> str:
+    """What turns an array of RGB into the order that the network was trained with."""
+    return "" if spec.channel_order == "RGB" else "[:, :, ::-1]"
+
+
+def check_called_with(x: object) -> None:
+    """Refuse anything but a batch of network inputs, where a model is called.
+
+    Raises:
+        DeployError: ``x`` is not an (N, 3, H, W) floating-point tensor.
+    """
+    if isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] == 3 and x.is_floating_point():
+        return
+    given = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+    raise DeployError(
+        f"a model is called with its network input, (N, 3, H, W) float, not {given}",
+        "model.stages(picture) takes a picture; model.network_input(picture) makes the input of it",
+    )
 
 
 def check_out_hw(out_hw: tuple[int, int] | None) -> None:

@@ -36,6 +36,13 @@ class Picture:
     rgb: npt.NDArray[np.uint8]
 
 
+def missing_hint(path: Path) -> str:
+    """Say what may be wrong with the path of pictures that are not there."""
+    if set("*?[") & set(str(path)):
+        return "patterns are for the pictures of `run` only: give the folder that they are in"
+    return "check the path for a slip"
+
+
 def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
     """List the pictures at a path, sorted.
 
@@ -53,7 +60,7 @@ def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
     path = Path(path)
     try:
         if not path.exists():
-            raise DeployError(f"no such picture or folder: {path}", "check the path for a slip")
+            raise DeployError(f"no such picture or folder: {path}", missing_hint(path))
         if not path.is_dir():
             return [path]
         found = _pictures_below(path, recursive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -49,9 +50,11 @@ def in_order(image: Given, order: Color, color: Color | None = None) -> UInt8:
     elif isinstance(image, np.ndarray):
         own, pixels = color or order, check_image(image)
     else:
+        given = type(image).__name__
+        hint = "of a tensor, pass its array: H x W x 3 uint8, channels last"
+        if isinstance(image, Iterable) and not hasattr(image, "shape"):
+            hint = "several pictures are given as a list: runner([first, second])"
         raise DeployError(
-            "a picture must be a numpy array, a file's path or a PIL picture, not "
-            f"{type(image).__name__}",
-            "of a tensor, pass its array: H x W x 3 uint8, channels last",
+            f"a picture must be a numpy array, a file's path or a PIL picture, not {given}", hint
         )
     return pixels if own == order else pixels[:, :, ::-1]

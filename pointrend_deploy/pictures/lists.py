@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pointrend_deploy.bundle.folder import sha256_of
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.pictures.files import SUFFIXES, list_pictures, printable
+from pointrend_deploy.pictures.files import SUFFIXES, list_pictures, missing_hint, printable
 
 FEW: Final = 8
 """A note says that fewer pictures than this are few: each is then more than a tenth of every
@@ -79,7 +79,8 @@ def _listed(listing: Path, number: int, line: str) -> ListedPicture:
     path = listing.parent / name
     if not path.is_file():
         raise DeployError(
-            f"{where}: there is no picture {path}", "paths are relative to the list's own folder"
+            f"{where}: there is no picture {path}",
+            "a list has a picture's path in each line, relative to the list's own folder",
         )
     try:
         actual = sha256_of(path)
@@ -127,7 +128,7 @@ def listed(images: Path) -> tuple[ListedPicture, ...]:
             )
         return read_list(images)
     if not images.exists():
-        raise DeployError(f"no such folder or list of pictures: {images}", "check the path")
+        raise DeployError(f"no such folder or list of pictures: {images}", missing_hint(images))
     return tuple(
         ListedPicture(path, printable(path.name), _sha256(path)) for path in list_pictures(images)
     )

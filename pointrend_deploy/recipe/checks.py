@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.recipe.faults import quoted
 from pointrend_deploy.recipe.parts import (
     BACKBONE_FEATURES,
     GROUPS,
@@ -149,7 +150,6 @@ def check_classes(classes: Classes) -> Found:
 
 def check_pyramid(recipe: CommonRecipe) -> Found:
     """Check the backbone, the levels the pyramid takes from it, and the padding they need."""
-    offered = BACKBONE_FEATURES[type(recipe.backbone)]
     multiple = recipe.input.size_divisibility
     levels = levels_of(recipe)
     deepest = 2 ** int(levels[-1][1:]) if levels else 1
@@ -157,7 +157,7 @@ def check_pyramid(recipe: CommonRecipe) -> Found:
         (
             bool(levels),
             "fpn.in_features",
-            f"must be the last features of the backbone, in order, such as {list(offered)}",
+            _features_wanted(recipe),
         ),
         (
             1 <= multiple <= MOST and multiple % deepest == 0,
@@ -179,6 +179,18 @@ def check_pyramid(recipe: CommonRecipe) -> Found:
             width_per_group=recipe.backbone.width_per_group,
         )
     return found
+
+
+def _features_wanted(recipe: CommonRecipe) -> str:
+    """Say which features the backbone has, and which of them a pyramid can take."""
+    offered, taken = BACKBONE_FEATURES[type(recipe.backbone)], recipe.fpn.in_features
+    kind = type(recipe.backbone).__struct_config__.tag
+    absent = [name for name in taken if name not in offered]
+    lacking = f", not {', '.join(absent)}" if absent else ""
+    return (
+        f"the backbone {kind} has the features {', '.join(offered)}{lacking}; give the last of "
+        f"them, in this order, such as {quoted(list(offered))}"
+    )
 
 
 def check_groups(key: str, norm: str, channels: int) -> Found:

@@ -7,15 +7,17 @@ that folder in ``recipe/shipped/``.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from pointrend_deploy.errors import DeployError
-from pointrend_deploy.recipe.checks import EVERY_KEY, refuse
-from pointrend_deploy.recipe.faults import form_faults
+from pointrend_deploy.errors import DeployError, path_of
+from pointrend_deploy.recipe.checks import EVERY_KEY, Found, refuse
+from pointrend_deploy.recipe.faults import Siblings, form_faults, repaired
 
 Form = TypeVar("Form")
 LARGEST: Final = 1 << 20
@@ -24,6 +26,8 @@ LARGEST: Final = 1 << 20
 _SHIPPED: Final = Path(__file__).resolve().parent / "shipped"
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent / "export"
 _CHECKPOINTS: Final = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors", ".bin")
+_YAML: Final = re.compile(r"---\s*$|[\w\"'.-]+\s*:(\s|$)|-\s", re.ASCII)
+"""The first line of a YAML file that is no comment, which is no line of a TOML file."""
 _DETECTRON2: Final = re.compile(r"^(_BASE_|MODEL|INPUT|DATASETS|SOLVER|VERSION)\s*:", re.MULTILINE)
 _LISTED: Final = "`pointrend-deploy recipes` lists the recipes that are found by name"
 
@@ -49,7 +53,7 @@ def find_recipe(recipe: str | Path) -> Path:
         DeployError: there is no such file and no such name; the hint has the same name with
             ``.toml`` where that is a file, else the nearest names.
     """
-    path = Path(recipe)
+    path = path_of(recipe, "a recipe", _LISTED)
     if path.exists() and not (path.is_dir() and path.name == str(recipe)):
         return path
     name = path.name.removesuffix(".toml")
@@ -68,12 +72,19 @@ def find_recipe(recipe: str | Path) -> Path:
     raise DeployError(f"cannot read the recipe {recipe}: No such file or directory", hint)
 
 
-def read_recipe(recipe: str | Path, form: type[Form]) -> Form:
-    """Read a TOML file as a typed form; the values are not checked against one another.
+def read_recipe(
+    recipe: str | Path,
+    form: type[Form],
+    value_faults: Callable[[Form], Found] | None = None,
+    siblings: Siblings = (),
+) -> Form:
+    """Read a TOML file as a typed form; the values of a file of that form are not checked.
 
     Args:
         recipe: path or name; see :func:`find_recipe`.
         form: the type to read.
+        value_faults: finds wrong values; where the form is wrong too, both are said at once.
+        siblings: forms of recipes of other tasks, whose keys are recognised.
 
     Raises:
         DeployError: the file is missing, is of another kind or not TOML, or has unknown keys or
@@ -84,7 +95,13 @@ def read_recipe(recipe: str | Path, form: type[Form]) -> Form:
     try:
         return msgspec.toml.decode(raw, type=form)
     except msgspec.ValidationError as error:
-        refuse(form_faults(_table(raw), form), str(path))
+        table = _table(raw)
+        found = form_faults(table, form, siblings=siblings)
+        rest = repaired(table, found) if value_faults else None
+        if value_faults and rest is not None:
+            with suppress(msgspec.ValidationError):  # a key that was not understood
+                found += value_faults(msgspec.convert(rest, form))
+        refuse(found, str(path))
         raise DeployError(f"{path}: {error}", EVERY_KEY) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         _refuse_yaml(path, raw)
@@ -114,14 +131,17 @@ def _read(path: Path) -> bytes:
 
 
 def _refuse_yaml(path: Path, raw: bytes) -> None:
-    """Refuse a configuration in YAML, as detectron2 writes it beside a checkpoint."""
+    """Refuse YAML, such as the configuration that detectron2 writes beside a checkpoint."""
     text = raw.decode(errors="replace")
     detectron2 = _DETECTRON2.search(text) is not None
-    if not detectron2 and path.suffix.lower() not in (".yaml", ".yml"):
+    named = path.suffix.lower() in (".yaml", ".yml")
+    lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    if not (detectron2 or named or _YAML.match(next(lines, ""))):
         return
     kind = "a configuration of detectron2 (YAML)" if detectron2 else "a YAML file"
+    holds = "is" if named or not path.suffix else "holds"
     raise DeployError(
-        f"{path} is {kind}, and a recipe is a TOML file",
+        f"{path} {holds} {kind}, and a recipe is a TOML file",
         f"{_LISTED}; `pointrend-deploy recipes --show NAME > my_model.toml` makes one to change: "
         "docs/your-checkpoint.md says which key takes which value of that file",
     )

@@ -45,7 +45,7 @@ def load_instance_recipe(path: str | Path) -> InstanceRecipe:
             contradict one another; the message names all such keys.
     """
     path = find_recipe(path)
-    return check_instance_recipe(read_recipe(path, InstanceRecipe), str(path))
+    return check_instance_recipe(read_recipe(path, InstanceRecipe, value_faults), str(path))
 
 
 def check_instance_recipe(recipe: InstanceRecipe, where: str = "recipe") -> InstanceRecipe:
@@ -54,11 +54,16 @@ def check_instance_recipe(recipe: InstanceRecipe, where: str = "recipe") -> Inst
     Raises:
         DeployError: naming every such key and the value that would fit.
     """
+    refuse(value_faults(recipe), where)
+    return recipe
+
+
+def value_faults(recipe: InstanceRecipe) -> Found:
+    """Find the keys whose values cannot be right, or contradict those of other keys."""
     found = check_name_and_input(recipe) + _classes(recipe) + check_pyramid(recipe)
     if levels_of(recipe):
         found += _levels(recipe)
-    refuse(found + _proposals(recipe) + _boxes(recipe) + _masks(recipe), where)
-    return recipe
+    return found + _proposals(recipe) + _boxes(recipe) + _masks(recipe)
 
 
 def _classes(recipe: InstanceRecipe) -> Found:

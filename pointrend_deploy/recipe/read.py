@@ -8,19 +8,19 @@ from typing import Any
 
 import msgspec
 
-from pointrend_deploy.recipe.checks import refuse
+from pointrend_deploy.recipe import instance_check, semantic
+from pointrend_deploy.recipe.checks import Found, refuse
 from pointrend_deploy.recipe.faults import quoted
 from pointrend_deploy.recipe.files import find_recipe, read_recipe
 from pointrend_deploy.recipe.instance import InstanceRecipe
-from pointrend_deploy.recipe.instance_check import check_instance_recipe
-from pointrend_deploy.recipe.semantic import Recipe, check_recipe
+from pointrend_deploy.recipe.semantic import Recipe
 
 AnyRecipe = Recipe | InstanceRecipe
-_FORMS: dict[str, tuple[type[AnyRecipe], Callable[[Any, str], AnyRecipe]]] = {
-    "semantic": (Recipe, check_recipe),
-    "instance": (InstanceRecipe, check_instance_recipe),
+_FORMS: dict[str, tuple[type[AnyRecipe], Callable[[Any], Found]]] = {
+    "semantic": (Recipe, semantic.value_faults),
+    "instance": (InstanceRecipe, instance_check.value_faults),
 }
-"""By ``task``: the form of the recipe, and the check of its values."""
+"""By ``task``: the form of the recipe, and what finds wrong values."""
 
 
 class _Task(msgspec.Struct):
@@ -42,11 +42,14 @@ def load_any_recipe(path: str | Path) -> AnyRecipe:
     if task not in _FORMS:
         known = " or ".join(map(quoted, _FORMS))
         refuse([("task", f"must be {known}, not {quoted(task)}")], str(path))
-    form, check = _FORMS[task]
-    return check(read_recipe(path, form), str(path))
+    form, faults = _FORMS[task]
+    others = [(f"task = {quoted(name)}", other) for name, (other, _) in _FORMS.items()]
+    recipe = read_recipe(path, form, faults, [one for one in others if one[1] is not form])
+    check_any_recipe(recipe, str(path))
+    return recipe
 
 
 def check_any_recipe(recipe: AnyRecipe, where: str) -> None:
     """Refuse a recipe whose values contradict one another. Raises DeployError naming the key."""
-    _, check = _FORMS[recipe.task]
-    check(recipe, where)
+    _, faults = _FORMS[recipe.task]
+    refuse(faults(recipe), where)

@@ -83,7 +83,7 @@ def load_recipe(path: str | Path) -> Recipe:
             contradict one another; the message names all such keys.
     """
     path = find_recipe(path)
-    return check_recipe(read_recipe(path, Recipe), str(path))
+    return check_recipe(read_recipe(path, Recipe, value_faults), str(path))
 
 
 def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
@@ -92,12 +92,17 @@ def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
     Raises:
         DeployError: naming every such key and the value that would fit.
     """
+    refuse(value_faults(recipe), where)
+    return recipe
+
+
+def value_faults(recipe: Recipe) -> Found:
+    """Find the keys whose values cannot be right, or contradict those of other keys."""
     count = recipe.num_classes
     message = "2 to 256 classes fit a uint8 label map"
     found = check_name_and_input(recipe) + wrong((2 <= count <= 256, "classes.names", message))
     found += check_classes(recipe.classes) + check_pyramid(recipe)
-    refuse(found + _heads(recipe, levels_of(recipe)), where)
-    return recipe
+    return found + _heads(recipe, levels_of(recipe))
 
 
 def _heads(recipe: Recipe, pyramid: tuple[str, ...]) -> Found:

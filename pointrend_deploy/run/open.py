@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.bundle.forms import Precision, RunnerName
-from pointrend_deploy.errors import DeployError
+from pointrend_deploy.errors import DeployError, path_of
 from pointrend_deploy.packages import ABSENT, install_hint, problems, require
 from pointrend_deploy.run.runner import BundleRunner
 
@@ -40,8 +40,12 @@ def open_runner(
     """
     if not isinstance(bundle, Bundle):
         bundle = Bundle.open(bundle)
+    if weights is not None:
+        weights = path_of(weights, "weights", "give a checkpoint's file, or None")
     if engine is not None and runner != "tensorrt":
-        raise DeployError(f"the runner {runner} runs no engine", "leave --engine out")
+        raise DeployError(
+            f"the runner {runner} runs no engine", "add --runner tensorrt, or leave --engine out"
+        )
     if runner == "auto":
         runner = "onnx" if precision not in (None, "fp32") else _first_installed(weights)
     if runner == "tensorrt":

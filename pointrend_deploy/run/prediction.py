@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pointrend_deploy.errors import DeployError
+from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.pictures.given import Color, Given, in_order
 
 UInt8 = npt.NDArray[np.uint8]
@@ -28,6 +29,16 @@ class Prediction(dict[str, Any], ABC):
     class_names: tuple[str, ...]
     picture_hw: tuple[int, int]
     _picture: tuple[Given, Color] | None = None
+
+    def __missing__(self, key: object) -> Any:
+        raise KeyError(f"{key!r}: {self._keys()}")
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}: {self._keys()}")
+
+    def _keys(self) -> str:
+        answers = ", ".join(f"result[{key!r}]" for key in self)
+        return f"this model's answers are {answers}"
 
     @abstractmethod
     def drawn_on(self, rgb: UInt8, above: float | None = None) -> UInt8:
@@ -63,8 +74,13 @@ class Prediction(dict[str, Any], ABC):
 
         Raises:
             DeployError: the picture is not known, cannot be read again, or has another size now.
-            UsageError: ``above`` is out of range, or the answers have no scores.
+            UsageError: ``above`` is no number or out of range, or the answers have no scores.
         """
+        if above is not None and (isinstance(above, bool) or not isinstance(above, Real)):
+            raise UsageError(
+                f"above is the lowest score to draw, a number from 0 to 1, not {above!r}",
+                "a file is written by draw().save(path)",
+            )
         if self._picture is None:
             raise DeployError(
                 "this prediction does not know its picture", "predict by calling the runner"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -65,12 +65,20 @@ class BundleRunner(ABC):
             DeployError: an input is missing, unknown, or of another shape or dtype.
         """
         expected = {spec.name: spec for spec in self.bundle.manifest.inputs}
+        if not isinstance(batch, Mapping):
+            raise DeployError(
+                f"a batch is a dictionary of the inputs {sorted(expected)}, not "
+                f"{type(batch).__name__}",
+                "of a picture, call the runner itself: runner(picture)",
+            )
         if set(batch) != set(expected):
             raise DeployError(
                 f"the bundle takes the inputs {sorted(expected)}, not {sorted(batch)}"
             )
         for name, spec in expected.items():
             array = batch[name]
+            if not isinstance(array, np.ndarray):
+                raise DeployError(f"input {name} must be a numpy array, not {type(array).__name__}")
             if array.shape != spec.shape or array.dtype != spec.dtype:
                 raise DeployError(
                     f"input {name} must be {spec.dtype} {list(spec.shape)}, "
@@ -109,6 +117,11 @@ class BundleRunner(ABC):
 
         Arguments and errors are those of :meth:`__call__`. Pixels of files are not kept.
         """
+        if not isinstance(images, (list, tuple)):
+            raise DeployError(
+                f"predict_all takes a list of pictures, not {type(images).__name__}",
+                "predict(picture) is for one; list(...) makes a list of what gives pictures",
+            )
         manifest = self.bundle.manifest
         order: Color = "bgr" if manifest.preprocess.channel_order == "BGR" else "rgb"
         fitted = (self.prepare(in_order(image, order, color)) for image in images)

@@ -17,6 +17,10 @@ from pointrend_deploy.wording import count_of
 MOSTLY_IGNORED: Final = 0.9
 """From this share of ignored pixels on, a note says how few are scored."""
 
+_RULE: Final = (
+    "up to half of the label maps may be unusable: their pictures are skipped, each with its reason"
+)
+
 
 @dataclass(frozen=True)
 class LabelledPictures:
@@ -61,11 +65,18 @@ def survey(pairs: Sequence[Pair], recipe: Recipe) -> LabelledPictures:
         return LabelledPictures(tuple(pairs))
     if len(problems) > len(labelled) / 2:
         raise DeployError(
-            f"{len(problems)} of {count_of(len(labelled), 'label map')} cannot be scored against; "
-            f"the first: {problems[0].message}",
-            problems[0].hint,
+            f"{len(problems)} of {count_of(len(labelled), 'label map')} cannot be scored against, "
+            f"which is more than half; the first: {problems[0].message}",
+            "; ".join(filter(None, (problems[0].hint, _RULE))),
         )
-    return LabelledPictures(tuple(pairs), _notes(pixels.tolist(), ignored, names, ignore))
+    notes = _notes(pixels.tolist(), ignored, names, ignore)
+    if problems:
+        notes = (
+            f"{len(problems)} of {count_of(len(labelled), 'label map')} cannot be scored against, "
+            "and their pictures are skipped (more than half would end the comparison)",
+            *notes,
+        )
+    return LabelledPictures(tuple(pairs), notes)
 
 
 def _notes(

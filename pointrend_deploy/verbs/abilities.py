@@ -46,7 +46,7 @@ _CHECKS: Final[dict[str, Callable[[], object]]] = {
     "build --target this --ops native": partial(machine.check_machine, "this", "native"),
     "build --target rtx:86": partial(machine.check_machine, "rtx:86", "plugin"),
     "build --target rtx:86 --ops native": partial(machine.check_machine, "rtx:86", "native"),
-    "build --explain": partial(require, "build"),
+    "build --explain": partial(require, "build --explain"),
     "run": require_runner,
     "run --runner onnx": partial(require, "run --runner onnx"),
     "run --runner torch": partial(require, "run --runner torch"),

@@ -169,7 +169,9 @@ def test_float64_values_too_large() -> None:
 def test_other_models_are_named(names: list[str], what: str, advice: str) -> None:
     found = refusal({name: torch.ones(1) for name in names})
     assert what in found.message
-    assert "for semantic models" in found.message
+    fits = what in ("Implicit PointRend", "PointRend instance", "Mask R-CNN", "Panoptic FPN")
+    assert ("; the recipe small is for semantic models" in found.message) == fits
+    assert ("and no recipe fits it, of any task" in found.message) == (not fits)
     assert advice in found.hint
 
 

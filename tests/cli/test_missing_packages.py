@@ -30,7 +30,7 @@ VERBS = {  # with the extra that its hint names, where nothing but the device in
     "calibrate {bundle} --images {bundle}": "[export]'",
     "quantize {bundle} --precision fp16": "[export]'",
     "build {bundle}": "[gpu]'",
-    "build {bundle} --explain": "[gpu]'",
+    "build {bundle} --explain": " install onnx",
     "build {bundle} --target rtx:86": "[rtx]'",
     "run {bundle} {bundle} --out {out}": "[onnx]'",
     "run {bundle} {bundle} --out {out} --runner onnx": "[onnx]'",
@@ -73,7 +73,7 @@ def test_a_device_install_says_what_a_verb_needs(verb: str, bundle: Path, tmp_pa
     [
         ("report", "report {bundle} --out {out}"),
         ("calibrate", "calibrate {bundle} --images {pictures}"),
-        ("build", "build {bundle} --explain"),
+        ("build --explain", "build {bundle} --explain"),
         ("run --runner onnx", "run {bundle} {pictures} --out {out}"),
     ],
 )

@@ -50,6 +50,16 @@ def said(capsys: Any, monkeypatch: Any, arguments: str) -> tuple[int, str, str]:
         (f"{EXPORT} --sise 64", "export has no option --sise", "did you mean --size?"),
         (f"{EXPORT} --size", "requires an argument", "`pointrend-deploy export --help` lists"),
         (f"{EXPORT} more --size 64", "unexpected extra argument", "export --help` lists"),
+        (
+            "compare b --images a.png b.png c.png",
+            "unexpected extra argument",
+            "--images PATH takes one value; `pointrend-deploy compare --help` lists",
+        ),
+        (
+            "calibrate b --images a --images=c",
+            "--images is given 2 times and takes one value",
+            "--images PATH: One folder of pictures, or a text file",
+        ),
         (f"{EXPORT} --size 64 --ops all", "--ops all is not possible", "use plugin or native"),
         (
             "run b p --out r --runner trt",

@@ -98,12 +98,16 @@ def test_unknown_names_and_paths(
         ),
         ("config", b"MODEL:\n  META_ARCHITECTURE: GeneralizedRCNN\n", "of detectron2", "--show"),
         ("other.yml", b"a: 1\n", "is a YAML file", "--show"),
+        ("mine.toml", b"# my model\n\nname: own\ninput:\n", "holds a YAML file", "--show"),
+        ("mine.toml", b"---\n- a\n", "holds a YAML file", "--show"),
+        ("mine.toml", b"_BASE_: x\nMODEL: {}\n", "holds a configuration of detectron2", "--show"),
         ("model_final.pth", b"PK\x03\x04zip", "is a checkpoint, not a recipe", "--weights {}"),
         ("model_final.pkl", b"\x80\x04", "is a checkpoint, not a recipe", "--weights {}"),
         ("x.safetensors", b"\x10\0\0\0\0\0\0\0{", "is a checkpoint", "--weights {}"),
         ("renamed.toml", b"\x80\x02}q\0", "is a checkpoint", "--weights {}"),
         ("large.toml", b"#" * (files.LARGEST + 1), "larger than 1 MiB", "recipes"),
         ("broken.toml", b"[input\n", "is not valid TOML", "my_model"),
+        ("broken.toml", b"name = 'own'\ninput: 1\n", "is not valid TOML", "my_model"),
         ("latin.toml", b"name = '\xe9'", "is not valid TOML", "my_model"),
     ],
 )
@@ -180,6 +184,43 @@ def test_all_unknown_missing_and_mistyped_keys_come_together(tmp_path: Path) -> 
         "`fpn.top_level`: must be true or false, not a whole number",
         "`point_head.fc_dim`: must be a whole number, not text in quotes",
     }
+
+
+def test_wrong_values_are_said_beside_keys_of_a_wrong_form(tmp_path: Path) -> None:
+    changes = [
+        ("size_divisibility = 16", "size_divisibility = 24\nsize = 3"),
+        ("pixel_mean = [127.0, 127.0, 127.0]", "pixel_mean = [127.0, 127.0]"),
+        ("pixel_std = [128.0, 128.0, 128.0]", "pixel_std = [128.0, 0.0, 128.0]"),
+    ]
+    text = (EXPORT / "demo_semantic.toml").read_text()
+    message = refusal(written(tmp_path, text, *changes)).message
+    for key in ("size", "size_divisibility", "pixel_mean", "pixel_std"):
+        assert f"  - `input.{key}`: " in message
+    # What is held against a key of a wrong form cannot be judged, and nothing is said of it.
+    message = refusal(written(tmp_path, text, ("out_channels = 64", 'out_channels = "x"'))).message
+    assert message.endswith("`fpn.out_channels`: must be a whole number, not text in quotes")
+    for odd in ('"a.b" = 1', '"a[" = 1', '"input.x[" = 1'):
+        assert "unknown key" in refusal(written(tmp_path, f"{odd}\n{text}")).message
+
+
+def test_a_key_of_another_kind_is_said_to_be_of_that_kind(tmp_path: Path) -> None:
+    text = (EXPORT / "demo_semantic.toml").read_text()
+    kind = 'kind = "efficientnet_lite0"'
+    levels = 'in_features = ["res2", "res3", "res4"]'
+    path = written(
+        tmp_path,
+        text.replace("[classes]", "[rpn]\nnms_threshold = 0.7\n\n[classes]\ncategory_ids = [1]"),
+        (kind, f"{kind}\ndepth = 50"),
+        (levels, 'in_features = ["res2", "res3", "res4", "res5"]'),
+    )
+    message = refusal(path).message
+    assert '`backbone.depth`: unknown key; it belongs to kind = "resnet"\n' in message
+    assert '`rpn`: unknown key; it belongs to task = "instance"\n' in message
+    assert '`classes.category_ids`: unknown key; it belongs to task = "instance"\n' in message
+    assert (
+        "`fpn.in_features`: the backbone efficientnet_lite0 has the features res2, res3, res4, not "
+        'res5; give the last of them, in this order, such as ["res2", "res3", "res4"]'
+    ) in message
 
 
 @pytest.mark.parametrize(

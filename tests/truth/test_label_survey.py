@@ -38,6 +38,12 @@ def test_pictures_without_label_maps_have_nothing_to_say(tmp_path: Path) -> None
     assert found.notes == () and len(found.pairs) == 1
 
 
+SKIPPED = (
+    "cannot be scored against, and their pictures are skipped (more than half would end the "
+    "comparison)"
+)
+
+
 @pytest.mark.parametrize(
     ("maps", "notes"),
     [
@@ -48,8 +54,8 @@ def test_pictures_without_label_maps_have_nothing_to_say(tmp_path: Path) -> None
             [np.where(np.arange(96).reshape(HW) < 90, np.uint8(255), ALL)],
             ("93.8 % of the pixels are 255, which is not scored",),
         ),
-        ([ALL, ALL, ALL + 1], ()),  # the last has a 3: its picture is skipped, and that is said
-        ([ALL, ALL[:4]], ()),
+        ([ALL, ALL, ALL + 1], (f"1 of 3 label maps {SKIPPED}",)),  # the last has a 3
+        ([ALL, ALL[:4]], (f"1 of 2 label maps {SKIPPED}",)),
     ],
 )
 def test_what_is_suspicious_is_said_in_a_line(
@@ -71,10 +77,11 @@ BLACK_AND_WHITE = np.where(ALL == 1, np.uint8(255), np.uint8(0))
         ([ALL * 0 + 255], "no pixel of the label maps has a class: every one is 255"),
         (
             [ALL + 1, ALL + 7, ALL],
-            "2 of 3 label maps cannot be scored against; the first: label map .*0.png has label 3; "
+            "2 of 3 label maps cannot be scored against, which is more than half; the first: label "
+            "map .*0.png has label 3; "
             "the classes are 0 to 2",
         ),
-        ([ALL[:4]], "1 of 1 label map cannot be scored against; the first: .*0.png is 4x12, its"),
+        ([ALL[:4]], "1 of 1 label map cannot .* than half; the first: .*0.png is 4x12, its"),
     ],
 )
 def test_a_set_that_cannot_be_scored_is_refused(
@@ -83,6 +90,8 @@ def test_a_set_that_cannot_be_scored_is_refused(
     with pytest.raises(DeployError, match=words) as caught:
         of(tmp_path, *maps)
     assert caught.value.hint
+    by_share = "more than half" in caught.value.message
+    assert by_share == ("up to half of the label maps may be unusable" in caught.value.hint)
 
 
 def test_black_and_white_beside_real_label_maps_is_a_matter_of_the_set(tmp_path: Path) -> None:

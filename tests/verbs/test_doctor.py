@@ -160,6 +160,36 @@ def test_missing_packages_and_their_line(monkeypatch: pytest.MonkeyPatch) -> Non
     assert f"  report:\n      {rows['report'].hint}" in text
 
 
+@pytest.mark.parametrize(
+    ("target", "message", "hint"),
+    [
+        ("this", "build needs onnx and TensorRT, which are not installed", "[gpu]' tensorrt`"),
+        ("rtx:86", "build --target rtx needs onnx and TensorRT-RTX, which are", "[rtx]'"),
+    ],
+)
+@pytest.mark.parametrize("jetson", [False, True])
+def test_packages_and_builder_are_missed_at_once(
+    target: str, message: str, hint: str, jetson: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for module in (machine, targets, flavour):
+        monkeypatch.setattr(module, "installed", lambda: ())
+    monkeypatch.setattr(flavour, "on_jetson", lambda: jetson)
+    monkeypatch.setattr(flavour.platform, "machine", lambda: "aarch64" if jetson else "x86_64")
+    with pytest.raises(DeployError) as caught:
+        machine.check_machine(target, "native")
+    assert caught.value.message.startswith(message)
+    if not jetson:
+        assert hint in caught.value.hint
+    elif target == "this":
+        assert "[jetson]'`, and `sudo apt install python3-libnvinfer`" in caught.value.hint
+    else:
+        assert "no package for aarch64" in caught.value.hint
+    rows = {ability.verb: ability for ability in abilities()}
+    assert rows[f"build --target {target} --ops native"].reason == caught.value.message
+    assert rows["build --explain"].hint.endswith(" install onnx")
+
+
 def test_a_jetson_with_everything_runs_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trt, "installed", lambda: (FULL,))
     monkeypatch.setattr(trt, "first_gpu", lambda: Gpu("Orin", 87))

@@ -19,6 +19,7 @@ from pointrend_deploy.model.instance.boxes import MASK_THRESHOLD, nonempty, past
 from pointrend_deploy.model.instance.mask_head import PointRendMaskHead, StandardMaskHead
 from pointrend_deploy.model.instance.roi_align import pool_boxes
 from pointrend_deploy.model.instance.rpn import RPN
+from pointrend_deploy.model.network_input import check_called_with
 from pointrend_deploy.model.pointrend import (
     StandardPointHead,
     of_class,
@@ -79,6 +80,7 @@ class InstanceModel(ReferenceModel):
 
     def forward(self, x: Tensor, image_hw: tuple[int, int] | None = None) -> dict[str, Tensor]:
         """As :meth:`canvas_stages`."""
+        check_called_with(x)
         return self.canvas_stages(x, image_hw)
 
     def canvas_stages(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pointrend_deploy.checkpoint.read import Weights, read_weights
 from pointrend_deploy.errors import DeployError
+from pointrend_deploy.model.network_input import check_called_with
 from pointrend_deploy.model.pointrend import StandardPointHead, subdivide
 from pointrend_deploy.model.reference import ReferenceModel, filled
 from pointrend_deploy.model.semantic.fpn_head import SemanticFPNHead
@@ -66,7 +67,8 @@ class SemanticModel(ReferenceModel):
         return head.point_head if isinstance(head, PointRendSemanticHead) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised and padded -> logits (N, C, H, W)."""
+        """(N, 3, H, W) normalised and padded -> logits (N, C, H, W); DeployError otherwise."""
+        check_called_with(x)
         return self.canvas_stages(x)["logits"]
 
     def canvas_stages(self, x: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +74,13 @@ class Instances:
         return len(self.scores)
 
     def __getitem__(self, index: int) -> Instance:
-        """Return one instance; a negative index counts from the end."""
-        place = range(len(self))[index]
+        """Return one instance; a negative index counts from the end.
+
+        Raises:
+            TypeError: the index is no whole number; slices are of ``boxes`` and the other arrays.
+            IndexError: there are not so many.
+        """
+        place = self._place(index)
         x1, y1, x2, y2 = (float(value) for value in self.boxes[place])
         return Instance(
             class_name=self.class_names[place],
@@ -93,7 +98,7 @@ class Instances:
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
         """Make the mask of one instance, (H, W) bool."""
         mask = np.zeros(self.hw, np.bool_)
-        self._put(mask, index)
+        self._put(mask, self._place(index))
         return mask
 
     @property
@@ -106,7 +111,18 @@ class Instances:
 
     def rle(self, index: int) -> RLE:
         """Encode the mask of one instance as COCO's RLE."""
-        return encode(self.patches[index], self.hw)
+        return encode(self.patches[self._place(index)], self.hw)
+
+    def _place(self, index: object) -> int:
+        """Return a number in 0..R-1 for an index as Python has them."""
+        if not isinstance(index, SupportsIndex):
+            raise TypeError(
+                f"an instance is chosen by its number, such as found[0], not by "
+                f"{type(index).__name__}; found.boxes, found.scores and found.classes are arrays"
+            )
+        if not -len(self) <= index.__index__() < len(self):
+            raise IndexError(f"there are {len(self)} instances, and none of number {index}")
+        return range(len(self))[index]
 
     def _put(self, mask: npt.NDArray[np.bool_], index: int) -> None:
         top, left, covered = self.patches[index]

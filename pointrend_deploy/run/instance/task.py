@@ -72,7 +72,7 @@ class InstancePrediction(Prediction):
 
 def _check_score(above: float | None, option: str = "above") -> None:
     if above is not None and not 0 <= above <= 1:
-        raise UsageError(f"scores run from 0 to 1; {option} is {above}")
+        raise UsageError(f"scores run from 0 to 1; {option} is {above}", "such as 0.3")
 
 
 class InstanceResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from pointrend_deploy import atomic
-from pointrend_deploy.bundle.folder import RANGES, Bundle
+from pointrend_deploy.bundle.folder import RANGES, Bundle, refuse_inside_bundle
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.pictures.lists import listed
 from pointrend_deploy.progress import Progress, Silent
@@ -168,6 +168,7 @@ def _place(bundle: Bundle, options: CalibrateOptions) -> Path:
                     else ""
                 ),
             )
+        refuse_inside_bundle(path, option)
         _check_free(path, option, ours)
     if options.cache is not None and options.cache.resolve() == place.resolve():
         raise UsageError("--out and --cache name the same file", "choose another name for one")

@@ -16,6 +16,7 @@ from pointrend_deploy.bundle.folder import (
     REPORT,
     WEIGHTS,
     is_bundle,
+    refuse_inside_bundle,
 )
 from pointrend_deploy.bundle.forms import Layout, Ops, PreprocessPlace
 from pointrend_deploy.bundle.manifest import MANIFEST
@@ -92,8 +93,9 @@ def refuse_to_overwrite(out: Path, force: bool) -> None:
         force: replace also a bundle with further files.
 
     Raises:
-        DeployError: naming the first such files.
+        DeployError: naming the first such files; or ``out`` lies in another bundle.
     """
+    refuse_inside_bundle(out)
     if not out.exists():
         return
     held = {entry.name for entry in out.iterdir()} if out.is_dir() else {out.name}

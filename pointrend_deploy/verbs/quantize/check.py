@@ -177,8 +177,9 @@ def _noisiest(
                 raise ActivationRangeError(f"{what}; {below_message(own)}", own)
             raise ParityError(
                 what,
-                "the cause is not known: no activation leaves FP16's range on these pictures. "
-                "Layers can be kept in FP32 with --keep-fp32 PATTERN, or deploy FP32",
+                "no activation leaves FP16's range on these pictures, and nothing else was "
+                "measured: keep layers up to that stage in FP32 with --keep-fp32 PATTERN, or "
+                "deploy FP32",
             )
     known = [stage for stage in stages if stage.snr_db is not None]
     return min(known, key=lambda stage: stage.snr_db or 0.0, default=None)

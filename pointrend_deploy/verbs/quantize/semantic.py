@@ -46,18 +46,24 @@ class LabelAgreement:
         return f"labels agree with FP32 on {self.least:.3%} of the pixels"
 
     def note(self) -> str:
-        """Return a warning if few labels agree, with its cause if that was measured."""
+        """Return a warning if few labels agree: what was measured, and what to run next."""
         if self.least >= FEW_LABELS:
             return ""
+        where = ", on the worst picture" if self.pictures > 1 else ""
+        found = f"{1 - self.least:.1%} of the labels differ from FP32's{where}"
+        if self.tied is not None:
+            found += (
+                f"; at {self.tied:.1%} of these pixels FP32's own two best classes are nearly tied "
+                f"(logits less than {NEARLY_TIED:.0%} of the usual difference apart)"
+            )
         if self.tied is None or self.tied < MOSTLY:
-            return (
-                "few labels agree although no stage is noisy, and the cause is not known: run "
-                "compare on pictures like those the model was trained on before this graph is used"
+            found += (
+                ". No stage is noisy. For INT8, quantize --sensitivity measures which blocks the "
+                "difference comes from"
             )
         return (
-            f"few labels agree: at {self.tied:.1%} of the pixels that differ, the two best classes "
-            f"are nearly tied in FP32 (their logits are less than {NEARLY_TIED:.0%} of the usual "
-            "difference apart); run compare on pictures like those the model was trained on"
+            f"{found}. Generated pictures are unlike those of a training: compare --precision all "
+            "counts on your own and lists the worst"
         )
 
 

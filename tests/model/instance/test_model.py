@@ -10,7 +10,9 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.instance import model as instance
 from pointrend_deploy.model.instance.model import output_stages
 from pointrend_deploy.model.network_input import network_input
+from pointrend_deploy.model.semantic.model import SemanticModel
 from pointrend_deploy.recipe.instance import InstanceRecipe
+from pointrend_deploy.recipe.semantic import load_recipe
 from tests.fixtures.tiny_instance import POINTREND, STANDARD, changed, model, picture
 
 LEVELS = ["p2", "p3", "p4", "p5"]
@@ -166,3 +168,22 @@ def test_what_it_refuses() -> None:
         made.stages(picture(), (0, 10))
     with pytest.raises(DeployError, match="H x W x 3 uint8"):
         made.stages(picture().astype(np.float32))  # type: ignore[arg-type]
+    with pytest.raises(DeployError, match=r"not a str\nhint: of a file, np\.array"):
+        made.stages("a.jpg")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("a.jpg", "not str"),
+        (np.zeros((64, 64, 3), np.uint8), "not ndarray"),
+        (torch.zeros(3, 64, 64), "not torch.float32 [3, 64, 64]"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "not torch.uint8 [1, 3, 64, 64]"),
+    ],
+)
+def test_a_model_is_called_with_its_network_input(given: object, said: str) -> None:
+    for built in (model(STANDARD), SemanticModel(load_recipe("demo_semantic"))):
+        with pytest.raises(DeployError) as caught:
+            built(given)
+        assert caught.value.message.endswith(said)
+        assert "model.stages(picture)" in caught.value.hint

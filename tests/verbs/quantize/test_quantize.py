@@ -335,7 +335,8 @@ def test_few_equal_labels_without_noise_are_noted() -> None:
     sound = Measured(LabelAgreement(pictures=1, least=0.995))
     assert sound.notes() == ()
     few = Measured(LabelAgreement(1, 0.97, tied=0.98), worst=StageNoise(stage="p2", snr_db=45.0))
-    assert "at 98.0% of the pixels that differ" in few.notes()[0]
+    assert "at 98.0% of these pixels FP32's own two best classes are nearly" in few.notes()[0]
+    assert "sensitivity" not in few.notes()[0]
     assert "nearly tied" in few.notes()[0]
     assert replace(few, worst=StageNoise(stage="p2", snr_db=20.0)).notes() == ()
     noisy = replace(few, worst=StageNoise(stage="p2", snr_db=3.0))
@@ -347,8 +348,11 @@ def test_few_equal_labels_without_noise_are_noted() -> None:
 @pytest.mark.parametrize("tied", [None, 0.5])
 def test_no_cause_is_named_that_was_not_measured(tied: float | None) -> None:
     (note,) = Measured(LabelAgreement(1, 0.97, tied)).notes()
-    assert "the cause is not known" in note
-    assert "tied" not in note
+    assert note.startswith("3.0% of the labels differ from FP32's")
+    assert ("at 50.0% of these pixels" in note) == (tied is not None)
+    assert ("tied" in note) == (tied is not None)
+    for next_step in ("quantize --sensitivity measures which", "compare --precision all"):
+        assert next_step in note
 
 
 def test_ties_are_measured_at_the_pixels_that_differ() -> None:
