@@ -10,7 +10,7 @@ from typing import Final
 from pointrend_deploy.bundle.forms import Ops
 from pointrend_deploy.engine.flavour import Flavour, Module, installed
 from pointrend_deploy.engine.plugin_library import NAME, PluginLibrary, find_library
-from pointrend_deploy.engine.targets import Gpu, Target, first_gpu, parse_targets
+from pointrend_deploy.engine.targets import Gpu, Target, first_gpu, parse_targets, runs_on
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.packages import require
 
@@ -79,7 +79,8 @@ def target_to_explain(target: str) -> tuple[Target, ...]:
     full, gpu = Flavour("tensorrt", "?"), first_gpu()
     if gpu is None:
         return (Target(full, 0, Gpu("the GPU of that machine", 0)),)
-    return (Target(next(iter(installed()), full), gpu.capability, gpu),)
+    found = next(iter(installed()), full)
+    return (Target(found if runs_on(found, gpu) else full, gpu.capability, gpu),)
 
 
 def library_to_explain() -> tuple[str, str]:

@@ -38,6 +38,7 @@ MACHINES: dict[str, tuple[tuple[Flavour, ...], Gpu | None, bool, bool]] = {
     "TensorRT without a GPU": ((FULL,), None, True, True),
     "Jetson without the library": ((FULL,), Gpu("Orin", 87), True, False),
     "Jetson": ((FULL,), Gpu("Orin", 87), True, True),
+    "RTX on an H100": ((RTX,), Gpu("H100", 90), True, True),
     "TensorRT that is too old": ((OLD,), Gpu("Orin", 87), True, True),
     "TensorRT that is damaged": ((FULL,), Gpu("Orin", 87), False, True),
 }
@@ -117,6 +118,7 @@ def test_some_machines_can_and_some_cannot(here: str) -> None:
             "build --target rtx:86",
             "build --target rtx:86 --ops native",
         },
+        "RTX on an H100": {"build --target rtx:86", "build --target rtx:86 --ops native"},
         "Jetson without the library": {"build --target this --ops native"},
         "Jetson": {"build --target this", "build --target this --ops native"},
     }
@@ -158,6 +160,20 @@ def test_missing_packages_and_their_line(monkeypatch: pytest.MonkeyPatch) -> Non
     text = doctor.examine().summary()
     assert "no: jinja2, which is not installed\n" in text
     assert f"  report:\n      {rows['report'].hint}" in text
+
+
+def test_an_h100_is_no_gpu_for_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (trt, doctor):
+        monkeypatch.setattr(module, "installed", lambda: (RTX,))
+        monkeypatch.setattr(module, "first_gpu", lambda: Gpu("H100", 90))
+        monkeypatch.setattr(module, "check_import", lambda module: None)
+    rows = {ability.verb: ability for ability in abilities()}
+    assert "compute capability 9.0" in rows["run --runner tensorrt"].reason
+    (line,) = doctor.examine().builders
+    assert line.endswith("builds for rtx:75,80,86,89,120,121 without a GPU")
+    monkeypatch.setattr(doctor, "first_gpu", lambda: Gpu("RTX", 86))
+    (line,) = doctor.examine().builders
+    assert "builds for the GPU of this machine or rtx:75" in line
 
 
 def test_a_jetson_with_everything_runs_engines(monkeypatch: pytest.MonkeyPatch) -> None:

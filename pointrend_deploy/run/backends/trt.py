@@ -21,10 +21,16 @@ from typing import Any
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
 from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.records import EngineRecord
-from pointrend_deploy.engine.flavour import Module, how_to_install, installed, prepare_import
+from pointrend_deploy.engine.flavour import (
+    Flavour,
+    Module,
+    how_to_install,
+    installed,
+    prepare_import,
+)
 from pointrend_deploy.engine.machine import check_import
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library
-from pointrend_deploy.engine.targets import first_gpu
+from pointrend_deploy.engine.targets import check_gpu, first_gpu
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.packages import problems
 from pointrend_deploy.run.backends.trt_engine import Cuda, LoadedEngine, cuda_runtime
@@ -119,18 +125,21 @@ def check_machine(plugins: bool) -> None:
     Raises:
         DeployError: TensorRT, a GPU, cuda-python or the plugin library is missing or no good.
     """
-    check_import(_builders()[0])
-    if first_gpu() is None:
+    flavour = _builders()[0]
+    check_import(flavour.module)
+    gpu = first_gpu()
+    if gpu is None:
         raise DeployError(
             "this machine has no NVIDIA GPU that its driver shows", "use --runner onnx"
         )
+    check_gpu(flavour, gpu)
     cuda_runtime()
     if plugins:
         find_library()
 
 
-def _builders() -> list[Module]:
-    found = [flavour.module for flavour in installed()]
+def _builders() -> tuple[Flavour, ...]:
+    found = installed()
     if not found:
         raise DeployError(
             "neither TensorRT nor TensorRT-RTX is installed",
@@ -142,7 +151,7 @@ def _builders() -> list[Module]:
 
 def _imported(bundle: Bundle, links: Path) -> Any:
     """Import the builder whose engines the bundle has; full TensorRT where it has both."""
-    modules = _builders()
+    modules = [flavour.module for flavour in _builders()]
     built = {record.builder for record in bundle.manifest.engines.values()}
     module = next((name for name in modules if name in built), modules[0])
     if module not in sys.modules:
