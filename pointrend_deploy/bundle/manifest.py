@@ -252,6 +252,7 @@ class Manifest(_Part, frozen=True):
 
 _LATER: Final = ("not_checked",)
 _LATER_OF_WEIGHTS: Final = ("source_key", "source_others", "source_prefix", "source_ignored")
+_LATER_OF_ENGINES: Final = ("ran",)
 """Fields that earlier versions do not know: left out where they are empty."""
 
 
@@ -264,7 +265,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
         for name in names:
             if name in defaults and getattr(part, name) == defaults[name]:
                 del table["recipe"][key][name]
-    for part, names in ((table, _LATER), (table["weights"], _LATER_OF_WEIGHTS)):
+    engines = [(engine, _LATER_OF_ENGINES) for engine in table["engines"].values()]
+    for part, names in ((table, _LATER), (table["weights"], _LATER_OF_WEIGHTS), *engines):
         for name in names:
             if not part[name]:
                 del part[name]

@@ -33,6 +33,15 @@ def build(
     workspace_mib: Annotated[
         int, option("Most scratch memory of a layer, in MiB.", metavar="MIB", min=1)
     ] = 1024,
+    verify_on: Annotated[
+        Path | None,
+        option(
+            "With --target this: picture, or folder of pictures, that the engine runs on before it "
+            "is recorded.",
+            metavar="PATH",
+            default="generated pictures",
+        ),
+    ] = None,
     explain: Annotated[
         bool, flag("--explain", "Only print the trtexec command that builds the same engine.")
     ] = False,
@@ -40,7 +49,8 @@ def build(
     """Build TensorRT engines and check their layers.
 
     Engines are written to BUNDLE/engines, once every layer has been found to compute in the
-    precision of the graph.
+    precision of the graph. An engine for this machine's GPU runs first, and is compared with its
+    graph in ONNX Runtime: exit code 3 means that they differ.
     """
     from pointrend_deploy.packages import require
 
@@ -49,7 +59,7 @@ def build(
     from pointrend_deploy.verbs.build import BuildOptions, build_bundle
     from pointrend_deploy.verbs.build import explain as explained
 
-    options = BuildOptions(precision, ops, target, workspace_mib)
+    options = BuildOptions(precision, ops, target, workspace_mib, verify_on)
     if explain:
         print(explained(bundle, options))
     else:

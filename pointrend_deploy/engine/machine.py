@@ -39,18 +39,22 @@ def check_machine(target: str, ops: Ops) -> tuple[tuple[Target, ...], PluginLibr
 
     Raises:
         UsageError: ``target`` is not one.
-        DeployError: onnx, the builder, the GPU or the plugin library is missing or no good.
+        DeployError: onnx, the builder, the GPU or the plugin library is missing or no good; or,
+            for this machine's GPU, what runs the engine and its graph once.
     """
     require("build --target rtx" if target.startswith("rtx") else "build")
     targets = parse_targets(target)
     check_import(targets[0].flavour.module)
-    if ops == "native":
-        return targets, None
-    try:
-        return targets, find_library()
-    except DeployError as error:
-        hint = f"{error.hint}; or build with --ops native, which needs none"
-        raise DeployError(error.message, hint) from error
+    library = None
+    if ops == "plugin":
+        try:
+            library = find_library()
+        except DeployError as error:
+            hint = f"{error.hint}; or build with --ops native, which needs none"
+            raise DeployError(error.message, hint) from error
+    if any(each.gpu is not None for each in targets):
+        require("build --target this")
+    return targets, library
 
 
 def check_import(module: Module) -> None:

@@ -14,12 +14,14 @@ import platform
 import shlex
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
 from pointrend_deploy.bundle.forms import Precision
+from pointrend_deploy.bundle.manifest import GraphEnds
 from pointrend_deploy.bundle.records import EngineRecord
 from pointrend_deploy.engine.flavour import (
     Flavour,
@@ -27,6 +29,7 @@ from pointrend_deploy.engine.flavour import (
     how_to_install,
     installed,
     prepare_import,
+    register_standard_plugins,
 )
 from pointrend_deploy.engine.machine import check_import
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library
@@ -93,18 +96,15 @@ class TrtRunner(BundleRunner):
                 f"the engine {self.engine} is {self.precision}, not {precision}",
                 "leave --precision out, or name another engine",
             )
-        cuda = cuda_runtime()
-        if bundle.manifest.engines[self.engine].ops == "plugin" and library is not None:
-            trt.get_plugin_registry().load_library(str(library.path))
-        self._logger = _logger(trt)
-        runtime = trt.Runtime(self._logger)
-        self._engines: list[LoadedEngine] = []
-        try:
-            for path, ends in zip(paths, self.task.graphs(), strict=True):
-                self._engines.append(LoadedEngine(trt, runtime, path, ends, Cuda(cuda)))
-        except DeployError:
-            self.close()
-            raise
+        needs_library = bundle.manifest.engines[self.engine].ops == "plugin"
+        self._logger = runtime_logger(trt)
+        self._engines = load_engines(
+            trt,
+            self._logger,
+            library.path if needs_library and library is not None else None,
+            paths,
+            self.task.graphs(),
+        )
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
         return self.task.infer(self._engines, batch)
@@ -114,6 +114,41 @@ class TrtRunner(BundleRunner):
         for engine in self._engines:
             engine.close()
         self._engines = []
+
+
+def load_engines(
+    trt: Any,
+    logger: Any,
+    library: Path | None,
+    paths: Sequence[Path],
+    graphs: Sequence[GraphEnds],
+) -> list[LoadedEngine]:
+    """Deserialise engines that are known to be of this machine, each with a stream of its own.
+
+    Args:
+        trt: the module.
+        logger: from :func:`runtime_logger`; must live as long as the engines.
+        library: the plugin library; None for engines that need none.
+        paths: of the engines, in the order they run.
+        graphs: what each takes and gives.
+
+    Raises:
+        DeployError: cuda-python is missing, or TensorRT does not accept an engine.
+    """
+    cuda = cuda_runtime()
+    register_standard_plugins(trt, logger)
+    if library is not None:
+        trt.get_plugin_registry().load_library(str(library))
+    runtime = trt.Runtime(logger)
+    engines: list[LoadedEngine] = []
+    try:
+        for path, ends in zip(paths, graphs, strict=True):
+            engines.append(LoadedEngine(trt, runtime, path, ends, Cuda(cuda)))
+    except DeployError:
+        for engine in engines:
+            engine.close()
+        raise
+    return engines
 
 
 def check_machine(plugins: bool) -> None:
@@ -167,16 +202,21 @@ def _library(bundle: Bundle) -> PluginLibrary | None:
     return find_library() if wanted else None
 
 
-def _logger(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Errors and warnings to stderr."""
+def runtime_logger(trt: Any, line: Callable[[str, str], str] = "tensorrt: {1}".format) -> Any:
+    """Make a logger that writes errors and warnings to stderr.
 
+    Args:
+        trt: the module.
+        line: makes a line of the name of the severity and the message.
+    """
+
+    class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
             if severity.name in ("INTERNAL_ERROR", "ERROR", "WARNING"):
-                print(f"tensorrt: {message}", file=sys.stderr)
+                print(line(severity.name, message), file=sys.stderr)
 
     return Log()
 
