@@ -33,7 +33,7 @@ def build(
     workspace_mib: Annotated[
         int, option("Most scratch memory of a layer, in MiB.", metavar="MIB", min=1)
     ] = 1024,
-    verify_on: Annotated[
+    verify_images: Annotated[
         Path | None,
         option(
             "With --target this: picture, or folder of pictures, that the engine runs on before it "
@@ -59,7 +59,7 @@ def build(
     from pointrend_deploy.verbs.build import BuildOptions, build_bundle
     from pointrend_deploy.verbs.build import explain as explained
 
-    options = BuildOptions(precision, ops, target, workspace_mib, verify_on)
+    options = BuildOptions(precision, ops, target, workspace_mib, verify_images)
     if explain:
         print(explained(bundle, options))
     else:

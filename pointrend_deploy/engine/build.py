@@ -227,12 +227,8 @@ def _decoded(line: bytes) -> Message | None:
 
 def _died(code: int, title: str, said: list[str]) -> DeployError:
     if code == -signal.SIGKILL:
-        return DeployError(
-            with_words(
-                f"{title}'s builder was killed, as the system does when memory runs out", said
-            ),
-            _LESS_MEMORY,
-        )
+        killed = f"{title}'s builder was killed, as the system does when memory runs out"
+        return DeployError(with_words(killed, said), _LESS_MEMORY)
     if code < 0:
         message = f"{title}'s builder {ended(code)}"
     else:

@@ -84,8 +84,8 @@ class EngineComparison:
             f"the engine {engine} ran and does not answer as its graph does in ONNX Runtime: "
             f"{gate.name} is {value}, and the limit is {gate.op} {gate.limit:.6g}",
             "the engine is not recorded; on pictures unlike those of the training near ties may "
-            "decide many answers: give one like them with --verify-on PICTURE. If it differs there "
-            "too, the builder made something else of the graph: try --ops native, or another "
+            "decide many answers: give one like them with --verify-images PICTURE. If it differs "
+            "there too, the builder made something else of the graph: try --ops native, or another "
             "version of TensorRT",
         )
 

@@ -211,9 +211,9 @@ SAME_ANSWERS = Tolerance(
     "answer in twenty changes, whoever relies on single answers must be told",
 )
 ENGINE_REASON: Final = (
-    "an engine and its graph differ by rounding alone; in FP16 and INT8 it may decide twice as many "
-    "answers as it does between the graph and the FP32 graph on the same pictures, and never more "
-    "than one in twenty"
+    "an engine and its graph differ by rounding alone; in FP16 and INT8 it may decide twice as "
+    "many answers as it does between the graph and the FP32 graph on the same pictures, and never "
+    "more than one in twenty"
 )
 READABLE = Tolerance(0, "an answer with NaN, or out of its range, is no answer")
 UNREADABLE: Final = "pictures with answers that cannot be right"

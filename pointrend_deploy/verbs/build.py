@@ -155,7 +155,7 @@ def build_bundle(
     here = any(target.gpu is not None for target in targets)
     if options.verify_on is not None and not here:
         raise UsageError(
-            "--verify-on: engines for a GPU that is not here are not run", "leave it out"
+            "--verify-images: engines for a GPU that is not here are not run", "leave it out"
         )
     sources = bundle.graphs_of(options.precision)
     sizes = dynamic_sizes(bundle.manifest)

@@ -70,7 +70,7 @@ def compare_detections(
         rois: of a split layout, the masks (R, S, S) that graph and engine give for boxes that were
             given to both; None where the detections' own masks were compared.
     """
-    recipe, export = manifest.instances
+    _, export = manifest.instances
     fp32 = None
     tolerance = gates.SCORES.limit
     if sides.fp32 is not None:
@@ -113,11 +113,11 @@ def compare_detections(
         held.append(gates.gate("mean IoU", "masks", value, ">=", mean, reason))
     note = ""
     if not found.total and rois is None:
-        note = "nothing was detected, so no mask was compared: --verify-on PICTURE with objects"
+        note = "nothing was detected, so no mask was compared: --verify-images PICTURE with objects"
     elif not found.total and rois is not None:
         note = (
             f"nothing was detected, so the masks of {len(rois[0])} given boxes were compared: "
-            "--verify-on PICTURE with objects"
+            "--verify-images PICTURE with objects"
         )
     words = f"{found.total} detections"
     return EngineComparison(words, found.total, found.agreement, found.mask_iou, tuple(held), note)

@@ -76,10 +76,9 @@ class Calls:
 
     def write(self, path: Path) -> None:
         """Write the arrays to an .npz file."""
-        parts = (("batch", self.batch), ("masks", self.masks))
-        np.savez(
-            path, **{f"{p}.{name}": array for p, part in parts for name, array in part.items()}
-        )
+        arrays: dict[str, Any] = {f"batch.{name}": array for name, array in self.batch.items()}
+        arrays |= {f"masks.{name}": array for name, array in self.masks.items()}
+        np.savez(path, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> Calls:
