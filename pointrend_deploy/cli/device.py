@@ -80,7 +80,8 @@ def run(
     runner: Annotated[
         RunnerName,
         option(
-            "Library that runs the model. auto: ONNX Runtime if it is installed, PyTorch otherwise."
+            "Library that runs the model. auto: TensorRT if an engine of the bundle fits this "
+            "machine, else ONNX Runtime if it is installed, PyTorch otherwise."
         ),
     ] = "auto",
     engine: EngineName = None,
@@ -88,7 +89,7 @@ def run(
         Precision | None,
         option(
             "Precision of the graph or engine to run.",
-            default="fp32; with --runner tensorrt that of the engine",
+            default="fp32; of an engine its own",
         ),
     ] = None,
     weights: WeightsFile = None,

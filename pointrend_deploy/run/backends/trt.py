@@ -59,13 +59,18 @@ class Host:
     platform: str = f"{platform.system()} {platform.machine()}"
 
 
+Choose = Callable[[Bundle, Host, Precision | None], str]
+"""Names one of a bundle's engines that fit a host. Raises DeployError where it cannot."""
+
+
 class TrtRunner(BundleRunner):
     """The engine of a bundle that was built for this machine.
 
     Args:
         bundle: opened.
-        engine: name of its folder under ``engines/``; None for the only one that fits.
+        engine: name of its folder under ``engines/``; None for one that fits.
         precision: of the engine; None for any.
+        choose: names the engine where the caller does not; by default the only one that fits.
 
     Raises:
         DeployError: TensorRT, a GPU or cuda-python is missing, no engine fits or several do, or
@@ -75,7 +80,11 @@ class TrtRunner(BundleRunner):
     name = "tensorrt"
 
     def __init__(
-        self, bundle: Bundle, engine: str | None = None, precision: Precision | None = None
+        self,
+        bundle: Bundle,
+        engine: str | None = None,
+        precision: Precision | None = None,
+        choose: Choose | None = None,
     ) -> None:
         super().__init__(bundle)
         self._links = tempfile.TemporaryDirectory(prefix="pointrend-")
@@ -88,7 +97,7 @@ class TrtRunner(BundleRunner):
             capability=gpu.capability if gpu else None,
             plugin_sha256=library.sha256 if library else None,
         )
-        self.engine = engine or only_fitting(bundle, host, precision)
+        self.engine = engine or (choose or only_fitting)(bundle, host, precision)
         paths = check_engine(bundle, self.engine, host)
         self.precision = bundle.manifest.engines[self.engine].precision
         if precision not in (None, self.precision):
@@ -232,26 +241,36 @@ def only_fitting(bundle: Bundle, host: Host, precision: Precision | None = None)
     Raises:
         DeployError: no engine fits, with the reason for each; or several do.
     """
+    names = fitting(bundle, host, precision)
+    if len(names) > 1:
+        raise DeployError(
+            f"several engines fit this machine: {', '.join(names)}",
+            f"name one, such as --engine {names[0]}",
+        )
+    return names[0]
+
+
+def fitting(bundle: Bundle, host: Host, precision: Precision | None = None) -> list[str]:
+    """Name the engines, of a precision or of any, that fit a host: at least one.
+
+    Raises:
+        DeployError: none does, with the reason for each.
+    """
     engines = {
         name: record
         for name, record in bundle.manifest.engines.items()
         if precision in (None, record.precision)
     }
     reasons = {name: mismatch(record, host) for name, record in engines.items()}
-    fitting = [name for name, reason in reasons.items() if not reason]
-    if not fitting:
+    names = [name for name, reason in reasons.items() if not reason]
+    if not names:
         said = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
         kind = f"{precision} engine" if precision else "engine"
         raise DeployError(
             f"the bundle {bundle.path} has no {kind} for this machine{': ' if said else ''}{said}",
             _build(bundle) + (f" --precision {precision}" if precision else ""),
         )
-    if len(fitting) > 1:
-        raise DeployError(
-            f"several engines fit this machine: {', '.join(fitting)}",
-            f"name one, such as --engine {fitting[0]}",
-        )
-    return fitting[0]
+    return names
 
 
 def check_engine(bundle: Bundle, name: str, host: Host) -> tuple[Path, ...]:

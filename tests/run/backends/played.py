@@ -139,7 +139,8 @@ def set_up(name: str, monkeypatch: pytest.MonkeyPatch, cuda: FakeCuda) -> Simple
     trt = played.trt = recorded(name, played.answers)
     version = trt.__version__
     monkeypatch.setattr(trt_runner, "installed", lambda: (Flavour("tensorrt", version),))
-    monkeypatch.setattr(trt_runner.importlib, "import_module", lambda module: trt)
+    importing = SimpleNamespace(import_module=lambda name: trt)
+    monkeypatch.setattr(trt_runner, "importlib", importing)  # torch imports by the real one
     monkeypatch.setattr(trt_runner, "first_gpu", lambda: Gpu("Orin", 87))
     monkeypatch.setattr(trt_runner, "cuda_runtime", lambda: cuda)
     return SimpleNamespace(trt=trt, cuda=cuda, played=played, version=version)
