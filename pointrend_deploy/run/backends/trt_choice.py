@@ -17,6 +17,7 @@ import msgspec
 from pointrend_deploy.bundle.folder import PARITY, Bundle
 from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.records import EngineRecord
+from pointrend_deploy.engine.targets import first_gpu
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.run.backends import trt
 
@@ -78,7 +79,7 @@ def open_fitting(
 
 def _far(engines: dict[str, EngineRecord]) -> str:
     """Say why none of some engines is for this machine's GPU and system; empty where one is."""
-    gpu = trt.first_gpu()
+    gpu = first_gpu()
     capability = gpu.capability if gpu else None
     reasons = []
     for name, record in engines.items():

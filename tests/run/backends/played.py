@@ -17,6 +17,7 @@ from pointrend_deploy.bundle.records import EngineFile, EngineRecord
 from pointrend_deploy.engine.flavour import Flavour
 from pointrend_deploy.engine.targets import Gpu
 from pointrend_deploy.run.backends import trt as trt_runner
+from pointrend_deploy.run.backends import trt_choice
 from pointrend_deploy.run.backends.trt import Host
 from tests.engine.recorded import recorded
 from tests.run.backends.fake_cuda import FakeCuda
@@ -141,6 +142,7 @@ def set_up(name: str, monkeypatch: pytest.MonkeyPatch, cuda: FakeCuda) -> Simple
     monkeypatch.setattr(trt_runner, "installed", lambda: (Flavour("tensorrt", version),))
     importing = SimpleNamespace(import_module=lambda name: trt)
     monkeypatch.setattr(trt_runner, "importlib", importing)  # torch imports by the real one
-    monkeypatch.setattr(trt_runner, "first_gpu", lambda: Gpu("Orin", 87))
+    for module in (trt_runner, trt_choice):
+        monkeypatch.setattr(module, "first_gpu", lambda: Gpu("Orin", 87))
     monkeypatch.setattr(trt_runner, "cuda_runtime", lambda: cuda)
     return SimpleNamespace(trt=trt, cuda=cuda, played=played, version=version)

@@ -15,7 +15,7 @@ from pointrend_deploy.bundle.folder import PARITY, Bundle
 from pointrend_deploy.bundle.manifest import MANIFEST, encode_manifest
 from pointrend_deploy.engine.targets import Gpu
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.run.backends import trt
+from pointrend_deploy.run.backends import trt, trt_choice
 from pointrend_deploy.run.backends.trt import Host, TrtRunner
 from pointrend_deploy.run.backends.trt_choice import preferred
 from pointrend_deploy.run.open import open_runner
@@ -178,7 +178,7 @@ def test_another_gpu(
     words: str,
 ) -> None:
     bundle = bundle_with(tmp_path / "b", machine.version, FP32)
-    monkeypatch.setattr(trt, "first_gpu", lambda: gpu)
+    monkeypatch.setattr(trt_choice, "first_gpu", lambda: gpu)
     monkeypatch.setattr(trt, "check_import", pytest.fail)
     runner, _, precision, (line,) = opened(bundle)
     assert (runner, precision) == ("onnx", "fp32")
