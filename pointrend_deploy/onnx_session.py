@@ -33,6 +33,13 @@ that of MatMul refuses weights of three dimensions with a scale for each column.
 _MEMORY = "if memory ran out, use a bundle with a smaller --size or --batch"
 
 
+def runtime_version() -> str:
+    """Return the version of ONNX Runtime, which must be installed, whatever package it is from."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
 def open_session(
     graph: str | Path | bytes,
     threads: int | None = None,

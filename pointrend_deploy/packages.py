@@ -56,6 +56,7 @@ NEEDS: Final[Mapping[str, Need]] = {
     "calibrate": Need("export", ("onnx", "onnx-graphsurgeon", "onnxruntime")),
     "quantize": Need("export", ("onnx", "onnx-graphsurgeon", "onnxruntime", "torch")),
     "build": Need("gpu", ("onnx",)),
+    "build --target this": Need("gpu", ("onnx", "onnxruntime", "cuda-python")),
     "build --target rtx": Need("rtx", ("onnx",)),
     "build --explain": Need("", ("onnx",)),
     "run --runner onnx": Need("onnx", ("onnxruntime",)),

@@ -19,4 +19,4 @@ MaskForm = Literal["prob", "prob-u8", "logits"]
 Layout = Literal["single", "split"]
 """An instance bundle in one graph, or a detector and a mask graph apart."""
 RunnerName = Literal["auto", "onnx", "torch", "tensorrt"]
-"""The programs that run a bundle; ``auto`` takes one that is installed."""
+"""The programs that run a bundle; ``auto`` takes an engine that fits, or one that is installed."""

@@ -252,7 +252,8 @@ class Manifest(_Part, frozen=True):
 
 _LATER: Final = ("not_checked",)
 _LATER_OF_WEIGHTS: Final = ("source_key", "source_others", "source_prefix", "source_ignored")
-_LATER_OF_ENGINES: Final = ("shape",)
+_LATER_OF_ENGINES: Final = ("ran",)
+_LATER_OF_ENGINE_FILES: Final = ("shape",)
 """Fields that earlier versions do not know: left out where they are empty."""
 
 
@@ -265,9 +266,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
         for name in names:
             if name in defaults and getattr(part, name) == defaults[name]:
                 del table["recipe"][key][name]
-    engines = [engine for record in table["engines"].values() for engine in record["engines"]]
     later = [(table, _LATER), (table["weights"], _LATER_OF_WEIGHTS)]
-    for part, names in (*later, *((engine, _LATER_OF_ENGINES) for engine in engines)):
+    for record in table["engines"].values():
+        later.append((record, _LATER_OF_ENGINES))
+        later += [(engine, _LATER_OF_ENGINE_FILES) for engine in record["engines"]]
+    for part, names in later:
         for name in names:
             if not part[name]:
                 del part[name]

@@ -117,6 +117,26 @@ class EngineFile(_Part, frozen=True):
     shape: EngineShape | None = None
 
 
+class EngineRun(_Part, frozen=True):
+    """Engines that ran on the GPU that built them, beside their graphs in ONNX Runtime.
+
+    Attributes:
+        pictures: number of pictures they ran on.
+        answers: what was compared.
+        compared: number of labels (pixels) or of detections.
+        agreement: share in 0..1 of them that both sides have.
+        mask_iou: mean IoU of the masks that both have; None where there are none.
+        onnxruntime: version that ran the graphs.
+    """
+
+    pictures: int
+    answers: Literal["labels", "detections"]
+    compared: int
+    agreement: float
+    mask_iou: float | None
+    onnxruntime: str
+
+
 class EngineRecord(_Part, frozen=True):
     """A folder under ``engines/``: what was built, by which builder, for which GPU.
 
@@ -134,6 +154,8 @@ class EngineRecord(_Part, frozen=True):
         timing_cache: whether timings of an earlier build were used; None where the builder keeps
             none.
         engines: one for each graph, in the order they run.
+        ran: how they answered on the GPU that built them; None where they were built without it,
+            or by an earlier version.
     """
 
     builder: Literal["tensorrt", "tensorrt_rtx"]
@@ -148,3 +170,4 @@ class EngineRecord(_Part, frozen=True):
     plugin_tensorrt: str | None
     timing_cache: Literal["new", "reused"] | None
     engines: tuple[EngineFile, ...]
+    ran: EngineRun | None = None

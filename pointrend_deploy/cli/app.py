@@ -90,9 +90,9 @@ WeightsFile = Annotated[
 EngineName = Annotated[
     str | None,
     option(
-        "With --runner tensorrt: name of the engine's folder in BUNDLE/engines.",
+        "With --runner tensorrt or auto: name of the engine's folder in BUNDLE/engines.",
         metavar="NAME",
-        default="the only engine that fits this machine",
+        default="one that fits this machine",
     ),
 ]
 

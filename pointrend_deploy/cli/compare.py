@@ -31,7 +31,11 @@ def compare(
         ),
     ] = None,
     runner: Annotated[
-        Literal["onnx", "tensorrt"], option("Library that runs the bundle beside PyTorch.")
+        Literal["auto", "onnx", "tensorrt"],
+        option(
+            "Library that runs the bundle beside PyTorch. auto: TensorRT if an engine of the "
+            "precision fits this machine, else ONNX Runtime."
+        ),
     ] = "onnx",
     engine: EngineName = None,
     precision: Annotated[

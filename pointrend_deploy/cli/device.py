@@ -33,6 +33,15 @@ def build(
     workspace_mib: Annotated[
         int, option("Most scratch memory of a layer, in MiB.", metavar="MIB", min=1)
     ] = 1024,
+    verify_images: Annotated[
+        Path | None,
+        option(
+            "With --target this: picture, or folder of pictures, that the engine runs on before it "
+            "is recorded.",
+            metavar="PATH",
+            default="generated pictures",
+        ),
+    ] = None,
     explain: Annotated[
         bool, flag("--explain", "Only print the trtexec command that builds the same engine.")
     ] = False,
@@ -40,7 +49,8 @@ def build(
     """Build TensorRT engines and check their layers.
 
     Engines are written to BUNDLE/engines, once every layer has been found to compute in the
-    precision of the graph.
+    precision of the graph. An engine for this machine's GPU runs first, and is compared with its
+    graph in ONNX Runtime: exit code 3 means that they differ.
     """
     from pointrend_deploy.engine.machine import check_packages
     from pointrend_deploy.packages import require
@@ -53,7 +63,7 @@ def build(
     from pointrend_deploy.verbs.build import BuildOptions, build_bundle
     from pointrend_deploy.verbs.build import explain as explained
 
-    options = BuildOptions(precision, ops, target, workspace_mib)
+    options = BuildOptions(precision, ops, target, workspace_mib, verify_images)
     if explain:
         print(explained(bundle, options))
     else:
@@ -74,7 +84,8 @@ def run(
     runner: Annotated[
         RunnerName,
         option(
-            "Library that runs the model. auto: ONNX Runtime if it is installed, PyTorch otherwise."
+            "Library that runs the model. auto: TensorRT if an engine of the bundle fits this "
+            "machine, else ONNX Runtime if it is installed, PyTorch otherwise."
         ),
     ] = "auto",
     engine: EngineName = None,
@@ -82,7 +93,7 @@ def run(
         Precision | None,
         option(
             "Precision of the graph or engine to run.",
-            default="fp32; with --runner tensorrt that of the engine",
+            default="fp32; of an engine its own",
         ),
     ] = None,
     weights: WeightsFile = None,

@@ -33,6 +33,7 @@ from pointrend_deploy.engine.job import Built, Failed, Job, Message, Phases, Plu
 from pointrend_deploy.engine.layers import LayerTable, read_layers
 from pointrend_deploy.engine.plugin_library import PluginLibrary
 from pointrend_deploy.engine.precision_check import check_precision, table_of
+from pointrend_deploy.engine.process import ended, last_words, python_path, with_words
 from pointrend_deploy.engine.shape import shape_of
 from pointrend_deploy.engine.targets import Target
 from pointrend_deploy.errors import DeployError
@@ -214,7 +215,7 @@ def run_worker(
             stdout=log,
             stderr=log,
             pass_fds=(writer,),
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env={**os.environ, "PYTHONPATH": python_path()},
         )
         os.close(writer)
         try:
@@ -236,9 +237,9 @@ def run_worker(
                 process.wait()
     if isinstance(last, Built) and Path(job.engine).is_file():
         return last
-    said = _last_words(Path(job.log), start)
+    said = last_words(Path(job.log), start)
     if isinstance(last, Failed):
-        raise DeployError(_with(last.message, said), last.hint or _hint(said))
+        raise DeployError(with_words(last.message, said), last.hint or _hint(said))
     raise _died(code, title, said)
 
 
@@ -251,41 +252,16 @@ def _decoded(line: bytes) -> Message | None:
 
 def _died(code: int, title: str, said: list[str]) -> DeployError:
     if code == -signal.SIGKILL:
-        return DeployError(
-            _with(f"{title}'s builder was killed, as the system does when memory runs out", said),
-            _LESS_MEMORY,
-        )
+        killed = f"{title}'s builder was killed, as the system does when memory runs out"
+        return DeployError(with_words(killed, said), _LESS_MEMORY)
     if code < 0:
-        name = signal.Signals(-code).name
-        message = f"{title}'s builder ended the process ({name})"
+        message = f"{title}'s builder {ended(code)}"
     else:
         message = f"{title}'s builder ended with {code} and no engine"
-    return DeployError(_with(message, said), _hint(said))
+    return DeployError(with_words(message, said), _hint(said))
 
 
 def _hint(said: list[str]) -> str:
     if any(word in line.lower() for line in said for word in ("out of memory", "outofmemory")):
         return _LESS_MEMORY
     return "the whole log stands beside the engine's folder; see docs/engine.md"
-
-
-def _last_words(log: Path, start: int) -> list[str]:
-    """Return the last three errors in the builder's log, or its last three lines."""
-    with open(log, "rb") as file:
-        file.seek(start)
-        lines = file.read().decode(errors="replace").splitlines()
-    lines = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in lines if line.startswith(("[E]", "[F]"))]
-    plain = [line for line in lines if not line.startswith(("[I]", "[W]"))]
-    return [line[:300] for line in (errors or plain or lines)[-3:]]
-
-
-def _with(message: str, said: list[str]) -> str:
-    return f"{message}; its last words: {' | '.join(said)}" if said else message
-
-
-def _python_path() -> str:
-    """PYTHONPATH with which the worker finds this package, wherever it was imported from."""
-    own = str(Path(__file__).resolve().parent.parent.parent)
-    rest = os.environ.get("PYTHONPATH", "")
-    return f"{own}{os.pathsep}{rest}" if rest else own

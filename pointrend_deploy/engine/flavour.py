@@ -24,7 +24,7 @@ Module = Literal["tensorrt", "tensorrt_rtx"]
 MODULES: Final[tuple[Module, ...]] = ("tensorrt", "tensorrt_rtx")
 OLDEST: Final[dict[Module, tuple[int, int]]] = {"tensorrt": (10, 3), "tensorrt_rtx": (1, 0)}
 RTX_CAPABILITIES: Final = (75, 80, 86, 89, 120, 121)
-"""What TensorRT-RTX 1.7 builds for: no Jetson (87, 110) and no data-centre GPU past 80."""
+"""What TensorRT-RTX 1.7 builds for and runs on: no Jetson (87, 110), no data-centre GPU past 80."""
 _DISTRIBUTIONS: Final[dict[Module, tuple[str, ...]]] = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),
     "tensorrt_rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"),

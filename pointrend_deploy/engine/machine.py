@@ -10,7 +10,7 @@ from typing import Final
 from pointrend_deploy.bundle.forms import Ops
 from pointrend_deploy.engine.flavour import Flavour, Module, how_to_install, installed
 from pointrend_deploy.engine.plugin_library import NAME, PluginLibrary, find_library
-from pointrend_deploy.engine.targets import Gpu, Target, first_gpu, parse_targets
+from pointrend_deploy.engine.targets import Gpu, Target, first_gpu, parse_targets, runs_on
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.packages import ABSENT, described, problems, require
 
@@ -39,18 +39,22 @@ def check_machine(target: str, ops: Ops) -> tuple[tuple[Target, ...], PluginLibr
 
     Raises:
         UsageError: ``target`` is not one.
-        DeployError: onnx, the builder, the GPU or the plugin library is missing or no good.
+        DeployError: onnx, the builder, the GPU or the plugin library is missing or no good; or,
+            for this machine's GPU, what runs the engine and its graph once.
     """
     check_packages(target)
     targets = parse_targets(target)
     check_import(targets[0].flavour.module)
-    if ops == "native":
-        return targets, None
-    try:
-        return targets, find_library()
-    except DeployError as error:
-        hint = f"{error.hint}; or build with --ops native, which needs none"
-        raise DeployError(error.message, hint) from error
+    library = None
+    if ops == "plugin":
+        try:
+            library = find_library()
+        except DeployError as error:
+            hint = f"{error.hint}; or build with --ops native, which needs none"
+            raise DeployError(error.message, hint) from error
+    if any(each.gpu is not None for each in targets):
+        require("build --target this")
+    return targets, library
 
 
 def check_packages(target: str) -> None:
@@ -104,7 +108,8 @@ def target_to_explain(target: str) -> tuple[Target, ...]:
     full, gpu = Flavour("tensorrt", "?"), first_gpu()
     if gpu is None:
         return (Target(full, 0, Gpu("the GPU of that machine", 0)),)
-    return (Target(next(iter(installed()), full), gpu.capability, gpu),)
+    found = next(iter(installed()), full)
+    return (Target(found if runs_on(found, gpu) else full, gpu.capability, gpu),)
 
 
 def library_to_explain() -> tuple[str, str]:

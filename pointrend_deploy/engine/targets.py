@@ -18,6 +18,7 @@ from pointrend_deploy.engine.flavour import (
     installed,
 )
 from pointrend_deploy.errors import DeployError, UsageError
+from pointrend_deploy.packages import on_jetson, pip_install
 
 _MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR of cuda.h
 _MINOR = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
@@ -97,7 +98,33 @@ def _this_machine() -> Target:
             "build on the device with --target this, or here for a GPU that need not be here with "
             "--target rtx:86",
         )
-    return Target(flavour_of(found[0].module), gpu.capability, gpu)
+    flavour = flavour_of(found[0].module)
+    check_gpu(flavour, gpu)
+    return Target(flavour, gpu.capability, gpu)
+
+
+def runs_on(flavour: Flavour, gpu: Gpu) -> bool:
+    """Whether engines of a builder run on a GPU.
+
+    TensorRT-RTX builds for any GPU that is here, and its runtime then refuses the engine on those
+    that it is not made for (1.7.1 on an H100, of compute capability 9.0). Full TensorRT is assumed
+    to run on all.
+    """
+    return flavour.module != "tensorrt_rtx" or gpu.capability in RTX_CAPABILITIES
+
+
+def check_gpu(flavour: Flavour, gpu: Gpu) -> None:
+    """Check that engines of a builder run on a GPU. Raises DeployError where they do not."""
+    if runs_on(flavour, gpu):
+        return
+    runs = ", ".join(f"{capability / 10:.1f}" for capability in RTX_CAPABILITIES)
+    full = how_to_install("tensorrt") if on_jetson() else f"install it: `{pip_install()} tensorrt`"
+    raise DeployError(
+        f"{flavour.title} {flavour.version} runs no engine on this GPU, {gpu.name} of compute "
+        f"capability {gpu.capability / 10:.1f}; it runs them on {runs}",
+        f"full TensorRT runs on this GPU, {full}; or build for another GPU, such as with "
+        "--target rtx:86",
+    )
 
 
 def first_gpu() -> Gpu | None:

@@ -130,12 +130,7 @@ def open_columns(
     Raises:
         DeployError: a runner cannot be opened.
     """
-    opened = {
-        name: open_runner(bundle, runner, engine=engine, precision=name)
-        if runner == "tensorrt"
-        else open_runner(bundle, "onnx", precision=name)
-        for name in names
-    }
+    opened = {name: open_runner(bundle, runner, engine=engine, precision=name) for name in names}
     fp32 = opened.pop("fp32", None) or open_runner(bundle, "onnx", precision="fp32")
     return Columns(bundle, fp32, opened)
 

@@ -28,7 +28,7 @@ from pointrend_deploy.pictures.files import read_picture
 
 Array = npt.NDArray[Any]
 UInt8 = npt.NDArray[np.uint8]
-CandidateName = Literal["onnx", "tensorrt"]
+CandidateName = Literal["auto", "onnx", "tensorrt"]
 Progress = Callable[[int, int, str], None]
 """Called with the number of pictures done, their number in all, and the current one's name."""
 
@@ -41,7 +41,8 @@ class CompareOptions:
         labels: for a semantic bundle, true label maps with the pictures' stems, or a Cityscapes
             gtFine folder; for an instance bundle, a gtFine folder with instance ids.
         coco: for an instance bundle, a COCO annotation file; only its pictures are compared.
-        runner: the side that is compared with PyTorch: ONNX Runtime, or an engine of the bundle.
+        runner: the side that is compared with PyTorch: ONNX Runtime, an engine of the bundle, or
+            with ``auto`` an engine of the precision where one fits and ONNX Runtime otherwise.
         engine: the engine's folder under ``engines/``; None for the only one that fits.
         precisions: the precisions to compare, one column for each, or ``all`` alone. The FP32
             graph is always compared. None compares ``runner``'s own graph or engine only.
@@ -64,7 +65,7 @@ class CompareOptions:
         if self.runner not in get_args(CandidateName):
             raise UsageError(
                 f"{self.runner} is not a side to compare with PyTorch",
-                "use --runner onnx or tensorrt",
+                "use --runner auto, onnx or tensorrt",
             )
         if self.labels is not None and self.coco is not None:
             raise UsageError("--labels and --coco are two truths", "give one of them")

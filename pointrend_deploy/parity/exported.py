@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 import numpy.typing as npt
@@ -13,7 +12,7 @@ import onnx
 
 from pointrend_deploy.bundle.manifest import Manifest
 from pointrend_deploy.graph.slices import with_outputs
-from pointrend_deploy.onnx_session import call, open_session
+from pointrend_deploy.onnx_session import call, open_session, runtime_version
 from pointrend_deploy.parity.comparison import VerificationResult
 from pointrend_deploy.parity.record.runs import Run, now
 from pointrend_deploy.pictures.canvas import Fitted, batch_of
@@ -63,7 +62,7 @@ def run_with_stages(
     raw, names = with_outputs(graph, stages)
     session = open_session(raw, hint=_REPORT)
     del raw
-    failure = f"ONNX Runtime {version('onnxruntime')} does not run the exported graph"
+    failure = f"ONNX Runtime {runtime_version()} does not run the exported graph"
     return dict(zip(names, call(session, names, inputs, failure, _REPORT), strict=True))
 
 
@@ -99,5 +98,5 @@ def export_run(result: VerificationResult, batch: VerificationBatch, started: fl
         stages=result.stages,
         points=result.points,
         gates=result.gates,
-        versions={"torch": str(torch.__version__), "onnxruntime": version("onnxruntime")},
+        versions={"torch": str(torch.__version__), "onnxruntime": runtime_version()},
     )

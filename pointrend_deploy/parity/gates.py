@@ -210,6 +210,11 @@ SAME_ANSWERS = Tolerance(
     "a score counts right answers, and two precisions may score alike on different ones: where one "
     "answer in twenty changes, whoever relies on single answers must be told",
 )
+ENGINE_REASON: Final = (
+    "an engine and its graph differ by rounding alone; in FP16 and INT8 it may decide twice as "
+    "many answers as it does between the graph and the FP32 graph on the same pictures, and never "
+    "more than one in twenty"
+)
 READABLE = Tolerance(0, "an answer with NaN, or out of its range, is no answer")
 UNREADABLE: Final = "pictures with answers that cannot be right"
 DROPS: Final[Mapping[PrecisionName, Mapping[str, Tolerance]]] = {
@@ -263,6 +268,29 @@ def label_gates(
     limit = min(FP16_LABELS.limit, 1.0 - FEW / pixels) if pixels else FP16_LABELS.limit
     tolerance = Tolerance(limit, FP16_LABELS.reason)
     return (_precision_gate("labels that agree with fp32", agreement, ">=", tolerance),)
+
+
+def detections_limit(total: int) -> float:
+    """Return the least share (0..1) of ``total`` detections that two FP32 runs must both have.
+
+    A suppression may keep the other of two boxes that nearly tie: as many as of the proposals, or
+    :data:`FEW` of twenty and more; none of fewer than ten.
+    """
+    allowed = max(int(PROPOSALS.limit * total), min(FEW, total // 10))
+    return 1.0 - allowed / total if total else 1.0
+
+
+def engine_limit(fp32_limit: float, graph: float | None) -> float:
+    """Return the least share (0..1) of equal answers of an engine beside its graph.
+
+    Args:
+        fp32_limit: that of an FP32 engine.
+        graph: of a graph of FP16 or INT8, the share of its answers that the FP32 graph gives too,
+            on the same pictures; None for an FP32 engine. See :data:`ENGINE_REASON`.
+    """
+    if graph is None:
+        return fp32_limit
+    return min(fp32_limit, max(SAME_ANSWERS.limit, fp32_limit - 2 * (1.0 - graph)))
 
 
 def cautions(column: PrecisionColumn) -> tuple[PrecisionGate, ...]:

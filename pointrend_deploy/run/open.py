@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from pointrend_deploy.bundle.folder import Bundle
@@ -11,28 +13,37 @@ from pointrend_deploy.packages import ABSENT, install_hint, problems, require
 from pointrend_deploy.run.runner import BundleRunner
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 def open_runner(
     bundle: Bundle | str | Path,
     runner: RunnerName = "auto",
     weights: str | Path | None = None,
     engine: str | None = None,
     precision: Precision | None = None,
+    tell: Callable[[str], None] = _to_stderr,
 ) -> BundleRunner:
     """Open a bundle for running.
 
     Args:
         bundle: the folder, or an opened bundle.
         runner: ``onnx`` (ONNX Runtime on the CPU), ``torch`` (the reference model), ``tensorrt``
-            (an engine that `build` made, on this machine's GPU), or ``auto``: ONNX Runtime where
-            it is installed, PyTorch otherwise. With ``weights``, ``auto`` is PyTorch, the only
-            runner that reads them.
+            (an engine that `build` made, on this machine's GPU), or ``auto``: an engine where the
+            bundle has one that fits this machine; otherwise ONNX Runtime where it is installed, and
+            PyTorch where it is not. With ``weights``, ``auto`` is PyTorch, the only runner that
+            reads them; with ``engine`` it is ``tensorrt``.
         weights: for the torch runner, a checkpoint to use in place of the bundle's weights; its
             SHA-256 must be one that the manifest records.
         engine: for the tensorrt runner, the engine's folder under ``engines/``; None for the only
             one that fits this machine.
         precision: of the bundle's graph or engine. None means fp32 to the onnx runner, and any
             precision to the tensorrt runner. ONNX Runtime computes fp16 and int8 graphs with their
-            rounding, not at their speed.
+            rounding, not at their speed. Which of several engines ``auto`` takes is said in
+            :mod:`pointrend_deploy.run.backends.trt_choice`.
+        tell: is given one line where ``auto`` has engines to choose from: the runner, engine and
+            precision that it took, and where it took no engine, why. Printed to stderr by default.
 
     Raises:
         DeployError: the bundle is damaged, the runner is not installed or not known, or the
@@ -42,12 +53,24 @@ def open_runner(
         bundle = Bundle.open(bundle)
     if weights is not None:
         weights = path_of(weights, "weights", "give a checkpoint's file, or None")
+    if engine is not None and runner == "auto" and weights is None:
+        runner = "tensorrt"
     if engine is not None and runner != "tensorrt":
         raise DeployError(
             f"the runner {runner} runs no engine", "add --runner tensorrt, or leave --engine out"
         )
     if runner == "auto":
+        why = ""
+        if bundle.manifest.engines and weights is None:
+            from pointrend_deploy.run.backends.trt_choice import open_fitting
+
+            fitting, why = open_fitting(bundle, precision)
+            if fitting is not None:
+                tell(why)
+                return fitting
         runner = "onnx" if precision not in (None, "fp32") else _first_installed(weights)
+        if why:
+            tell(f"auto: runner {runner}, precision {precision or 'fp32'}; no engine, as {why}")
     if runner == "tensorrt":
         if weights is not None:
             raise DeployError("an engine holds its weights", "leave --weights out")

@@ -25,6 +25,7 @@ from pointrend_deploy.engine.trtexec import command_lines
 from pointrend_deploy.errors import DeployError, UsageError
 from pointrend_deploy.progress import Progress, Silent
 from pointrend_deploy.quantize.values import weighted_names
+from pointrend_deploy.verbs.engine_check import Checked, Expected, check_engines, expected_answers
 
 LAYERS = "layers.json"
 LOG = "build.log"
@@ -40,22 +41,34 @@ class BuildOptions:
         ops: ``plugin`` or ``native``; None for plugin where the graphs have custom nodes.
         target: ``this`` or ``rtx:86,89,120``.
         workspace_mib: bound on a layer's scratch memory.
+        verify_on: with target ``this``, a picture or a folder of pictures that the engine runs on
+            before it is recorded; None for generated ones.
     """
 
     precision: Precision = "fp32"
     ops: Ops | None = None
     target: str = "this"
     workspace_mib: int = 1024
+    verify_on: str | Path | None = None
 
 
 @dataclass(frozen=True)
 class BuiltTarget:
-    """A target whose engines are built and listed."""
+    """A target whose engines are built and listed.
+
+    Attributes:
+        name: of the folder under ``engines/``.
+        record: as the manifest has it.
+        engines: as they were built.
+        seconds: that this took.
+        checked: how they answered on this machine's GPU; None where it is not the target.
+    """
 
     name: str
     record: EngineRecord
     engines: tuple[Engine, ...]
     seconds: float
+    checked: Checked | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,7 @@ class BuildResult:
                 mib = file.size / 2**20
                 lines.append(f"  {engine.path.name}  {mib:.1f} MiB, {_said(engine)}")
                 lines.append(f"    {in_short(engine.shape)}")
+            lines += _run_lines(one.checked)
             lines += _beside(self.bundle.manifest, record)
         lines += [f"note        {note}" for note in self.notes]
         return "\n".join(lines)
@@ -90,6 +104,13 @@ def _said(engine: Engine) -> str:
     types = Counter(engine.table.weighted.values())
     weighted = ", ".join(f"{types[name]} in {name}" for name in NAMES.values() if name in types)
     return f"products: {weighted}"
+
+
+def _run_lines(checked: Checked | None) -> list[str]:
+    if checked is None:
+        return ["checked     built, not run: the GPU it is for is not here"]
+    note = [f"note        {checked.note}"] if checked.note else []
+    return [f"checked     {checked.line}", *note]
 
 
 def _beside(manifest: Manifest, record: EngineRecord) -> list[str]:
@@ -120,16 +141,30 @@ def build_bundle(
     Returns:
         The bundle; its manifest lists every engine. A target that fails leaves those before it.
 
+    An engine for this machine's GPU runs once and is held against its graph in ONNX Runtime before
+    it is listed.
+
     Raises:
         UsageError: a choice that makes no sense.
-        DeployError: a graph, a builder or a library is missing or refuses; see engine.build.
+        DeployError: a graph, a builder or a library is missing or refuses, see engine.build; or
+            this machine's GPU refuses an engine.
+        ParityError: an engine ran here and answers otherwise than its graph.
     """
+    progress = progress or Silent()
     bundle, ops = _prepared(path, options)
     targets, library = check_machine(options.target, ops)
+    here = any(target.gpu is not None for target in targets)
+    if options.verify_on is not None and not here:
+        raise UsageError(
+            "--verify-images: engines for a GPU that is not here are not run", "leave it out"
+        )
     sources = bundle.graphs_of(options.precision)
     sizes = dynamic_sizes(bundle.manifest)
     if options.precision != "fp32":
         _check_record(bundle, options.precision)
+    expected = None
+    if here:
+        expected = expected_answers(bundle, options.precision, options.verify_on, progress)
     built = []
     for target in targets:
         requests = [
@@ -145,7 +180,7 @@ def build_bundle(
             )
             for source in sources
         ]
-        bundle, one = _build_target(bundle, requests, progress or Silent())
+        bundle, one = _build_target(bundle, requests, expected, progress)
         built.append(one)
     notes = {note_on(library, t.flavour.module, t.flavour.version) for t in targets if library}
     return BuildResult(bundle, tuple(built), tuple(sorted(notes - {""})))
@@ -210,7 +245,7 @@ def dynamic_sizes(manifest: Manifest) -> dict[str, tuple[int, int, int]]:
 
 
 def _build_target(
-    bundle: Bundle, requests: list[Request], progress: Progress
+    bundle: Bundle, requests: list[Request], expected: Expected | None, progress: Progress
 ) -> tuple[Bundle, BuiltTarget]:
     started = time.perf_counter()
     request = requests[0]
@@ -226,6 +261,12 @@ def _build_target(
             (folder / TIMINGS).write_bytes(earlier.read_bytes())
         try:
             engines = tuple(build_engine(one, folder, progress) for one in requests)
+            checked = None
+            if expected is not None:
+                paths = [engine.path for engine in engines]
+                plugins = library.path if library else None
+                flavour, log = target.flavour, folder / LOG
+                checked = check_engines(expected, paths, flavour, plugins, log, progress)
         except DeployError:
             if (folder / LOG).is_file():
                 (folder / LOG).replace(failed_log)
@@ -257,6 +298,7 @@ def _build_target(
                 )
                 for one, engine in zip(requests, engines, strict=True)
             ),
+            ran=checked.record if checked else None,
         )
         bundle = bundle.add_engine(name, record, folder)
     finally:
@@ -264,4 +306,5 @@ def _build_target(
         with contextlib.suppress(OSError):  # other engines, or the log of a failed build, are in it
             folder.parent.rmdir()
     failed_log.unlink(missing_ok=True)
-    return bundle, BuiltTarget(name, record, engines, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return bundle, BuiltTarget(name, record, engines, seconds, checked)

@@ -120,7 +120,14 @@ def compare_with(
         reference = task.open_reference(opened, options.weights)
         if names is None:
             columns = counting = None
-            candidate = open_runner(opened, options.runner, engine=options.engine)
+            # the limits are those of FP32, so of auto nothing else is asked
+            auto = options.runner == "auto" and options.engine is None
+            candidate = open_runner(
+                opened,
+                options.runner,
+                engine=options.engine,
+                precision="fp32" if auto else None,
+            )
         else:
             columns = open_columns(opened, names, options.runner, options.engine)
             counting = task.open_counting(columns, given)

@@ -15,7 +15,7 @@ import msgspec
 from pointrend_deploy.engine.flavour import RTX_CAPABILITIES, check_version, installed
 from pointrend_deploy.engine.machine import check_import
 from pointrend_deploy.engine.plugin_library import find_library, note_on
-from pointrend_deploy.engine.targets import first_gpu
+from pointrend_deploy.engine.targets import first_gpu, runs_on
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.packages import ABSENT, MODULES, problem_of
 from pointrend_deploy.verbs.abilities import Ability, abilities
@@ -99,7 +99,8 @@ def _builders() -> tuple[str, ...]:
         try:
             check_version(flavour)
             check_import(flavour.module)
-            where = ["the GPU of this machine"] if first_gpu() else []
+            gpu = first_gpu()
+            where = ["the GPU of this machine"] if gpu and runs_on(flavour, gpu) else []
             if flavour.module == "tensorrt_rtx":
                 where.append(f"rtx:{','.join(map(str, RTX_CAPABILITIES))} without a GPU")
             said = f"builds for {' or '.join(where)}" if where else "finds no GPU to build for"

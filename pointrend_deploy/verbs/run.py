@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ class RunOptions:
     Attributes:
         runner: the program that runs it.
         weights: a checkpoint in place of the bundle's weights, for the torch runner.
-        engine: folder under ``engines/``, for the tensorrt runner.
+        engine: folder under ``engines/``, for the runners auto and tensorrt.
         precision: of the bundle's graph or engine.
         draw_above: with an instance bundle, the lowest score that is drawn, in [0, 1].
         recursive: whether to run the pictures in sub-folders as well.
@@ -56,8 +57,12 @@ def run_bundle(
             place for results.
     """
     asked = options or RunOptions()
+    said: list[str] = []
     with Bars().step("opening the bundle"):
-        runner = open_runner(bundle, asked.runner, asked.weights, asked.engine, asked.precision)
+        choice = asked.runner, asked.weights, asked.engine, asked.precision
+        runner = open_runner(bundle, *choice, tell=said.append)
+    for line in said:  # after the step's own line
+        print(line, file=sys.stderr)
     with progress_bar("pictures") as progress:
         drawing = PictureOptions(recursive=asked.recursive, draw_above=asked.draw_above)
         return run_pictures(runner, images, out, drawing, progress=progress)

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from pointrend_deploy.engine.flavour import Flavour, installed
-from pointrend_deploy.engine.targets import first_gpu
+from pointrend_deploy.engine.targets import check_gpu, first_gpu
+from pointrend_deploy.errors import DeployError
 from scripts.gpu_check.parts import ROOT, WORK, give, leave_out
 from scripts.unpack_demo import unpack
 
@@ -76,8 +77,7 @@ def checked(ops: str, bundle: Path, capability: int, builder: Flavour) -> dict[s
     Raises:
         StepError: the bundle cannot be built, run or compared.
     """
-    target = f"rtx:{capability}" if builder.short == "rtx" else "this"
-    product("build", bundle, "--ops", ops, "--target", target)
+    product("build", bundle, "--ops", ops, "--target", "this")
     engine = f"{builder.short}-sm{capability}-fp32-{ops}"
     out = WORK / f"engine-{ops}"
     options = ("--runner", "tensorrt", "--engine", engine)
@@ -93,11 +93,15 @@ def main() -> int:
         return leave_out("no GPU")
     if not builders:
         return leave_out("neither TensorRT nor TensorRT-RTX is installed")
-    if find_spec("cuda") is None:
-        return leave_out("cuda-python is not installed")
     builder, bundle = builders[0], WORK / "bundle"
     title = f"{builder.title} {builder.version}"
     result: dict[str, Any] = {"builder": title}
+    try:
+        check_gpu(builder, gpu)
+    except DeployError as error:
+        return leave_out(f"no engine was built or run: {error.message}", **result)
+    if find_spec("cuda") is None:
+        return leave_out("cuda-python is not installed")
     try:
         unpack()
         model = ("export/demo_semantic.toml", "--weights", "demo/demo_semantic.safetensors")
@@ -110,9 +114,6 @@ def main() -> int:
                 continue
             result[ops] = checked(ops, bundle, gpu.capability, builder)
     except StepError as error:
-        # TensorRT-RTX is for some GPUs only; full TensorRT has no such excuse.
-        if builder.short == "rtx" and str(error).startswith("build:"):
-            return leave_out(f"{title} does not accept this GPU: {error}", **result)
         give({**result, "reason": str(error)})
         return 1
     lines = [f"{ops}: {result[ops]}" for ops in ("plugin", "native")]

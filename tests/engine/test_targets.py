@@ -33,8 +33,21 @@ def test_this_machine(here: dict[str, object]) -> None:
     (found,) = targets.parse_targets("this")
     assert (found.flavour, found.capability, found.gpu) == (FULL, 87, Gpu("Orin", 87))
     assert found.folder("fp16", "plugin") == "trt-sm87-fp16-plugin"
-    here["installed"] = (RTX,)
+    here["installed"], here["gpu"] = (RTX,), Gpu("RTX 3090", 86)
     assert targets.parse_targets("this")[0].flavour == RTX
+
+
+@pytest.mark.parametrize("gpu", [Gpu("H100", 90), Gpu("H200", 90), Gpu("Orin", 87)])
+def test_a_gpu_that_rtx_does_not_run(here: dict[str, object], gpu: Gpu) -> None:
+    here["installed"], here["gpu"] = (RTX,), gpu
+    runs = r"7\.5, 8\.0, 8\.6, 8\.9, 12\.0, 12\.1"
+    capability = rf"{gpu.name} of compute capability {gpu.capability / 10:.1f}; it runs them on"
+    with pytest.raises(DeployError, match=f"{capability} {runs}") as caught:
+        targets.parse_targets("this")
+    assert "tensorrt`" in caught.value.hint and "--target rtx:86" in caught.value.hint
+    assert targets.parse_targets("rtx:86")[0].capability == 86
+    here["installed"] = (FULL, RTX)
+    assert targets.parse_targets("this")[0] == targets.Target(FULL, gpu.capability, gpu)
 
 
 @pytest.mark.parametrize(

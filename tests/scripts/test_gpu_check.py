@@ -19,14 +19,16 @@ import pytest
 import torch
 from PIL import Image
 
+from pointrend_deploy.engine.flavour import Flavour
 from pointrend_deploy.engine.targets import Gpu, first_gpu
 from scripts.gpu_check import __main__ as program
+from scripts.gpu_check import engine as engine_part
 from scripts.gpu_check import inputs, references
 from scripts.gpu_check.cases import CASES, SMALL_CASES
 from scripts.gpu_check.engine import StepError
 from scripts.gpu_check.engine import agreement as label_agreement
 from scripts.gpu_check.launchers import Launchers
-from scripts.gpu_check.parts import LEFT_OUT, PARTS, Outcome, Part, run_part
+from scripts.gpu_check.parts import LEFT_OUT, PARTS, RESULT, Outcome, Part, run_part
 from scripts.gpu_check.sanitizer import Watched, clean, noticed
 from scripts.gpu_check.small_run import run
 from scripts.gpu_check.tests import counts
@@ -327,6 +329,34 @@ def test_the_sanitizer_s_words_are_understood() -> None:
     assert not clean(Watched(0, race.format(2)))
     assert not clean(Watched(0, "all agree\n"))  # no summary: it watched nothing
     assert not clean(Watched(1, "1 cases are wrong\n========= ERROR SUMMARY: 0 errors\n"))
+
+
+def test_no_engine_is_asked_of_rtx_on_an_h100(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rtx = Flavour("tensorrt_rtx", "1.7.1.116")
+    monkeypatch.setattr(engine_part, "first_gpu", lambda: Gpu("H100", 90))
+    monkeypatch.setattr(engine_part, "installed", lambda: (rtx,))
+    monkeypatch.setattr(engine_part, "product", pytest.fail)
+    monkeypatch.setenv(RESULT, str(tmp_path / "engine.json"))
+    assert engine_part.main() == LEFT_OUT
+    reason = json.loads((tmp_path / "engine.json").read_text())["reason"]
+    assert "no engine was built or run: TensorRT-RTX 1.7.1.116 runs no engine on" in reason
+    assert "compute capability 9.0" in reason
+    assert reason in capsys.readouterr().err
+
+
+def test_the_engine_part_builds_for_this_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+    monkeypatch.setattr(engine_part, "product", lambda *words: asked.append(words))
+    monkeypatch.setattr(engine_part, "agreement", lambda found, expected: 1.0)
+    rtx = Flavour("tensorrt_rtx", "1.7.1.116")
+    found = engine_part.checked("native", tmp_path, 86, rtx)
+    assert found["passed"] and found["engine"] == "rtx-sm86-fp32-native"
+    assert asked[0] == ("build", tmp_path, "--ops", "native", "--target", "this")
+    assert asked[1][-2:] == ("--engine", "rtx-sm86-fp32-native")
 
 
 def test_label_maps_are_compared(tmp_path: Path) -> None:

@@ -49,8 +49,11 @@ def test_the_engine_is_compared(
     bundle, images = copied
     asked = []
 
-    def open_runner(opened: Bundle, runner: str, *, engine: str | None = None) -> Engine:
+    def open_runner(
+        opened: Bundle, runner: str, *, engine: str | None = None, precision: str | None = None
+    ) -> Engine:
         asked.append((runner, engine))
+        assert precision is None
         return Engine(opened)
 
     monkeypatch.setattr(compare, "open_runner", open_runner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import pytest
@@ -38,9 +39,12 @@ MACHINES: dict[str, tuple[tuple[Flavour, ...], Gpu | None, bool, bool]] = {
     "TensorRT without a GPU": ((FULL,), None, True, True),
     "Jetson without the library": ((FULL,), Gpu("Orin", 87), True, False),
     "Jetson": ((FULL,), Gpu("Orin", 87), True, True),
+    "Jetson without cuda-python": ((FULL,), Gpu("Orin", 87), True, True),
+    "RTX on an H100": ((RTX,), Gpu("H100", 90), True, True),
     "TensorRT that is too old": ((OLD,), Gpu("Orin", 87), True, True),
     "TensorRT that is damaged": ((FULL,), Gpu("Orin", 87), False, True),
 }
+WITH_CUDA_PYTHON = ("Jetson", "Jetson without the library")
 TARGETS = [
     ("this", "plugin", "build --target this"),
     ("this", "native", "build --target this --ops native"),
@@ -67,6 +71,9 @@ def here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         if not imports:
             raise DeployError(f"{module} cannot be imported: no libnvinfer.so", "install it again")
 
+    if request.param in WITH_CUDA_PYTHON:
+        name = "cuda.bindings.runtime"
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
     for module in (targets, flavour, machine, trt, doctor):
         monkeypatch.setattr(module, "installed", lambda: builders)
     for module in (targets, machine, trt, doctor):
@@ -117,6 +124,7 @@ def test_some_machines_can_and_some_cannot(here: str) -> None:
             "build --target rtx:86",
             "build --target rtx:86 --ops native",
         },
+        "RTX on an H100": {"build --target rtx:86", "build --target rtx:86 --ops native"},
         "Jetson without the library": {"build --target this --ops native"},
         "Jetson": {"build --target this", "build --target this --ops native"},
     }
@@ -130,7 +138,7 @@ def test_a_runner_without_its_engine_says_what_doctor_says(here: str, tmp_path: 
         open_runner(Bundle.open(write_tiny_bundle(tmp_path / "b")), "tensorrt")
     if not builders:
         assert caught.value.message == found["run --runner tensorrt"].reason
-    assert not found["run --runner tensorrt"].able  # without cuda-python
+    assert found["run --runner tensorrt"].able == (here == "Jetson")
 
 
 def test_every_verb_and_runner_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +196,20 @@ def test_packages_and_builder_are_missed_at_once(
     rows = {ability.verb: ability for ability in abilities()}
     assert rows[f"build --target {target} --ops native"].reason == caught.value.message
     assert rows["build --explain"].hint.endswith(" install onnx")
+
+
+def test_an_h100_is_no_gpu_for_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (trt, doctor):
+        monkeypatch.setattr(module, "installed", lambda: (RTX,))
+        monkeypatch.setattr(module, "first_gpu", lambda: Gpu("H100", 90))
+        monkeypatch.setattr(module, "check_import", lambda module: None)
+    rows = {ability.verb: ability for ability in abilities()}
+    assert "compute capability 9.0" in rows["run --runner tensorrt"].reason
+    (line,) = doctor.examine().builders
+    assert line.endswith("builds for rtx:75,80,86,89,120,121 without a GPU")
+    monkeypatch.setattr(doctor, "first_gpu", lambda: Gpu("RTX", 86))
+    (line,) = doctor.examine().builders
+    assert "builds for the GPU of this machine or rtx:75" in line
 
 
 def test_a_jetson_with_everything_runs_engines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.bundle.forms import Precision
 from pointrend_deploy.bundle.manifest import GraphEnds, TensorSpec
 from pointrend_deploy.errors import DeployError, ParityError
-from pointrend_deploy.onnx_session import call, open_session
+from pointrend_deploy.onnx_session import call, open_session, runtime_version
 from pointrend_deploy.run.runner import Array, BundleRunner
 from pointrend_deploy.run.writer import GraphCall
 
@@ -41,6 +40,9 @@ class OnnxRunner(BundleRunner):
         bundle: opened.
         precision: of the graphs.
 
+    Attributes:
+        calls: a call for each graph, in the order they run.
+
     Raises:
         DeployError: ONNX Runtime is not installed, the bundle has no graph of that precision, a
             graph does not load, or its inputs and outputs are not those of the manifest.
@@ -52,13 +54,13 @@ class OnnxRunner(BundleRunner):
         super().__init__(bundle)
         self.precision = precision
         files = bundle.graphs_of(precision)
-        self._graphs = [
+        self.calls: list[GraphCall] = [
             _Graph(bundle.file(file), ends)
             for file, ends in zip(files, self.task.graphs(), strict=True)
         ]
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
-        return self.task.infer(self._graphs, batch)
+        return self.task.infer(self.calls, batch)
 
 
 class _Graph:
@@ -154,7 +156,7 @@ class InMemoryRunner(BundleRunner):
     ) -> dict[str, Array]:
         own = [spec.name for spec in ends.outputs]
         names = list(dict.fromkeys([*own, *self._wanted[file]]))
-        runtime = f"ONNX Runtime {version('onnxruntime')}"
+        runtime = f"ONNX Runtime {runtime_version()}"
         failure = f"{runtime} does not run the {self.precision} graph"
         outputs = dict(zip(names, call(session, names, inputs, failure), strict=True))
         if self.precision != "fp32":

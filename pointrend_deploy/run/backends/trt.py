@@ -14,17 +14,26 @@ import platform
 import shlex
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pointrend_deploy.bundle.folder import Bundle, sha256_of
 from pointrend_deploy.bundle.forms import Precision
+from pointrend_deploy.bundle.manifest import GraphEnds
 from pointrend_deploy.bundle.records import EngineRecord
-from pointrend_deploy.engine.flavour import Module, how_to_install, installed, prepare_import
+from pointrend_deploy.engine.flavour import (
+    Flavour,
+    Module,
+    how_to_install,
+    installed,
+    prepare_import,
+    register_standard_plugins,
+)
 from pointrend_deploy.engine.machine import check_import
 from pointrend_deploy.engine.plugin_library import PluginLibrary, find_library
-from pointrend_deploy.engine.targets import first_gpu
+from pointrend_deploy.engine.targets import check_gpu, first_gpu
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.packages import problems
 from pointrend_deploy.run.backends.trt_engine import Cuda, LoadedEngine, cuda_runtime
@@ -50,13 +59,18 @@ class Host:
     platform: str = f"{platform.system()} {platform.machine()}"
 
 
+Choose = Callable[[Bundle, Host, Precision | None], str]
+"""Names one of a bundle's engines that fit a host. Raises DeployError where it cannot."""
+
+
 class TrtRunner(BundleRunner):
     """The engine of a bundle that was built for this machine.
 
     Args:
         bundle: opened.
-        engine: name of its folder under ``engines/``; None for the only one that fits.
+        engine: name of its folder under ``engines/``; None for one that fits.
         precision: of the engine; None for any.
+        choose: names the engine where the caller does not; by default the only one that fits.
 
     Raises:
         DeployError: TensorRT, a GPU or cuda-python is missing, no engine fits or several do, or
@@ -66,7 +80,11 @@ class TrtRunner(BundleRunner):
     name = "tensorrt"
 
     def __init__(
-        self, bundle: Bundle, engine: str | None = None, precision: Precision | None = None
+        self,
+        bundle: Bundle,
+        engine: str | None = None,
+        precision: Precision | None = None,
+        choose: Choose | None = None,
     ) -> None:
         super().__init__(bundle)
         self._links = tempfile.TemporaryDirectory(prefix="pointrend-")
@@ -79,7 +97,7 @@ class TrtRunner(BundleRunner):
             capability=gpu.capability if gpu else None,
             plugin_sha256=library.sha256 if library else None,
         )
-        self.engine = engine or only_fitting(bundle, host, precision)
+        self.engine = engine or (choose or only_fitting)(bundle, host, precision)
         paths = check_engine(bundle, self.engine, host)
         self.precision = bundle.manifest.engines[self.engine].precision
         if precision not in (None, self.precision):
@@ -87,18 +105,15 @@ class TrtRunner(BundleRunner):
                 f"the engine {self.engine} is {self.precision}, not {precision}",
                 "leave --precision out, or name another engine",
             )
-        cuda = cuda_runtime()
-        if bundle.manifest.engines[self.engine].ops == "plugin" and library is not None:
-            trt.get_plugin_registry().load_library(str(library.path))
-        self._logger = _logger(trt)
-        runtime = trt.Runtime(self._logger)
-        self._engines: list[LoadedEngine] = []
-        try:
-            for path, ends in zip(paths, self.task.graphs(), strict=True):
-                self._engines.append(LoadedEngine(trt, runtime, path, ends, Cuda(cuda)))
-        except DeployError:
-            self.close()
-            raise
+        needs_library = bundle.manifest.engines[self.engine].ops == "plugin"
+        self._logger = runtime_logger(trt)
+        self._engines = load_engines(
+            trt,
+            self._logger,
+            library.path if needs_library and library is not None else None,
+            paths,
+            self.task.graphs(),
+        )
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
         return self.task.infer(self._engines, batch)
@@ -110,6 +125,41 @@ class TrtRunner(BundleRunner):
         self._engines = []
 
 
+def load_engines(
+    trt: Any,
+    logger: Any,
+    library: Path | None,
+    paths: Sequence[Path],
+    graphs: Sequence[GraphEnds],
+) -> list[LoadedEngine]:
+    """Deserialise engines that are known to be of this machine, each with a stream of its own.
+
+    Args:
+        trt: the module.
+        logger: from :func:`runtime_logger`; must live as long as the engines.
+        library: the plugin library; None for engines that need none.
+        paths: of the engines, in the order they run.
+        graphs: what each takes and gives.
+
+    Raises:
+        DeployError: cuda-python is missing, or TensorRT does not accept an engine.
+    """
+    cuda = cuda_runtime()
+    register_standard_plugins(trt, logger)
+    if library is not None:
+        trt.get_plugin_registry().load_library(str(library))
+    runtime = trt.Runtime(logger)
+    engines: list[LoadedEngine] = []
+    try:
+        for path, ends in zip(paths, graphs, strict=True):
+            engines.append(LoadedEngine(trt, runtime, path, ends, Cuda(cuda)))
+    except DeployError:
+        for engine in engines:
+            engine.close()
+        raise
+    return engines
+
+
 def check_machine(plugins: bool) -> None:
     """Check what this runner needs of the machine, whatever the bundle; `doctor` asks this.
 
@@ -119,18 +169,21 @@ def check_machine(plugins: bool) -> None:
     Raises:
         DeployError: TensorRT, a GPU, cuda-python or the plugin library is missing or no good.
     """
-    check_import(_builders()[0])
-    if first_gpu() is None:
+    flavour = _builders()[0]
+    check_import(flavour.module)
+    gpu = first_gpu()
+    if gpu is None:
         raise DeployError(
             "this machine has no NVIDIA GPU that its driver shows", "use --runner onnx"
         )
+    check_gpu(flavour, gpu)
     cuda_runtime()
     if plugins:
         find_library()
 
 
-def _builders() -> list[Module]:
-    found = [flavour.module for flavour in installed()]
+def _builders() -> tuple[Flavour, ...]:
+    found = installed()
     if not found:
         raise DeployError(
             "neither TensorRT nor TensorRT-RTX is installed",
@@ -142,7 +195,7 @@ def _builders() -> list[Module]:
 
 def _imported(bundle: Bundle, links: Path) -> Any:
     """Import the builder whose engines the bundle has; full TensorRT where it has both."""
-    modules = _builders()
+    modules = [flavour.module for flavour in _builders()]
     built = {record.builder for record in bundle.manifest.engines.values()}
     module = next((name for name in modules if name in built), modules[0])
     if module not in sys.modules:
@@ -158,16 +211,21 @@ def _library(bundle: Bundle) -> PluginLibrary | None:
     return find_library() if wanted else None
 
 
-def _logger(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Errors and warnings to stderr."""
+def runtime_logger(trt: Any, line: Callable[[str, str], str] = "tensorrt: {1}".format) -> Any:
+    """Make a logger that writes errors and warnings to stderr.
 
+    Args:
+        trt: the module.
+        line: makes a line of the name of the severity and the message.
+    """
+
+    class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
             if severity.name in ("INTERNAL_ERROR", "ERROR", "WARNING"):
-                print(f"tensorrt: {message}", file=sys.stderr)
+                print(line(severity.name, message), file=sys.stderr)
 
     return Log()
 
@@ -183,26 +241,36 @@ def only_fitting(bundle: Bundle, host: Host, precision: Precision | None = None)
     Raises:
         DeployError: no engine fits, with the reason for each; or several do.
     """
+    names = fitting(bundle, host, precision)
+    if len(names) > 1:
+        raise DeployError(
+            f"several engines fit this machine: {', '.join(names)}",
+            f"name one, such as --engine {names[0]}",
+        )
+    return names[0]
+
+
+def fitting(bundle: Bundle, host: Host, precision: Precision | None = None) -> list[str]:
+    """Name the engines, of a precision or of any, that fit a host: at least one.
+
+    Raises:
+        DeployError: none does, with the reason for each.
+    """
     engines = {
         name: record
         for name, record in bundle.manifest.engines.items()
         if precision in (None, record.precision)
     }
     reasons = {name: mismatch(record, host) for name, record in engines.items()}
-    fitting = [name for name, reason in reasons.items() if not reason]
-    if not fitting:
+    names = [name for name, reason in reasons.items() if not reason]
+    if not names:
         said = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
         kind = f"{precision} engine" if precision else "engine"
         raise DeployError(
             f"the bundle {bundle.path} has no {kind} for this machine{': ' if said else ''}{said}",
             _build(bundle) + (f" --precision {precision}" if precision else ""),
         )
-    if len(fitting) > 1:
-        raise DeployError(
-            f"several engines fit this machine: {', '.join(fitting)}",
-            f"name one, such as --engine {fitting[0]}",
-        )
-    return fitting[0]
+    return names
 
 
 def check_engine(bundle: Bundle, name: str, host: Host) -> tuple[Path, ...]:
