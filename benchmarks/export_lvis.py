@@ -129,12 +129,12 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['recipe']}, {result['classes']} classes, {result['detections']} detections, "
         f"{height}x{width}: {result['nodes']} nodes, {result['matched']} detections verified",
-        f"{'':28}{'seconds':>10}{'processor s':>14}{'peak GB':>10}",
+        f"{'':40}{'seconds':>10}{'processor s':>14}{'peak GB':>10}",
     ]
     for step in [*result["steps"], {**result, "step": "all"}]:
         lines.append(
-            f"{step['step']:28}{step['seconds']:>10.1f}{step['processor_seconds']:>14.1f}"
-            f"{step['peak_bytes'] / 1e9:>10.2f}"
+            f"{step['step'].partition(' (')[0]:40}{step['seconds']:>10.1f}"
+            f"{step['processor_seconds']:>14.1f}{step['peak_bytes'] / 1e9:>10.2f}"
         )
     return "\n".join(lines)
 

@@ -17,10 +17,8 @@ def test_steps_are_measured() -> None:
         pytest.skip("memory is read from /proc, which only Linux has")
     box_head = msgspec.structs.replace(SMALL_STANDARD.box_head, score_threshold=0.0, detections=50)
     result = measure(msgspec.structs.replace(SMALL_STANDARD, box_head=box_head), (64, 96))
-    assert [step["step"] for step in result["steps"]][:2] == [
-        "1/7 reading weights",
-        "2/7 tracing and optimising the graph",
-    ]
+    names = [step["step"].partition(" (")[0] for step in result["steps"]]
+    assert names[:2] == ["1/7 reading weights", "2/7 tracing and optimising the graph"]
     assert all(step["peak_bytes"] > 50e6 and step["seconds"] > 0 for step in result["steps"])
     assert sum(step["seconds"] for step in result["steps"]) <= result["seconds"]
     assert "tracing and optimising the graph" in table(result)

@@ -116,8 +116,14 @@ def export_bundle(
         source_sha256 = sha256_of(weights)
     from pointrend_deploy.parity.exported import VerificationBatch
     from pointrend_deploy.pictures.generated import verification_batch
+    from pointrend_deploy.verbs.export.duration import expected_seconds, in_words
 
-    with progress.step("tracing and optimising the graph"):
+    padded_hw = options.padded_hw(recipe)
+    tracing, whole = expected_seconds(model, padded_hw, options.batch, options.ops)
+    with progress.step(
+        f"tracing and optimising the graph (about {in_words(tracing)}, "
+        f"the whole export {in_words(whole)})"
+    ):
         graphs = task.trace()
     with atomic.replacing(out) as folder:
         folder.mkdir()

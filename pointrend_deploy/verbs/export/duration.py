@@ -1,0 +1,116 @@
+"""How long an export will take on this machine, estimated before its long steps.
+
+An export spends its time in two ways, and each is scaled by a short probe of this machine:
+
+- tracing is Python: its time grows with the modules of the model and with the nodes of the graph;
+- the runs in PyTorch and ONNX Runtime, and their comparison, are arithmetic: their time grows
+  with the FLOPs of backbone and pyramid, which are counted on shapes alone.
+
+The factors are fitted to measured exports; `benchmarks/export_duration.py` prints the estimate
+beside the time that the export took.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import nn
+
+from pointrend_deploy.bundle.forms import Ops
+from pointrend_deploy.recipe.read import AnyRecipe
+
+if TYPE_CHECKING:
+    from pointrend_deploy.model.reference import ReferenceModel
+
+_FIRST: Final = 80.0
+"""Tracing of any model, in times of :func:`_python_probe`: most of it is torch's own start."""
+_MODULE: Final = 0.35
+"""Tracing of one more module of the model."""
+_GROUP: Final = 4.0
+"""Tracing of one more group of RoIs of a graph without plugins."""
+_RUNS: Final = {"semantic": 4.0, "instance": 15.0}
+"""All runs and their comparison, in times of backbone and pyramid at the probe's FLOPs a second."""
+_PROBE_CHANNELS: Final = 256
+_PROBE_SIDE: Final = 64
+
+
+def expected_seconds(
+    model: ReferenceModel, padded_hw: tuple[int, int], batch: int, ops: Ops
+) -> tuple[float, float]:
+    """Estimate the seconds of tracing a model, and of the whole export after its weights are read.
+
+    Takes a few tenths of a second. Within a factor of two where the machine does nothing else.
+
+    Args:
+        model: the reference, on the CPU.
+        padded_hw: the network grid.
+        batch: pictures.
+        ops: of the graph.
+    """
+    modules = sum(1 for _ in model.modules())
+    units = _FIRST + _MODULE * modules + _GROUP * batch * _groups(model.recipe, ops)
+    tracing = units * _python_probe()
+    flops = backbone_flops(model.backbone, (batch, 3, *padded_hw))
+    return tracing, tracing + _RUNS[model.recipe.task] * flops / _flops_a_second()
+
+
+def in_words(seconds: float) -> str:
+    """Round an estimate as far as it can be trusted: ``20 s``, ``4 min``."""
+    if seconds < 95:
+        return f"{max(10, 10 * math.ceil(seconds / 10))} s"
+    return f"{math.ceil(seconds / 60)} min"
+
+
+def backbone_flops(backbone: nn.Module, shape: tuple[int, ...]) -> int:
+    """Count the FLOPs of a backbone for pictures of a shape, a multiply-add as two.
+
+    Nothing is computed: parameters and picture are tensors without memory.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    state = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
+    shapes = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        torch.func.functional_call(backbone, shapes, (torch.empty(shape, device="meta"),))
+    return int(counter.get_total_flops())
+
+
+def _groups(recipe: AnyRecipe, ops: Ops) -> int:
+    """How many groups of RoIs a graph computes one after the other; see graph/instance/masks.py."""
+    if recipe.task != "instance" or recipe.point_head is None or ops != "native":
+        return 0
+    from pointrend_deploy.graph.instance.masks import rois_together
+
+    detections = recipe.box_head.detections
+    return -(-detections // rois_together(detections, 1))
+
+
+def _python_probe() -> float:
+    """Seconds of a fixed piece of Python, the shortest of three."""
+    return min(_python_times())
+
+
+def _python_times() -> Iterator[float]:
+    for _ in range(3):
+        start, table = time.perf_counter(), {}
+        for number in range(30_000):
+            table[number % 1000] = str(number)
+        yield 10 * (time.perf_counter() - start)
+
+
+def _flops_a_second() -> float:
+    """FLOPs a second of a 3x3 convolution with torch's threads, the fastest of three."""
+    channels, side = _PROBE_CHANNELS, _PROBE_SIDE
+    image = torch.zeros(1, channels, side, side)
+    weight = torch.zeros(channels, channels, 3, 3)
+    best = math.inf
+    with torch.no_grad():
+        for _ in range(3):
+            start = time.perf_counter()
+            nn.functional.conv2d(image, weight, padding=1)
+            best = min(best, time.perf_counter() - start)
+    return 2.0 * channels * channels * 9 * side * side / best
