@@ -65,6 +65,19 @@ POINTREND_API int pointrend_nms(float const* boxes, float const* scores, int64_t
                                 int32_t groups, int32_t l, int32_t k, float iou_threshold, float score_threshold,
                                 void* workspace, size_t workspace_bytes, void* stream);
 
+/* Logits (n, c, h, w), float32 or float16, upsampled bilinearly by `scale` (align_corners=False, edges clamped), of
+ * which nothing is kept but, for each of the h * w * scale^2 cells, uncertainty (n, cells) float32, the second highest
+ * logit minus the highest, and labels (n, cells) int32, the class of the highest, ties to the lower class. `labels`
+ * may be NULL. Sums are float32; NaN is below every number. c >= 2, scale 2, 4, 8 or 16, cells < 2^31, n <= 65535. */
+POINTREND_API int pointrend_upsample_two_best(void const* logits, int logits_type, float* uncertainty,
+                                              int32_t* labels, int32_t n, int32_t c, int32_t h, int32_t w,
+                                              int32_t scale, void* stream);
+
+/* Logits of masks (r, h, w), upsampled in the same way: upsampled and uncertainty (r, h * w * scale^2) float32, the
+ * second minus the absolute value of the first. cells < 2^31, r <= 65535. */
+POINTREND_API int pointrend_upsample_masks(void const* logits, int logits_type, float* upsampled, float* uncertainty,
+                                           int32_t r, int32_t h, int32_t w, int32_t scale, void* stream);
+
 /* The text of an error that one of these returned. */
 POINTREND_API char const* pointrend_error_string(int error);
 

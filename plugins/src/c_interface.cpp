@@ -4,6 +4,7 @@
 #include "roi_align.h"
 #include "sample.h"
 #include "uncertain.h"
+#include "upsample.h"
 
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
@@ -81,6 +82,34 @@ int pointrend_nms(float const* boxes, float const* scores, int64_t* indices, int
                   size_t workspace_bytes, void* stream) {
     return pointrend::nms(boxes, scores, indices, count, {n, groups, l, k}, {iou_threshold, score_threshold},
                           workspace, workspace_bytes, static_cast<cudaStream_t>(stream));
+}
+
+int pointrend_upsample_two_best(void const* logits, int logits_type, float* uncertainty, int32_t* labels, int32_t n,
+                                int32_t c, int32_t h, int32_t w, int32_t scale, void* stream) {
+    pointrend::UpsampleShape const shape{n, c, h, w, scale};
+    auto const on = static_cast<cudaStream_t>(stream);
+    switch (logits_type) {
+    case POINTREND_FLOAT32:
+        return pointrend::upsample_two_best(static_cast<float const*>(logits), uncertainty, labels, shape, on);
+    case POINTREND_FLOAT16:
+        return pointrend::upsample_two_best(static_cast<__half const*>(logits), uncertainty, labels, shape, on);
+    default:
+        return cudaErrorInvalidValue;
+    }
+}
+
+int pointrend_upsample_masks(void const* logits, int logits_type, float* upsampled, float* uncertainty, int32_t r,
+                             int32_t h, int32_t w, int32_t scale, void* stream) {
+    pointrend::UpsampleShape const shape{r, 1, h, w, scale};
+    auto const on = static_cast<cudaStream_t>(stream);
+    switch (logits_type) {
+    case POINTREND_FLOAT32:
+        return pointrend::upsample_masks(static_cast<float const*>(logits), upsampled, uncertainty, shape, on);
+    case POINTREND_FLOAT16:
+        return pointrend::upsample_masks(static_cast<__half const*>(logits), upsampled, uncertainty, shape, on);
+    default:
+        return cudaErrorInvalidValue;
+    }
 }
 
 char const* pointrend_error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }

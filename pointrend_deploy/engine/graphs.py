@@ -33,6 +33,9 @@ _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendRoIAlign": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
     "PointRendRoIAlignFixed": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
     "PointRendNMS": (("float32",), ("float32",)),
+    "PointRendUpsampleUncertainty": (_EITHER,),
+    "PointRendUpsampleLabels": (_EITHER,),
+    "PointRendUpsampleMasks": (_EITHER,),
 }
 """Types of the inputs of each plugin; see plugins/README.md."""
 

@@ -27,6 +27,10 @@ from pointrend_deploy.graph.ops import (
     ROI_ALIGN_FIXED,
     SAMPLE,
     UNCERTAIN,
+    UPSAMPLE_LABELS,
+    UPSAMPLE_MASKS,
+    UPSAMPLE_SCALES,
+    UPSAMPLE_UNCERTAINTY,
 )
 from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 from pointrend_deploy.recipe.instance import MAX_SAMPLING
@@ -40,10 +44,14 @@ CUSTOM_ARITY: Final = {
     ROI_ALIGN: (1 + MAX_LEVELS, 1),
     ROI_ALIGN_FIXED: (1 + MAX_LEVELS, 1),
     NMS: (2, 2),
+    UPSAMPLE_UNCERTAINTY: (1, 1),
+    UPSAMPLE_LABELS: (1, 2),
+    UPSAMPLE_MASKS: (1, 2),
 }
 """Inputs and outputs of each custom op."""
 
 _POOLED: Final = {"first_level": (0, 16), "levels": (1, MAX_LEVELS), "side": (1, math.inf)}
+_UPSAMPLED: Final = {"scale": (UPSAMPLE_SCALES[0], UPSAMPLE_SCALES[-1])}
 _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
     SAMPLE: {},
     UNCERTAIN: {"k": (1, math.inf)},
@@ -54,6 +62,9 @@ _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
         "iou_threshold": (0.0, 1.0),
         "score_threshold": (-math.inf, math.inf),
     },
+    UPSAMPLE_UNCERTAINTY: _UPSAMPLED,
+    UPSAMPLE_LABELS: _UPSAMPLED,
+    UPSAMPLE_MASKS: _UPSAMPLED,
 }
 """Attributes of each custom op beside the plugin's, and their least and greatest values."""
 

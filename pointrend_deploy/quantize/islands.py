@@ -34,6 +34,17 @@ FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
     "Resize": (1, 2),
 }
 """By op, the inputs that are FP32 in every graph."""
+TAKES_EITHER: Final[dict[str, tuple[int, ...]]] = {
+    "Cast": (0,),
+    "CastLike": (0,),
+    "PointRendUpsampleUncertainty": (0,),
+    "PointRendUpsampleLabels": (0,),
+    "PointRendUpsampleMasks": (0,),
+}
+"""By op, the inputs that are read in the type they are made in.
+
+The ops that upsample compute in FP32 whatever the logits are: a cast before them changes nothing.
+"""
 _ONE_TYPE: Final = frozenset({"GridSample", "RoiAlign"})
 """Standard samplers: their inputs have one type, so features are FP32 as their coordinates are."""
 GROUP_NORM: Final = "InstanceNormalization"
@@ -61,10 +72,13 @@ _CHOOSES: Final[Mapping[str, tuple[int, ...]]] = {
     "TopK": (0,),
     "PointRendUncertain": (0,),
     "PointRendNMS": (0, 1),
+    "PointRendUpsampleUncertainty": (0,),
+    "PointRendUpsampleLabels": (0,),
+    "PointRendUpsampleMasks": (0,),
     "NonMaxSuppression": (0, 1, 3, 4),
     **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), (0, 1)),
 }
-"""By op, the inputs from which an index or a truth value follows."""
+"""By op, the inputs from which an index, a truth value or an uncertainty follows."""
 
 
 def node_types(model: ModelProto, keep_fp32: Collection[str] = ()) -> dict[str, FloatType]:

@@ -4,7 +4,8 @@ The same function as ``SemanticModel.canvas_stages`` up to rounding and the orde
 
 - labels, not logits: where logits are not asked for, the last step has no C x H x W tensor; its
   labels are the upsampled map's arg-max with the chosen points' own arg-max put in;
-- uncertainty by running maxima in place of TopK over the classes (two_best.py);
+- uncertainty and labels straight from the logits before upsampling, by an op (ops.py) whose body
+  keeps running maxima in place of TopK over the classes (upsample_bodies.py);
 - one set of coordinates a step, shared by the fine and the coarse samples;
 - the point head's products before or after sampling, whichever is counted cheaper (cost.py);
 - where K >= H*W every cell is recomputed, so nothing is upsampled, selected or scattered.
@@ -19,14 +20,15 @@ from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import PointWork, ProjectionPlan, plan_projection
-from pointrend_deploy.graph.ops import integer_quotient, most_uncertain
+from pointrend_deploy.graph.ops import (
+    UPSAMPLE_SCALES,
+    integer_quotient,
+    most_uncertain,
+    upsample_labels,
+    upsample_uncertainty,
+)
 from pointrend_deploy.graph.options import GraphOptions
 from pointrend_deploy.graph.semantic.point_layers import ProjectedPointHead, SampledPointHead
-from pointrend_deploy.graph.semantic.two_best import (
-    STRIP_BYTES,
-    labels_and_uncertainty,
-    uncertainty,
-)
 from pointrend_deploy.model.network_input import Normalise
 from pointrend_deploy.model.pointrend import StandardPointHead, cell_centres, double
 from pointrend_deploy.model.semantic.model import SemanticModel
@@ -39,7 +41,6 @@ class SubdivisionStep(nn.Module):
         head: the point head, shared by all steps.
         num_points: most points recomputed.
         last_labels: this is the last step, and the graph needs only its labels.
-        budget: bytes of a strip's working set, see two_best.py.
     """
 
     def __init__(
@@ -47,13 +48,11 @@ class SubdivisionStep(nn.Module):
         head: SampledPointHead | ProjectedPointHead,
         num_points: int,
         last_labels: bool,
-        budget: int = STRIP_BYTES,
     ) -> None:
         super().__init__()
         self.head = head
         self.num_points = num_points
         self.last_labels = last_labels
-        self.budget = budget
 
     def forward(self, logits: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
         """Compute one step.
@@ -71,17 +70,17 @@ class SubdivisionStep(nn.Module):
         if self.num_points >= height * width:
             return self._recompute_all(logits, maps)
         if self.last_labels:
-            labels, unsure = labels_and_uncertainty(logits, 2, self.budget)
+            unsure, labels = upsample_labels(logits, 2)
         else:
-            unsure = uncertainty(logits, 2, self.budget)
-        indices = most_uncertain(unsure.reshape(n, height * width), self.num_points)
+            unsure = upsample_uncertainty(logits, 2)
+        indices = most_uncertain(unsure, self.num_points)
         points = grid_points(indices, height, width, logits.dtype)
         point_logits = self.head(maps, points)
         found = {"indices": indices, "point_logits": point_logits}
         if self.last_labels:
             chosen = point_logits.argmax(dim=1).to(labels.dtype)
-            flat = labels.reshape(n, height * width).scatter(1, indices, chosen)
-            return {**found, "labels": flat.reshape(n, height, width)}
+            labels = labels.scatter(1, indices, chosen)
+            return {**found, "labels": labels.reshape(n, height, width)}
         where = indices.unsqueeze(1).expand(-1, classes, -1)
         flat = double(logits).reshape(n, classes, height * width)
         flat = flat.scatter(2, where, point_logits)
@@ -120,7 +119,6 @@ class Subdivision(nn.Module):
         fine_channels: channels of each fine map.
         plan: which maps the point head multiplies before sampling.
         labels_only: logits of the last step are not wanted.
-        budget: bytes of a strip's working set.
     """
 
     def __init__(
@@ -131,18 +129,14 @@ class Subdivision(nn.Module):
         fine_channels: Sequence[int],
         plan: ProjectionPlan,
         labels_only: bool,
-        budget: int = STRIP_BYTES,
     ) -> None:
         super().__init__()
         self.head: SampledPointHead | ProjectedPointHead = (
             ProjectedPointHead(head, fine_channels, plan) if plan.any else SampledPointHead(head)
         )
-        self.budget = budget
         for step in range(steps):
             last_labels = labels_only and step == steps - 1
-            self.add_module(
-                f"step{step}", SubdivisionStep(self.head, num_points, last_labels, budget)
-            )
+            self.add_module(f"step{step}", SubdivisionStep(self.head, num_points, last_labels))
         self.steps = steps
 
     def forward(self, coarse: Tensor, fine: list[Tensor]) -> dict[str, Tensor]:
@@ -175,15 +169,12 @@ class Subdivision(nn.Module):
 class DeployGraph(nn.Module):
     """The module that is exported: from the network input to the outputs of ``options``."""
 
-    def __init__(
-        self, model: SemanticModel, options: GraphOptions, budget: int = STRIP_BYTES
-    ) -> None:
+    def __init__(self, model: SemanticModel, options: GraphOptions) -> None:
         super().__init__()
         self.backbone = model.backbone
         self.coarse_head = model.coarse_head
         self.options = options
         self.recipe = model.recipe
-        self.budget = budget
         self.labels_only = "logits" not in options.outputs
         self.normalise = Normalise(model.recipe.input) if options.preprocess == "in-graph" else None
         self.subdivision: Subdivision | None = None
@@ -196,7 +187,6 @@ class DeployGraph(nn.Module):
                 [model.recipe.fpn.out_channels] * len(spec.in_features),
                 plan_projection(point_work(model, options)),
                 self.labels_only,
-                budget,
             )
 
     def forward(self, image: Tensor, extent: Tensor | None = None) -> dict[str, Tensor]:
@@ -231,8 +221,10 @@ class DeployGraph(nn.Module):
             refined: dict[str, Tensor] = self.subdivision(coarse, fine)
             return refined
         stride = self.coarse_head.common_stride
-        if self.labels_only:
-            return {"labels": labels_and_uncertainty(coarse, stride, self.budget)[0]}
+        if self.labels_only and stride in UPSAMPLE_SCALES:
+            n, _, h, w = coarse.shape
+            labels = upsample_labels(coarse, stride)[1]
+            return {"labels": labels.reshape(n, h * stride, w * stride)}
         logits = torch.nn.functional.interpolate(
             coarse, scale_factor=float(stride), mode="bilinear", align_corners=False
         )

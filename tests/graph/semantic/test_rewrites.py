@@ -64,7 +64,7 @@ def test_subdivision(labels_only: bool, num_points: int, every_layer: bool) -> N
     head, coarse, fine = problem(every_layer)
     wanted = subdivide(coarse, fine, head, 2, num_points)
     for plan in (PLANS[0], PLANS[-1]):
-        ours = Subdivision(head, 2, num_points, [CHANNELS] * 2, plan, labels_only, budget=6000)
+        ours = Subdivision(head, 2, num_points, [CHANNELS] * 2, plan, labels_only)
         found = ours(coarse, fine)
         assert torch.equal(found["labels"].long(), wanted["logits"].argmax(dim=1))
         if not labels_only:
