@@ -95,11 +95,12 @@ __global__ void __launch_bounds__(kThreads)
         quad.values(plane, value);
 #pragma unroll
         for (int32_t i = 0; i < 4; ++i) {
+            bool const higher = value[i] > best[i]; // not where it is NaN, and fmaxf leaves NaN out too
+            second[i] = fmaxf(second[i], higher ? best[i] : value[i]);
+            best[i] = higher ? value[i] : best[i];
             if (with_labels) {
-                label[i] = value[i] > best[i] ? each : label[i];
+                label[i] = higher ? each : label[i];
             }
-            second[i] = fmaxf(second[i], fminf(best[i], value[i]));
-            best[i] = fmaxf(best[i], value[i]);
         }
         plane += cells;
     }

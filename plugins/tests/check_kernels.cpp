@@ -4,7 +4,7 @@
 //   check_kernels           ends with 0 when everything agrees
 //   check_kernels beyond    one cell short of what the sampler writes: the sanitizer has to stop it
 #include "buffers.h"
-#include "check_instance_kernels.h"
+#include "check_more_kernels.h"
 #include "pointrend_plugins.h"
 
 #include <algorithm>
@@ -119,6 +119,7 @@ int main(int count, char** arguments) {
     }
     good = pooling_agrees() && good;
     good = suppression_agrees() && good;
+    good = upsampling_agrees() && good;
     std::puts(good ? "all agree" : "some differ");
     return good ? 0 : 1;
 }

@@ -132,6 +132,48 @@ def nms(
     return Prepared(launch, out, wrong)
 
 
+def upsample_two_best(
+    form: str,
+    shape: tuple[int, int, int, int],
+    scale: int,
+    with_labels: bool,
+    lib: Launchers,
+    device: torch.device,
+) -> Prepared:
+    """Labels and uncertainty of upsampled whole-numbered logits (N, C, h, w), of exact sums."""
+    logits = inputs.whole_numbers(shape, 7).to(device)
+    logits = logits if form == "fp32" else logits.half()
+    n, _, h, w = shape
+    cells = (n, h * w * scale**2)
+    uncertainty = torch.empty(cells, device=device)
+    labels = torch.empty(cells, dtype=torch.int32, device=device) if with_labels else None
+    out = (uncertainty,) if labels is None else (uncertainty, labels)
+
+    def wrong() -> str:
+        expected = references.two_best(logits, scale)
+        pairs = zip(out, expected[: len(out)], strict=True)
+        return "; ".join(filter(None, (references.different(*pair) for pair in pairs)))
+
+    launch = partial(lib.upsample_two_best, logits, scale, uncertainty, labels)
+    return Prepared(launch, out, wrong)
+
+
+def upsample_masks(
+    form: str, shape: tuple[int, int, int], lib: Launchers, device: torch.device
+) -> Prepared:
+    """Whole-numbered logits of masks (R, h, w), twice as large."""
+    logits = inputs.whole_numbers(shape, 8).to(device)
+    logits = logits if form == "fp32" else logits.half()
+    cells = (shape[0], shape[1] * shape[2] * 4)
+    out = (torch.empty(cells, device=device), torch.empty(cells, device=device))
+
+    def wrong() -> str:
+        pairs = zip(out, references.upsampled_masks(logits, 2), strict=True)
+        return "; ".join(filter(None, (references.different(*pair) for pair in pairs)))
+
+    return Prepared(partial(lib.upsample_masks, logits, 2, *out), out, wrong)
+
+
 def _sampling(small: bool) -> dict[str, Case]:
     sizes: dict[str, tuple[tuple[int, int, int, int], int]] = {
         "p2 of a 1024x2048 picture": ((1, 256, 256, 512), 8192),
@@ -193,10 +235,31 @@ def _suppression(small: bool) -> dict[str, Case]:
     }
 
 
+def _upsampling(small: bool) -> dict[str, Case]:
+    sizes = {
+        "1024x2048 by 2": ((1, 19, 512, 1024), 2),
+        "1024x2048 by 4": ((1, 19, 256, 512), 4),
+        "odd": ((2, 5, 45, 33), 2),
+    }
+    masks = {"100 RoIs": (100, 112, 112), "one cell": (3, 1, 1)}
+    if small:
+        sizes = {"odd": ((2, 5, 9, 33), 2), "odd by 4": ((1, 3, 5, 7), 4)}
+        masks = {"RoIs": (3, 14, 14), "one cell": (3, 1, 1)}
+    cases: dict[str, Case] = {}
+    for form in ("fp32", "fp16"):
+        for name, (shape, scale) in sizes.items():
+            for with_labels in (False, True):
+                what = "labels" if with_labels else "uncertainty"
+                run = partial(upsample_two_best, form, shape, scale, with_labels)
+                cases[f"upsample {what} {form}, {name}"] = run
+        for name, planes in masks.items():
+            cases[f"upsample masks {form}, {name}"] = partial(upsample_masks, form, planes)
+    return cases
+
+
 def _all(small: bool) -> Mapping[str, Case]:
-    return MappingProxyType(
-        {**_sampling(small), **_selection(small), **_pooling(small), **_suppression(small)}
-    )
+    kinds = (_sampling, _selection, _pooling, _suppression, _upsampling)
+    return MappingProxyType({name: case for kind in kinds for name, case in kind(small).items()})
 
 
 CASES = _all(small=False)

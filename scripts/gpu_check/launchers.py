@@ -38,6 +38,9 @@ class Launchers:
         library.pointrend_nms_workspace.argtypes = numbers[:3]
         library.pointrend_nms_workspace.restype = size
         library.pointrend_nms.argtypes = [*pointers, *numbers[:4], real, real, *room]
+        up: list[Any] = [pointer, kind, pointer, pointer]
+        library.pointrend_upsample_two_best.argtypes = [*up, *numbers, pointer]
+        library.pointrend_upsample_masks.argtypes = [*up, *numbers[:4], pointer]
         library.pointrend_error_string.restype = ctypes.c_char_p
         self.library = library
 
@@ -113,6 +116,26 @@ class Launchers:
         self.check(
             self.library.pointrend_nms(*pointers, *shape, *thresholds, *room, stream_of(indices))
         )
+
+    def upsample_two_best(
+        self, logits: Tensor, scale: int, uncertainty: Tensor, labels: Tensor | None
+    ) -> None:
+        """Upsample logits (N, C, h, w) into uncertainty (N, L) float32 and labels (N, L) int32.
+
+        L is h * w * scale**2; without ``labels`` there is uncertainty alone.
+        """
+        written = (_at(uncertainty), None if labels is None else _at(labels))
+        pointers = (_at(logits), _TYPES[logits.dtype], *written)
+        call = self.library.pointrend_upsample_two_best
+        self.check(call(*pointers, *logits.shape, scale, stream_of(uncertainty)))
+
+    def upsample_masks(
+        self, logits: Tensor, scale: int, upsampled: Tensor, uncertainty: Tensor
+    ) -> None:
+        """Upsample logits of masks (R, h, w) into both outputs (R, h * w * scale**2) float32."""
+        pointers = (_at(logits), _TYPES[logits.dtype], _at(upsampled), _at(uncertainty))
+        call = self.library.pointrend_upsample_masks
+        self.check(call(*pointers, *logits.shape, scale, stream_of(upsampled)))
 
 
 def channels_last(features: Tensor) -> Tensor:

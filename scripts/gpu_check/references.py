@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pointrend_deploy.graph.ops import upsample_labels, upsample_masks
 from pointrend_deploy.model.instance.boxes import grouped_nms
 from pointrend_deploy.model.instance.roi_align import levels_of, roi_align
 from pointrend_deploy.model.pointrend import point_sample
@@ -57,6 +58,16 @@ def pooled(
             out[here] = roi_align(plane, some[here].double(), scale, side, sampling_ratio)
         found.append(torch.where(finite[:, :, None, None], out, 0.0))
     return torch.cat(found)
+
+
+def two_best(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Uncertainty and labels (N, L) of logits (N, C, h, w) after upsampling, ties to the lower."""
+    return upsample_labels(logits.double().cpu(), scale)
+
+
+def upsampled_masks(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Upsample logits of masks (R, h, w): they and minus their absolute values, (R, L)."""
+    return upsample_masks(logits.double().cpu(), scale)
 
 
 def highest(uncertainty: Tensor, k: int) -> Tensor:
@@ -112,7 +123,7 @@ def apart(found: Tensor, expected: Tensor, allowed: Tensor) -> str:
 
 
 def different(found: Tensor, expected: Tensor) -> str:
-    """Say where integers differ."""
+    """Say where integers, or exact numbers, differ."""
     found = found.cpu()
     if found.shape != expected.shape:
         return f"shape {tuple(found.shape)}, not {tuple(expected.shape)}"
@@ -120,7 +131,7 @@ def different(found: Tensor, expected: Tensor) -> str:
     if not bad.any():
         return ""
     at = bad.nonzero()[0].tolist()
-    return f"{int(bad.sum())} of {bad.numel()} indices differ, first at {at}"
+    return f"{int(bad.sum())} of {bad.numel()} values differ, first at {at}"
 
 
 def unlike(indices: Tensor, count: Tensor, expected: list[list[int]]) -> str:

@@ -39,6 +39,13 @@ class EmulatedKernels:
             *(pointer, pointer, pointer, pointer, number, number, number, number),
             *(real, real, pointer, size, pointer),
         ]
+        kind = ctypes.c_int
+        self.library.pointrend_upsample_two_best.argtypes = [
+            *(pointer, kind, pointer, pointer, number, number, number, number, number, pointer)
+        ]
+        self.library.pointrend_upsample_masks.argtypes = [
+            *(pointer, kind, pointer, pointer, number, number, number, number, pointer)
+        ]
         self.library.pointrend_error_string.restype = ctypes.c_char_p
         self.library.host_order_key.argtypes = [ctypes.c_float]
         self.library.host_order_key.restype = ctypes.c_uint32
@@ -123,6 +130,38 @@ class EmulatedKernels:
         self.check(self.library.pointrend_nms(*pointers, *shape, iou, score, workspace, size, None))
         del room
         return indices, count
+
+    def uncertainty(self, logits: Tensor, scale: int) -> Tensor:
+        """(N, C, h, w) -> (N, h * w * scale**2) float32."""
+        return self._two_best(logits, scale, None)
+
+    def labels(self, logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        """The same, and labels int32."""
+        labels = torch.full((logits.shape[0], _cells(logits, scale)), -1, dtype=torch.int32)
+        return self._two_best(logits, scale, labels), labels
+
+    def _two_best(self, logits: Tensor, scale: int, labels: Tensor | None) -> Tensor:
+        logits = logits.contiguous()
+        out = torch.full((logits.shape[0], _cells(logits, scale)), 77.0)
+        found = None if labels is None else labels.data_ptr()
+        pointers = (logits.data_ptr(), FEATURE_TYPES[logits.dtype], out.data_ptr(), found)
+        call = self.library.pointrend_upsample_two_best
+        self.check(call(*pointers, *logits.shape, scale, None))
+        return out
+
+    def masks(self, logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        """(R, h, w) -> upsampled logits and uncertainty, (R, h * w * scale**2) float32."""
+        logits = logits.contiguous()
+        out = [torch.full((logits.shape[0], _cells(logits, scale)), 77.0) for _ in range(2)]
+        written = [each.data_ptr() for each in out]
+        pointers = (logits.data_ptr(), FEATURE_TYPES[logits.dtype], *written)
+        call = self.library.pointrend_upsample_masks
+        self.check(call(*pointers, *logits.shape, scale, None))
+        return out[0], out[1]
+
+
+def _cells(logits: Tensor, scale: int) -> int:
+    return logits.shape[-2] * logits.shape[-1] * scale**2
 
 
 def used_workspace(size: int) -> tuple[Tensor, int]:

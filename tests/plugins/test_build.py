@@ -19,6 +19,7 @@ EXPORTED = {
     *("getCreators", "setLoggerFinder"),
     *("pointrend_sample", "pointrend_uncertain", "pointrend_uncertain_workspace"),
     *("pointrend_nms", "pointrend_nms_workspace", "pointrend_roi_align"),
+    *("pointrend_upsample_two_best", "pointrend_upsample_masks"),
     *("pointrend_error_string", "pointrend_tensorrt_version"),
 }
 
@@ -43,6 +44,8 @@ BUDGETS = {
     "count_kernel": Budget(40, 0),
     "place_kernel": Budget(40, 2048),
     "write_kernel": Budget(40, 0),
+    "two_best_kernel": Budget(64, 0),  # four cells a thread and the reads of several classes
+    "upsample_masks_kernel": Budget(40, 0),
 }
 
 
