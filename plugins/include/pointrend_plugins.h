@@ -78,6 +78,20 @@ POINTREND_API int pointrend_upsample_two_best(void const* logits, int logits_typ
 POINTREND_API int pointrend_upsample_masks(void const* logits, int logits_type, float* upsampled, float* uncertainty,
                                            int32_t r, int32_t h, int32_t w, int32_t scale, void* stream);
 
+/* Logits (n, c, h, w), upsampled in the same way, with point logits (n, c, k) put in at flat indices (n, k) of the
+ * result's cells -> out (n, c, h * scale, w * scale) float32. Both inputs are float32 or float16. No index is there
+ * twice; one beside the map is left out. n * c <= 65535, 1 <= k < 2^31 / c. */
+POINTREND_API int pointrend_refine_logits(void const* logits, int logits_type, int64_t const* indices,
+                                          void const* point_logits, int point_type, float* out, int32_t n, int32_t c,
+                                          int32_t h, int32_t w, int32_t scale, int32_t k, void* stream);
+
+/* Labels (n, l) and, at flat indices (n, k), the class of the highest of point logits (n, c, k), float32 or float16,
+ * ties to the lower class, NaN below every number -> out (n, l), another buffer than labels. No index is there twice;
+ * one beside the map is left out. n <= 65535. */
+POINTREND_API int pointrend_refine_labels(int32_t const* labels, int64_t const* indices, void const* point_logits,
+                                          int point_type, int32_t* out, int32_t n, int32_t c, int32_t l, int32_t k,
+                                          void* stream);
+
 /* The text of an error that one of these returned. */
 POINTREND_API char const* pointrend_error_string(int error);
 

@@ -1,6 +1,7 @@
 #include "pointrend_plugins.h"
 
 #include "nms.h"
+#include "refine.h"
 #include "roi_align.h"
 #include "sample.h"
 #include "uncertain.h"
@@ -20,6 +21,8 @@ cudaError_t roi_align(float const* boxes, void const* const* features, void* out
     }
     return pointrend::roi_align(boxes, typed, static_cast<T*>(out), shape, stream);
 }
+
+bool is_float(int type) { return type == POINTREND_FLOAT32 || type == POINTREND_FLOAT16; }
 
 } // namespace
 
@@ -110,6 +113,26 @@ int pointrend_upsample_masks(void const* logits, int logits_type, float* upsampl
     default:
         return cudaErrorInvalidValue;
     }
+}
+
+int pointrend_refine_logits(void const* logits, int logits_type, int64_t const* indices, void const* point_logits,
+                            int point_type, float* out, int32_t n, int32_t c, int32_t h, int32_t w, int32_t scale,
+                            int32_t k, void* stream) {
+    if (!is_float(logits_type) || !is_float(point_type)) {
+        return cudaErrorInvalidValue;
+    }
+    return pointrend::refine_logits({logits, logits_type == POINTREND_FLOAT16}, indices,
+                                    {point_logits, point_type == POINTREND_FLOAT16}, out, {n, c, h, w, scale}, k,
+                                    static_cast<cudaStream_t>(stream));
+}
+
+int pointrend_refine_labels(int32_t const* labels, int64_t const* indices, void const* point_logits, int point_type,
+                            int32_t* out, int32_t n, int32_t c, int32_t l, int32_t k, void* stream) {
+    if (!is_float(point_type)) {
+        return cudaErrorInvalidValue;
+    }
+    return pointrend::refine_labels(labels, indices, {point_logits, point_type == POINTREND_FLOAT16}, out, n, c, l, k,
+                                    static_cast<cudaStream_t>(stream));
 }
 
 char const* pointrend_error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }

@@ -7,6 +7,8 @@
 namespace pointrend {
 
 nvinfer1::IPluginCreatorInterface& nms_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& refine_labels_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& refine_logits_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& roi_align_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& roi_align_fixed_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& sample_creator() noexcept;

@@ -11,6 +11,8 @@ extern "C" {
 POINTREND_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
     static nvinfer1::IPluginCreatorInterface* const creators[] = {
         &pointrend::nms_creator(),
+        &pointrend::refine_labels_creator(),
+        &pointrend::refine_logits_creator(),
         &pointrend::roi_align_creator(),
         &pointrend::roi_align_fixed_creator(),
         &pointrend::sample_creator(),

@@ -15,6 +15,7 @@ namespace {
 constexpr uint32_t kTileWidth = 32; // threads of a block along a row
 constexpr uint32_t kTileHeight = 8;
 constexpr uint32_t kThreads = kTileWidth * kTileHeight;
+constexpr uint32_t kBlocks = 4; // of a multiprocessor: 64 registers a thread
 constexpr uint32_t kMaxGrid = 65535; // of the grid's y and z
 
 // The four cells that a thread reads of every map, and what it makes of them.
@@ -76,7 +77,7 @@ __device__ __forceinline__ int64_t output_cells(UpsampleShape const& shape) {
 
 // Grid: tiles along a row, tiles along a column, images.
 template <class T, bool with_labels>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     two_best_kernel(T const* __restrict__ logits, float* __restrict__ uncertainty, int32_t* __restrict__ labels,
                     UpsampleShape shape) {
     Quad quad;
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(kThreads)
     float best[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
     float second[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
     int32_t label[4] = {};
-#pragma unroll 4
+#pragma unroll 2
     for (int32_t each = 0; each < shape.c; ++each) {
         float value[4];
         quad.values(plane, value);
@@ -113,11 +114,11 @@ __global__ void __launch_bounds__(kThreads)
     });
 }
 
-// Grid: as above; an image is a mask.
-template <class T>
+// Grid: as above; an image is a map of one class.
+template <class T, bool with_uncertainty>
 __global__ void __launch_bounds__(kThreads)
-    upsample_masks_kernel(T const* __restrict__ logits, float* __restrict__ upsampled,
-                          float* __restrict__ uncertainty, UpsampleShape shape) {
+    upsample_kernel(T const* __restrict__ logits, float* __restrict__ upsampled, float* __restrict__ uncertainty,
+                    UpsampleShape shape) {
     Quad quad;
     if (!find_quad(shape, quad)) {
         return;
@@ -128,7 +129,9 @@ __global__ void __launch_bounds__(kThreads)
     int64_t const first = image * output_cells(shape);
     quad.each(shape.w * shape.scale, [&](int32_t i, int64_t cell) {
         upsampled[first + cell] = value[i];
-        uncertainty[first + cell] = -fabsf(value[i]);
+        if (with_uncertainty) {
+            uncertainty[first + cell] = -fabsf(value[i]);
+        }
     });
 }
 
@@ -162,13 +165,17 @@ cudaError_t launch_two_best(T const* logits, float* uncertainty, int32_t* labels
 }
 
 template <class T>
-cudaError_t launch_masks(T const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
-                         cudaStream_t stream) {
+cudaError_t launch_maps(T const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
+                        cudaStream_t stream) {
     dim3 const grid = grid_of(shape);
-    if (grid.x == 0U || shape.c != 1 || logits == nullptr || upsampled == nullptr || uncertainty == nullptr) {
+    if (grid.x == 0U || shape.c != 1 || logits == nullptr || upsampled == nullptr) {
         return cudaErrorInvalidValue;
     }
-    PR_LAUNCH(upsample_masks_kernel<T>, grid, dim3(kThreads), stream, logits, upsampled, uncertainty, shape);
+    if (uncertainty == nullptr) {
+        PR_LAUNCH((upsample_kernel<T, false>), grid, dim3(kThreads), stream, logits, upsampled, uncertainty, shape);
+    } else {
+        PR_LAUNCH((upsample_kernel<T, true>), grid, dim3(kThreads), stream, logits, upsampled, uncertainty, shape);
+    }
     return cudaPeekAtLastError();
 }
 
@@ -186,12 +193,20 @@ cudaError_t upsample_two_best(__half const* logits, float* uncertainty, int32_t*
 
 cudaError_t upsample_masks(float const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
                            cudaStream_t stream) {
-    return launch_masks(logits, upsampled, uncertainty, shape, stream);
+    return uncertainty == nullptr ? cudaErrorInvalidValue : launch_maps(logits, upsampled, uncertainty, shape, stream);
 }
 
 cudaError_t upsample_masks(__half const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
                            cudaStream_t stream) {
-    return launch_masks(logits, upsampled, uncertainty, shape, stream);
+    return uncertainty == nullptr ? cudaErrorInvalidValue : launch_maps(logits, upsampled, uncertainty, shape, stream);
+}
+
+cudaError_t upsample(float const* logits, float* upsampled, UpsampleShape shape, cudaStream_t stream) {
+    return launch_maps(logits, upsampled, static_cast<float*>(nullptr), shape, stream);
+}
+
+cudaError_t upsample(__half const* logits, float* upsampled, UpsampleShape shape, cudaStream_t stream) {
+    return launch_maps(logits, upsampled, static_cast<float*>(nullptr), shape, stream);
 }
 
 } // namespace pointrend

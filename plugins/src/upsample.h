@@ -38,4 +38,8 @@ cudaError_t upsample_masks(float const* logits, float* upsampled, float* uncerta
 cudaError_t upsample_masks(__half const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
                            cudaStream_t stream);
 
+// The upsampled logits alone, of logits (n, 1, h, w).
+cudaError_t upsample(float const* logits, float* upsampled, UpsampleShape shape, cudaStream_t stream);
+cudaError_t upsample(__half const* logits, float* upsampled, UpsampleShape shape, cudaStream_t stream);
+
 } // namespace pointrend

@@ -1,6 +1,7 @@
 // PointRendUpsampleUncertainty, PointRendUpsampleLabels and PointRendUpsampleMasks for TensorRT.
 #include "creators.h"
 #include "plugin.h"
+#include "scale_attributes.h"
 #include "upsample.h"
 
 #include <cuda_fp16.h>
@@ -11,18 +12,6 @@ using nvinfer1::DataType;
 
 namespace {
 
-struct UpsampleAttributes {
-    int32_t scale;
-
-    std::array<nvinfer1::PluginField, 1> fields() const noexcept { return {field_of("scale", scale)}; }
-
-    char const* read(nvinfer1::PluginFieldCollection const* fields) noexcept {
-        return read_field(fields, "scale", scale) && is_upsample_scale(scale)
-                   ? nullptr
-                   : "needs its attribute scale, an integer: 2, 4, 8 or 16";
-    }
-};
-
 bool float_or_half(nvinfer1::PluginTensorDesc const& tensor) noexcept {
     return linear(tensor) && (tensor.type == DataType::kFLOAT || tensor.type == DataType::kHALF);
 }
@@ -30,7 +19,7 @@ bool float_or_half(nvinfer1::PluginTensorDesc const& tensor) noexcept {
 // What the three have in common: one input whose last two dimensions are a map, and outputs of a row for each image
 // or mask.
 template <class Derived, int32_t outputs_of, int32_t rank>
-struct UpsamplePlugin : Plugin<Derived, UpsampleAttributes, 1, outputs_of> {
+struct UpsamplePlugin : Plugin<Derived, ScaleAttributes, 1, outputs_of> {
     char const* set_shapes(nvinfer1::DimsExprs const* inputs, nvinfer1::DimsExprs* outputs,
                            nvinfer1::IExprBuilder& expressions) const noexcept override {
         if (inputs[0].nbDims != rank) {

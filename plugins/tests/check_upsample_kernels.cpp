@@ -96,6 +96,57 @@ bool masks_agree(int type, int r, int h, int w, int scale) {
     return true;
 }
 
+// Every third cell is a point, from the last to the first.
+size_t points_of(size_t cells) { return (cells + 2) / 3; }
+int64_t cell_of(size_t point, size_t cells) { return static_cast<int64_t>(cells - 1 - 3 * point); }
+
+bool refining_agrees(int type, int n, int c, int h, int w, int scale) {
+    size_t const cells = static_cast<size_t>(h) * w * scale * scale;
+    size_t const k = points_of(cells);
+    Logits const logits(static_cast<size_t>(n) * c * h * w);
+    Logits const points(n * c * k);
+    auto const indices = buffer<int64_t>(n * k);
+    auto const before = buffer<int32_t>(n * cells);
+    std::fill_n(before.get(), n * cells, -5);
+    for (size_t i = 0; i < n * k; ++i) {
+        indices[i] = cell_of(i % k, cells);
+    }
+    auto const refined = buffer<float>(n * c * cells);
+    auto const labels = buffer<int32_t>(n * cells);
+    int const count = static_cast<int>(k);
+    if (pointrend_refine_logits(logits.as(type), type, indices.get(), points.as(type), type, refined.get(), n, c, h, w,
+                                scale, count, nullptr) != 0 ||
+        pointrend_refine_labels(before.get(), indices.get(), points.as(type), type, labels.get(), n, c,
+                                static_cast<int>(cells), count, nullptr) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < n * cells; ++i) {
+        size_t const cell = i % cells;
+        size_t const image = i / cells;
+        bool const is_point = (cells - 1 - cell) % 3 == 0;
+        size_t const point = (cells - 1 - cell) / 3;
+        int label = is_point ? 0 : -5;
+        for (int each = 0; each < c; ++each) {
+            size_t const map = image * c + each;
+            float const put = is_point ? points.values[map * k + point] : 0.0F;
+            label = is_point && put > points.values[(image * c + label) * k + point] ? each : label;
+            double const wanted = is_point ? put
+                                           : upsampled(logits.values.get() + map * h * w, h, w, scale,
+                                                       static_cast<int>(cell) / (w * scale),
+                                                       static_cast<int>(cell) % (w * scale));
+            if (refined[map * cells + cell] != wanted) {
+                std::printf("refining (%d, %d, %d, %d) by %d differs at %zu\n", n, c, h, w, scale, i);
+                return false;
+            }
+        }
+        if (labels[i] != label) {
+            std::printf("labels (%d, %d, %d, %d) by %d differ at %zu\n", n, c, h, w, scale, i);
+            return false;
+        }
+    }
+    return true;
+}
+
 } // namespace
 
 bool upsampling_agrees() {
@@ -106,6 +157,8 @@ bool upsampling_agrees() {
             good = two_best_agree(type, 2, 3, 5, 7, scale) && good;
             good = two_best_agree(type, 1, 2, 1, 1, scale) && good;
             good = masks_agree(type, 3, 7, 5, scale) && good;
+            good = refining_agrees(type, 2, 3, 5, 7, scale) && good;
+            good = refining_agrees(type, 1, 1, 1, 1, scale) && good;
             good = masks_agree(type, 1, 1, 33, scale) && good;
         }
     }

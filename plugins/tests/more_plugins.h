@@ -3,4 +3,5 @@
 
 void check_roi_align();
 void check_nms();
+void check_refine();
 void check_upsample();

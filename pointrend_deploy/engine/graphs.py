@@ -36,6 +36,8 @@ _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendUpsampleUncertainty": (_EITHER,),
     "PointRendUpsampleLabels": (_EITHER,),
     "PointRendUpsampleMasks": (_EITHER,),
+    "PointRendRefineLogits": (_EITHER, ("int64",), _EITHER),
+    "PointRendRefineLabels": (("int32",), ("int64",), _EITHER),
 }
 """Types of the inputs of each plugin; see plugins/README.md."""
 

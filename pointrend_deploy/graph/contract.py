@@ -23,6 +23,8 @@ from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
     PLUGIN_ATTRIBUTES,
+    REFINE_LABELS,
+    REFINE_LOGITS,
     ROI_ALIGN,
     ROI_ALIGN_FIXED,
     SAMPLE,
@@ -47,6 +49,8 @@ CUSTOM_ARITY: Final = {
     UPSAMPLE_UNCERTAINTY: (1, 1),
     UPSAMPLE_LABELS: (1, 2),
     UPSAMPLE_MASKS: (1, 2),
+    REFINE_LOGITS: (3, 1),
+    REFINE_LABELS: (3, 1),
 }
 """Inputs and outputs of each custom op."""
 
@@ -65,6 +69,8 @@ _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
     UPSAMPLE_UNCERTAINTY: _UPSAMPLED,
     UPSAMPLE_LABELS: _UPSAMPLED,
     UPSAMPLE_MASKS: _UPSAMPLED,
+    REFINE_LOGITS: _UPSAMPLED,
+    REFINE_LABELS: {},
 }
 """Attributes of each custom op beside the plugin's, and their least and greatest values."""
 

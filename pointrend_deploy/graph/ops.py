@@ -44,8 +44,18 @@ PointRendUpsampleMasks, the same attributes:
     -> the upsampled logits (R, L) float32, and uncertainty (R, L) float32, minus their absolute
     values.
 
+PointRendRefineLogits, the same attributes:
+    logits (N, C, h, w), float32 or float16; flat indices (N, K) int64, none of them twice; point
+    logits (N, C, K), float32 or float16
+    -> (N, C, h*scale, w*scale) float32: the upsampled logits with the point logits at the indices.
+
+PointRendRefineLabels, the plugin's attributes:
+    labels (N, L) int32, indices and point logits as above
+    -> (N, L) int32: the labels with the points' at the indices, ties to the lower class.
+
 TensorRT's parser matches op names only, not domains, so the names are unlike any ONNX or TensorRT
-op. The number of inputs and outputs is fixed. The bodies, standard ops only, are in bodies.py.
+op. The number of inputs and outputs is fixed. The bodies, standard ops only, are in bodies.py
+and upsample_bodies.py; the calls of the ops that upsample and refine are in upsample.py.
 """
 
 from __future__ import annotations
@@ -54,7 +64,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
@@ -62,7 +71,6 @@ from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 from pointrend_deploy.model.instance.boxes import grouped_nms
 from pointrend_deploy.model.instance.roi_align import pool_boxes
 from pointrend_deploy.model.pointrend import point_sample
-from pointrend_deploy.model.pointrend import uncertainty as of_two_best
 
 DOMAIN: Final = "pointrend"
 VERSION: Final = 1
@@ -74,6 +82,8 @@ NMS: Final = "PointRendNMS"
 UPSAMPLE_UNCERTAINTY: Final = "PointRendUpsampleUncertainty"
 UPSAMPLE_LABELS: Final = "PointRendUpsampleLabels"
 UPSAMPLE_MASKS: Final = "PointRendUpsampleMasks"
+REFINE_LOGITS: Final = "PointRendRefineLogits"
+REFINE_LABELS: Final = "PointRendRefineLabels"
 UPSAMPLE_SCALES: Final = (2, 4, 8, 16)
 """Values of the attribute ``scale`` of the ops that upsample."""
 PLUGIN_ATTRIBUTES: Final = {"plugin_namespace": "pointrend", "plugin_version": "1"}
@@ -227,98 +237,3 @@ def integer_quotient(numerator: Tensor, divisor: int) -> Tensor:
         dtype=torch.int64,
         shape=tuple(numerator.shape),
     )
-
-
-def upsample_uncertainty(logits: Tensor, scale: int) -> Tensor:
-    """Uncertainty of upsampled logits: one PointRendUpsampleUncertainty node when exported.
-
-    Args:
-        logits: (N, C, h, w).
-        scale: of ``UPSAMPLE_SCALES``.
-
-    Returns:
-        (N, h * w * scale**2), of the logits' type when run eagerly, else float32.
-
-    Raises:
-        DeployError: fewer than two classes, or another scale.
-    """
-    _check_upsampling(scale, logits.shape[1])
-    if not torch.compiler.is_exporting():
-        return of_two_best(_upsampled(logits, scale)).flatten(1)
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{UPSAMPLE_UNCERTAINTY}",
-        (logits,),
-        {"scale": scale, **PLUGIN_ATTRIBUTES},
-        dtype=torch.float32,
-        shape=_flat_shape(logits, scale),
-        version=VERSION,
-    )
-
-
-def upsample_labels(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """Uncertainty and labels of upsampled logits: one PointRendUpsampleLabels node when exported.
-
-    Args and errors are those of :func:`upsample_uncertainty`.
-
-    Returns:
-        The same uncertainty, and labels (N, h * w * scale**2) int32.
-    """
-    _check_upsampling(scale, logits.shape[1])
-    if not torch.compiler.is_exporting():
-        up = _upsampled(logits, scale)
-        return of_two_best(up).flatten(1), up.argmax(dim=1).flatten(1).to(torch.int32)
-    shape = _flat_shape(logits, scale)
-    uncertainty, labels = torch.onnx.ops.symbolic_multi_out(
-        f"{DOMAIN}::{UPSAMPLE_LABELS}",
-        (logits,),
-        {"scale": scale, **PLUGIN_ATTRIBUTES},
-        dtypes=(torch.float32, torch.int32),
-        shapes=(shape, shape),
-        version=VERSION,
-    )
-    return uncertainty, labels
-
-
-def upsample_masks(logits: Tensor, scale: int = 2) -> tuple[Tensor, Tensor]:
-    """Upsampled logits of masks and their uncertainty: one PointRendUpsampleMasks node.
-
-    Args:
-        logits: (R, h, w), one class a mask.
-        scale: of ``UPSAMPLE_SCALES``.
-
-    Returns:
-        Upsampled logits and uncertainty, both (R, h * w * scale**2), of the logits' type when run
-        eagerly, else float32.
-
-    Raises:
-        DeployError: another scale.
-    """
-    _check_upsampling(scale)
-    if not torch.compiler.is_exporting():
-        up = _upsampled(logits.unsqueeze(0), scale)[0].flatten(1)
-        return up, -up.abs()
-    shape = _flat_shape(logits, scale)
-    upsampled, uncertainty = torch.onnx.ops.symbolic_multi_out(
-        f"{DOMAIN}::{UPSAMPLE_MASKS}",
-        (logits,),
-        {"scale": scale, **PLUGIN_ATTRIBUTES},
-        dtypes=(torch.float32, torch.float32),
-        shapes=(shape, shape),
-        version=VERSION,
-    )
-    return upsampled, uncertainty
-
-
-def _check_upsampling(scale: int, classes: int = 2) -> None:
-    if scale not in UPSAMPLE_SCALES:
-        raise DeployError(f"logits are upsampled by 2, 4, 8 or 16, not by {scale}")
-    if classes < 2:
-        raise DeployError(f"uncertainty needs two classes at least, not {classes}")
-
-
-def _flat_shape(logits: Tensor, scale: int) -> tuple[int, int]:
-    return logits.shape[0], logits.shape[-2] * logits.shape[-1] * scale**2
-
-
-def _upsampled(logits: Tensor, scale: int) -> Tensor:
-    return F.interpolate(logits, scale_factor=float(scale), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Function bodies of the ops that upsample logits and keep what follows from them.
+"""Function bodies of the ops that upsample logits and put recomputed points in.
 
 Labels and uncertainty are found without a C x H x W tensor: classes are visited one after the
 other (a few side by side), keeping the best and second best so far. Each cell costs a few
@@ -25,6 +25,8 @@ from onnx import helper, numpy_helper
 from pointrend_deploy.graph.bodies import finished
 from pointrend_deploy.graph.ops import (
     DOMAIN,
+    REFINE_LABELS,
+    REFINE_LOGITS,
     UPSAMPLE_LABELS,
     UPSAMPLE_MASKS,
     UPSAMPLE_UNCERTAINTY,
@@ -66,7 +68,7 @@ def two_best_body(
         opset: of the graph.
         budget: bytes of a strip's working set.
     """
-    writer = _Writer(name, "logits")
+    writer = _Writer(name, ["logits"])
     values = writer.node("Cast", "logits", to=onnx.TensorProto.FLOAT)
     with_labels = name == UPSAMPLE_LABELS
     joined = _Scan(writer, classes, scale, with_labels).strips(values, hw, budget)
@@ -84,7 +86,7 @@ def two_best_body(
 
 def masks_body(scale: int, opset: int = 18) -> onnx.FunctionProto:
     """The body of PointRendUpsampleMasks for a value of its attribute."""
-    writer = _Writer(UPSAMPLE_MASKS, "logits")
+    writer = _Writer(UPSAMPLE_MASKS, ["logits"])
     values = writer.node("Cast", "logits", to=onnx.TensorProto.FLOAT)
     first = writer.constant([0])
     image = writer.node("Unsqueeze", values, first)
@@ -94,19 +96,42 @@ def masks_body(scale: int, opset: int = 18) -> onnx.FunctionProto:
     return writer.finished([upsampled, uncertainty], opset)
 
 
+def refine_logits_body(scale: int, opset: int = 18) -> onnx.FunctionProto:
+    """The body of PointRendRefineLogits for a value of its attribute."""
+    writer = _Writer(REFINE_LOGITS, ["logits", "indices", "point_logits"])
+    kind = {"to": onnx.TensorProto.FLOAT}
+    up = writer.upsampled(writer.node("Cast", "logits", **kind), scale)
+    flat = writer.node("Reshape", up, writer.constant([0, 0, -1]))
+    updates = writer.node("Cast", "point_logits", **kind)
+    row = writer.node("Unsqueeze", "indices", writer.constant([1]))
+    where = writer.node("Expand", row, writer.node("Shape", "point_logits"))
+    refined = writer.node("ScatterElements", flat, where, updates, axis=2)
+    return writer.finished([writer.node("Reshape", refined, writer.node("Shape", up))], opset)
+
+
+def refine_labels_body(opset: int = 18) -> onnx.FunctionProto:
+    """The body of PointRendRefineLabels."""
+    writer = _Writer(REFINE_LABELS, ["labels", "indices", "point_logits"])
+    best = writer.node("ArgMax", "point_logits", axis=1, keepdims=0)
+    updates = writer.node("Cast", best, to=onnx.TensorProto.INT32)
+    return writer.finished(
+        [writer.node("ScatterElements", "labels", "indices", updates, axis=1)], opset
+    )
+
+
 @dataclass
 class _Writer:
     """Writes the nodes of a function, one after the other.
 
     Attributes:
         name: of the op.
-        input: of the function.
+        inputs: of the function.
         nodes: so far.
         constants: names of constants by type, shape and value: one node for all their readers.
     """
 
     name: str
-    input: str
+    inputs: list[str]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
 
@@ -136,12 +161,13 @@ class _Writer:
         return self.node("Resize", planes, "", scales, **mode)
 
     def finished(self, outputs: list[str], opset: int) -> onnx.FunctionProto:
-        """Return the function, with the op's attribute."""
+        """Return the function, with the attribute of the ops that upsample."""
         body = onnx.FunctionProto(domain=DOMAIN, name=self.name)
-        body.input.append(self.input)
+        body.input.extend(self.inputs)
         body.node.extend(self.nodes)
         body.output.extend(outputs)
-        body.attribute.append("scale")
+        if self.name != REFINE_LABELS:
+            body.attribute.append("scale")
         return finished(self.name, body, opset)
 
 

@@ -40,10 +40,13 @@ TAKES_EITHER: Final[dict[str, tuple[int, ...]]] = {
     "PointRendUpsampleUncertainty": (0,),
     "PointRendUpsampleLabels": (0,),
     "PointRendUpsampleMasks": (0,),
+    "PointRendRefineLogits": (0, 2),
+    "PointRendRefineLabels": (2,),
 }
 """By op, the inputs that are read in the type they are made in.
 
-The ops that upsample compute in FP32 whatever the logits are: a cast before them changes nothing.
+The ops that upsample and refine compute in FP32 whatever the logits are: a cast before them changes
+nothing.
 """
 _ONE_TYPE: Final = frozenset({"GridSample", "RoiAlign"})
 """Standard samplers: their inputs have one type, so features are FP32 as their coordinates are."""
@@ -75,6 +78,7 @@ _CHOOSES: Final[Mapping[str, tuple[int, ...]]] = {
     "PointRendUpsampleUncertainty": (0,),
     "PointRendUpsampleLabels": (0,),
     "PointRendUpsampleMasks": (0,),
+    "PointRendRefineLabels": (2,),
     "NonMaxSuppression": (0, 1, 3, 4),
     **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), (0, 1)),
 }

@@ -174,6 +174,33 @@ def upsample_masks(
     return Prepared(partial(lib.upsample_masks, logits, 2, *out), out, wrong)
 
 
+def refine(
+    form: str, shape: tuple[int, int, int, int], k: int, lib: Launchers, device: torch.device
+) -> Prepared:
+    """Logits (N, C, h, w) twice as large and labels of as many cells, K points put into both."""
+    n, c, h, w = shape
+    cells = h * w * 4
+    logits, points = inputs.whole_numbers(shape, 9), inputs.whole_numbers((n, c, k), 10)
+    labels = inputs.whole_numbers((n, cells), 11).int()
+    indices = inputs.different_cells(n, cells, k, 12)
+    given = [each if form == "fp32" else each.half() for each in (logits, points)]
+    logits_on, points_on = (each.to(device) for each in given)
+    labels_on, indices_on = labels.to(device), indices.to(device)
+    refined = torch.empty((n, c, h * 2, w * 2), device=device)
+    out = torch.empty((n, cells), dtype=torch.int32, device=device)
+
+    def launch() -> None:
+        lib.refine_logits(logits_on, indices_on, points_on, 2, refined)
+        lib.refine_labels(labels_on, indices_on, points_on, out)
+
+    def wrong() -> str:
+        expected = references.refined(logits, labels, indices, points)
+        pairs = zip((refined, out), expected, strict=True)
+        return "; ".join(filter(None, (references.different(*pair) for pair in pairs)))
+
+    return Prepared(launch, (refined, out), wrong)
+
+
 def _sampling(small: bool) -> dict[str, Case]:
     sizes: dict[str, tuple[tuple[int, int, int, int], int]] = {
         "p2 of a 1024x2048 picture": ((1, 256, 256, 512), 8192),
@@ -254,6 +281,8 @@ def _upsampling(small: bool) -> dict[str, Case]:
                 cases[f"upsample {what} {form}, {name}"] = run
         for name, planes in masks.items():
             cases[f"upsample masks {form}, {name}"] = partial(upsample_masks, form, planes)
+        shape, k = ((2, 5, 9, 33), 70) if small else ((1, 19, 256, 512), 8192)
+        cases[f"refine {form}, {k} points"] = partial(refine, form, shape, k)
     return cases
 
 

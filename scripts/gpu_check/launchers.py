@@ -41,6 +41,12 @@ class Launchers:
         up: list[Any] = [pointer, kind, pointer, pointer]
         library.pointrend_upsample_two_best.argtypes = [*up, *numbers, pointer]
         library.pointrend_upsample_masks.argtypes = [*up, *numbers[:4], pointer]
+        points: list[Any] = [pointer, pointer, kind, pointer]
+        library.pointrend_refine_logits.argtypes = [
+            *(pointer, kind, *points),
+            *(*numbers, number, pointer),
+        ]
+        library.pointrend_refine_labels.argtypes = [pointer, *points, *numbers[:4], pointer]
         library.pointrend_error_string.restype = ctypes.c_char_p
         self.library = library
 
@@ -136,6 +142,26 @@ class Launchers:
         pointers = (_at(logits), _TYPES[logits.dtype], _at(upsampled), _at(uncertainty))
         call = self.library.pointrend_upsample_masks
         self.check(call(*pointers, *logits.shape, scale, stream_of(upsampled)))
+
+    def refine_logits(
+        self, logits: Tensor, indices: Tensor, point_logits: Tensor, scale: int, out: Tensor
+    ) -> None:
+        """Upsample (N, C, h, w) into out float32, with (N, C, K) put in at indices (N, K) int64."""
+        base = (_at(logits), _TYPES[logits.dtype])
+        points = (_at(indices), _at(point_logits), _TYPES[point_logits.dtype])
+        sizes = (*logits.shape, scale, indices.shape[1])
+        call = self.library.pointrend_refine_logits
+        self.check(call(*base, *points, _at(out), *sizes, stream_of(out)))
+
+    def refine_labels(
+        self, labels: Tensor, indices: Tensor, point_logits: Tensor, out: Tensor
+    ) -> None:
+        """Copy labels (N, L) int32 into out, with those of (N, C, K) put in at indices (N, K)."""
+        points = (_at(indices), _at(point_logits), _TYPES[point_logits.dtype])
+        n, classes, k = point_logits.shape
+        sizes = (n, classes, labels.shape[1], k)
+        call = self.library.pointrend_refine_labels
+        self.check(call(_at(labels), *points, _at(out), *sizes, stream_of(out)))
 
 
 def channels_last(features: Tensor) -> Tensor:

@@ -11,7 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointrend_deploy.graph.ops import upsample_labels, upsample_masks
+from pointrend_deploy.graph.upsample import (
+    refine_labels,
+    refine_logits,
+    upsample_labels,
+    upsample_masks,
+)
 from pointrend_deploy.model.instance.boxes import grouped_nms
 from pointrend_deploy.model.instance.roi_align import levels_of, roi_align
 from pointrend_deploy.model.pointrend import point_sample
@@ -68,6 +73,14 @@ def two_best(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
 def upsampled_masks(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     """Upsample logits of masks (R, h, w): they and minus their absolute values, (R, L)."""
     return upsample_masks(logits.double().cpu(), scale)
+
+
+def refined(
+    logits: Tensor, labels: Tensor, indices: Tensor, point_logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, C, 2h, 2w) and labels (N, L) with the points put in."""
+    refined_logits = refine_logits(logits.double(), indices, point_logits.double(), 2)
+    return refined_logits, refine_labels(labels, indices, point_logits)
 
 
 def highest(uncertainty: Tensor, k: int) -> Tensor:

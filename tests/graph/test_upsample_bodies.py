@@ -17,16 +17,28 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     PLUGIN_ATTRIBUTES,
+    REFINE_LABELS,
+    REFINE_LOGITS,
     UPSAMPLE_LABELS,
     UPSAMPLE_MASKS,
     UPSAMPLE_UNCERTAINTY,
     VERSION,
+)
+from pointrend_deploy.graph.passes.bodies import attach_bodies
+from pointrend_deploy.graph.upsample import (
+    refine_labels,
+    refine_logits,
     upsample_labels,
     upsample_masks,
     upsample_uncertainty,
 )
-from pointrend_deploy.graph.passes.bodies import attach_bodies
-from pointrend_deploy.graph.upsample_bodies import masks_body, strip_rows, two_best_body
+from pointrend_deploy.graph.upsample_bodies import (
+    masks_body,
+    refine_labels_body,
+    refine_logits_body,
+    strip_rows,
+    two_best_body,
+)
 from pointrend_deploy.model import pointrend as point_ops
 
 OUTPUTS = {UPSAMPLE_UNCERTAINTY: (1,), UPSAMPLE_LABELS: (1, 6), UPSAMPLE_MASKS: (1, 1)}
@@ -184,6 +196,47 @@ def test_large_logits_are_cut_into_strips() -> None:
     unsure, labels = run(model, logits)
     wanted, wanted_labels = reference(logits, 2)
     assert torch.equal(unsure, wanted) and torch.equal(labels, wanted_labels)
+
+
+def refined(op: str, body: onnx.FunctionProto, inputs: list[Tensor], **scale: int) -> Tensor:
+    kinds = {torch.float32: 1, torch.float16: 10, torch.int32: 6, torch.int64: 7}
+    info = onnx.helper.make_tensor_value_info
+    given = [info(f"in{i}", kinds[each.dtype], each.shape) for i, each in enumerate(inputs)]
+    names = [value.name for value in given]
+    attributes = {**scale, **PLUGIN_ATTRIBUTES}
+    node = onnx.helper.make_node(op, names, ["out"], domain=DOMAIN, **attributes)
+    kind = 6 if op == REFINE_LABELS else 1
+    graph = onnx.helper.make_graph([node], "one", given, [info("out", kind, None)])
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid(DOMAIN, VERSION)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, functions=[body], ir_version=10)
+    return run(model, *inputs)[0]
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_points_are_put_into_upsampled_logits(scale: int, dtype: torch.dtype) -> None:
+    logits, points = whole_numbers(2, 5, 4, 6), whole_numbers(2, 5, 30, most=50)
+    indices = torch.stack([torch.randperm(24 * scale**2)[:30] for _ in range(2)])
+    given = [logits.to(dtype), indices, points.to(dtype)]
+    found = refined(REFINE_LOGITS, refine_logits_body(scale), given, scale=scale)
+    mode = {"mode": "bilinear", "align_corners": False}
+    wanted = F.interpolate(logits, scale_factor=float(scale), **mode)
+    for n in range(2):
+        wanted[n].flatten(1)[:, indices[n]] = points[n]
+    assert torch.equal(found, wanted)
+    assert torch.equal(refine_logits(logits, indices, points, scale), wanted)
+
+
+def test_points_are_put_into_labels() -> None:
+    labels, points = whole_numbers(2, 50).int(), whole_numbers(2, 5, 20, most=2)
+    indices = torch.stack([torch.randperm(50)[:20] for _ in range(2)])
+    found = refined(REFINE_LABELS, refine_labels_body(), [labels, indices, points])
+    wanted = labels.clone()
+    for n in range(2):
+        wanted[n, indices[n]] = points[n].argmax(dim=0).int()
+    assert torch.equal(found, wanted)
+    assert torch.equal(refine_labels(labels, indices, points), wanted)
+    assert not torch.equal(found, labels)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,13 @@ class EmulatedKernels:
         self.library.pointrend_upsample_masks.argtypes = [
             *(pointer, kind, pointer, pointer, number, number, number, number, pointer)
         ]
+        self.library.pointrend_refine_logits.argtypes = [
+            *(pointer, kind, pointer, pointer, kind, pointer),
+            *(number, number, number, number, number, number, pointer),
+        ]
+        self.library.pointrend_refine_labels.argtypes = [
+            *(pointer, pointer, pointer, kind, pointer, number, number, number, number, pointer)
+        ]
         self.library.pointrend_error_string.restype = ctypes.c_char_p
         self.library.host_order_key.argtypes = [ctypes.c_float]
         self.library.host_order_key.restype = ctypes.c_uint32
@@ -158,6 +165,28 @@ class EmulatedKernels:
         call = self.library.pointrend_upsample_masks
         self.check(call(*pointers, *logits.shape, scale, None))
         return out[0], out[1]
+
+    def refine_logits(
+        self, logits: Tensor, indices: Tensor, point_logits: Tensor, scale: int
+    ) -> Tensor:
+        """(N, C, h, w), indices (N, K), points (N, C, K) -> (N, C, h * scale, w * scale)."""
+        n, c, h, w = logits.shape
+        out = torch.full((n, c, h * scale, w * scale), 77.0)
+        kinds = FEATURE_TYPES[logits.dtype], FEATURE_TYPES[point_logits.dtype]
+        pointers = (logits.data_ptr(), kinds[0], indices.data_ptr(), point_logits.data_ptr())
+        shape = (kinds[1], out.data_ptr(), *logits.shape, scale, indices.shape[1])
+        self.check(self.library.pointrend_refine_logits(*pointers, *shape, None))
+        return out
+
+    def refine_labels(self, labels: Tensor, indices: Tensor, point_logits: Tensor) -> Tensor:
+        """(N, L) int32, indices (N, K), points (N, C, K) -> (N, L)."""
+        out = torch.full_like(labels, -7)
+        kind = FEATURE_TYPES[point_logits.dtype]
+        pointers = (labels.data_ptr(), indices.data_ptr(), point_logits.data_ptr(), kind)
+        n, c, k = point_logits.shape
+        sizes = (out.data_ptr(), n, c, labels.shape[1], k)
+        self.check(self.library.pointrend_refine_labels(*pointers, *sizes, None))
+        return out
 
 
 def _cells(logits: Tensor, scale: int) -> int:

@@ -20,6 +20,7 @@ EXPORTED = {
     *("pointrend_sample", "pointrend_uncertain", "pointrend_uncertain_workspace"),
     *("pointrend_nms", "pointrend_nms_workspace", "pointrend_roi_align"),
     *("pointrend_upsample_two_best", "pointrend_upsample_masks"),
+    *("pointrend_refine_logits", "pointrend_refine_labels"),
     *("pointrend_error_string", "pointrend_tensorrt_version"),
 }
 
@@ -45,7 +46,10 @@ BUDGETS = {
     "place_kernel": Budget(40, 2048),
     "write_kernel": Budget(40, 0),
     "two_best_kernel": Budget(64, 0),  # four cells a thread and the reads of several classes
-    "upsample_masks_kernel": Budget(40, 0),
+    "upsample_kernel": Budget(40, 0),
+    "put_logits_kernel": Budget(40, 0),
+    "copy_labels_kernel": Budget(40, 0),
+    "put_labels_kernel": Budget(40, 0),
 }
 
 

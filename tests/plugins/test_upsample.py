@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend_deploy.graph.ops import upsample_labels, upsample_masks
+from pointrend_deploy.graph.upsample import upsample_labels, upsample_masks
 from tests.plugins.emulated import EmulatedKernels
 
 CLOSE = 2e-6

@@ -23,6 +23,8 @@ from pointrend_deploy.graph.bodies import (
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
+    REFINE_LABELS,
+    REFINE_LOGITS,
     ROI_ALIGN,
     ROI_ALIGN_FIXED,
     SAMPLE,
@@ -30,7 +32,13 @@ from pointrend_deploy.graph.ops import (
     UPSAMPLE_MASKS,
     VERSION,
 )
-from pointrend_deploy.graph.upsample_bodies import TWO_BEST, masks_body, two_best_body
+from pointrend_deploy.graph.upsample_bodies import (
+    TWO_BEST,
+    masks_body,
+    refine_labels_body,
+    refine_logits_body,
+    two_best_body,
+)
 
 LARGEST: Final = 2**16
 """Most values of a constant made here."""
@@ -57,7 +65,9 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
         ROI_ALIGN: roi_align_body,
         ROI_ALIGN_FIXED: roi_align_fixed_body,
         NMS: nms_body,
+        REFINE_LABELS: refine_labels_body,
     }
+    scaled = {UPSAMPLE_MASKS: masks_body, REFINE_LOGITS: refine_logits_body}
     shapes = _known_shapes(model)
     for name, of_name in sorted(nodes.items()):
         if name in plain:
@@ -66,8 +76,8 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
             model.functions.append(uncertain_body(_one_value(of_name, "k"), opset))
         elif name in TWO_BEST:
             model.functions.append(_two_best(name, of_name, shapes, opset))
-        elif name == UPSAMPLE_MASKS:
-            model.functions.append(masks_body(_one_value(of_name, "scale"), opset))
+        elif name in scaled:
+            model.functions.append(scaled[name](_one_value(of_name, "scale"), opset))
         else:
             raise DeployError(f"there is no function body for {DOMAIN}::{name}")
     if nodes and all(entry.domain != DOMAIN for entry in model.opset_import):

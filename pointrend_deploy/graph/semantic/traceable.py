@@ -4,8 +4,8 @@ The same function as ``SemanticModel.canvas_stages`` up to rounding and the orde
 
 - labels, not logits: where logits are not asked for, the last step has no C x H x W tensor; its
   labels are the upsampled map's arg-max with the chosen points' own arg-max put in;
-- uncertainty and labels straight from the logits before upsampling, by an op (ops.py) whose body
-  keeps running maxima in place of TopK over the classes (upsample_bodies.py);
+- uncertainty and labels straight from the logits before upsampling, by an op (upsample.py) whose
+  body keeps running maxima in place of TopK over the classes (upsample_bodies.py);
 - one set of coordinates a step, shared by the fine and the coarse samples;
 - the point head's products before or after sampling, whichever is counted cheaper (cost.py);
 - where K >= H*W every cell is recomputed, so nothing is upsampled, selected or scattered.
@@ -20,17 +20,17 @@ from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import PointWork, ProjectionPlan, plan_projection
-from pointrend_deploy.graph.ops import (
-    UPSAMPLE_SCALES,
-    integer_quotient,
-    most_uncertain,
+from pointrend_deploy.graph.ops import UPSAMPLE_SCALES, integer_quotient, most_uncertain
+from pointrend_deploy.graph.options import GraphOptions
+from pointrend_deploy.graph.semantic.point_layers import ProjectedPointHead, SampledPointHead
+from pointrend_deploy.graph.upsample import (
+    refine_labels,
+    refine_logits,
     upsample_labels,
     upsample_uncertainty,
 )
-from pointrend_deploy.graph.options import GraphOptions
-from pointrend_deploy.graph.semantic.point_layers import ProjectedPointHead, SampledPointHead
 from pointrend_deploy.model.network_input import Normalise
-from pointrend_deploy.model.pointrend import StandardPointHead, cell_centres, double
+from pointrend_deploy.model.pointrend import StandardPointHead, cell_centres
 from pointrend_deploy.model.semantic.model import SemanticModel
 
 
@@ -65,7 +65,7 @@ class SubdivisionStep(nn.Module):
             ``indices`` (N, K) int64, ``point_logits`` (N, C, K), and ``labels`` (N, 2h, 2w) with
             ``last_labels``, else ``logits`` (N, C, 2h, 2w).
         """
-        n, classes, h, w = logits.shape
+        n, _, h, w = logits.shape
         height, width = 2 * h, 2 * w
         if self.num_points >= height * width:
             return self._recompute_all(logits, maps)
@@ -78,13 +78,9 @@ class SubdivisionStep(nn.Module):
         point_logits = self.head(maps, points)
         found = {"indices": indices, "point_logits": point_logits}
         if self.last_labels:
-            chosen = point_logits.argmax(dim=1).to(labels.dtype)
-            labels = labels.scatter(1, indices, chosen)
+            labels = refine_labels(labels, indices, point_logits)
             return {**found, "labels": labels.reshape(n, height, width)}
-        where = indices.unsqueeze(1).expand(-1, classes, -1)
-        flat = double(logits).reshape(n, classes, height * width)
-        flat = flat.scatter(2, where, point_logits)
-        return {**found, "logits": flat.reshape(n, classes, height, width)}
+        return {**found, "logits": refine_logits(logits, indices, point_logits, 2)}
 
     def _recompute_all(self, logits: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
         n, classes, h, w = logits.shape
