@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pointrend_deploy.graph.instance import masks as instance_masks
 from pointrend_deploy.graph.instance import points as instance_points
+from pointrend_deploy.graph.ops import cells_channels
 from pointrend_deploy.graph.semantic import point_layers, traceable
 from scripts.gpu_check.launchers import Launchers
 
@@ -32,7 +33,7 @@ def semantic(sizes: Sizes, seed: int = 0) -> tuple[Forms, tuple[Tensor, Tensor]]
         inputs, coarse logits and p2.
     """
     torch.manual_seed(seed)
-    theirs, ours = both_forms(sizes)
+    theirs, ours = both_forms(sizes, engine=True)
     # Smooth, as a network's are: uncertain along the lines between regions.
     blobs = torch.randn((1, sizes.classes, 8, 16))
     coarse = nn.functional.interpolate(blobs, sizes.coarse[2:], mode="bicubic") * 3.0
@@ -68,6 +69,22 @@ def custom_ops(lib: Launchers) -> dict[str, Callable[..., Any]]:
     @sample.register_fake
     def _(features: Tensor, points: Tensor) -> Tensor:
         return features.new_empty((features.shape[0], features.shape[1], points.shape[1]))
+
+    @torch.library.custom_op("pointrend_bench::sample_cells", mutates_args=())
+    def sample_cells(
+        fine: Tensor, coarse: Tensor, indices: Tensor, height: int, width: int
+    ) -> Tensor:
+        out = sampled_cells(fine, coarse, indices)
+        lib.sample_cells(fine.contiguous(), coarse.contiguous(), indices, (height, width), out)
+        return out
+
+    @sample_cells.register_fake
+    def _(fine: Tensor, coarse: Tensor, indices: Tensor, height: int, width: int) -> Tensor:
+        return sampled_cells(fine, coarse, indices)
+
+    def sampled_cells(fine: Tensor, coarse: Tensor, indices: Tensor) -> Tensor:
+        channels = cells_channels(fine.shape[1] + coarse.shape[1])
+        return fine.new_empty((fine.shape[0], channels, indices.shape[1]))
 
     @torch.library.custom_op("pointrend_bench::uncertain", mutates_args=())
     def uncertain(values: Tensor, k: int) -> Tensor:
@@ -142,6 +159,7 @@ def custom_ops(lib: Launchers) -> dict[str, Callable[..., Any]]:
 
     return {
         "sample": sample,
+        "sample_cells": sample_cells,
         "most_uncertain": uncertain,
         "upsample_uncertainty": upsample_uncertainty,
         "upsample_labels": upsample_labels,

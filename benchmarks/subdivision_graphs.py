@@ -83,11 +83,12 @@ class OurForm(nn.Module):
         return labels.to(torch.uint8)
 
 
-def both_forms(sizes: Sizes) -> tuple[Detectron2Form, OurForm]:
+def both_forms(sizes: Sizes, engine: bool = False) -> tuple[Detectron2Form, OurForm]:
     """Make detectron2's form (logits) and ours (labels) with one head, random by torch's seed.
 
     Args:
         sizes: the problem.
+        engine: our form as engines get it, not as ONNX Runtime does on a CPU.
     """
     spec = PointHeadSpec(subdivision_points=sizes.points)
     head = StandardPointHead(spec, sizes.channels, sizes.classes).eval().requires_grad_(False)
@@ -100,7 +101,8 @@ def both_forms(sizes: Sizes) -> tuple[Detectron2Form, OurForm]:
         coarse_in_every_layer=spec.coarse_in_every_layer,
         points=min(sizes.points, 4 * cells) + min(sizes.points, 16 * cells),
     )
-    ours = Subdivision(head, 2, sizes.points, [sizes.channels], plan_projection(work), True)
+    plan = None if engine else plan_projection(work)
+    ours = Subdivision(head, 2, sizes.points, [sizes.channels], plan, True)
     return Detectron2Form(head, sizes.points), OurForm(ours)
 
 

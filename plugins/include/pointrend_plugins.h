@@ -21,7 +21,8 @@ extern "C" {
 #endif
 
 /* Types of feature maps (n, c, h, w). The last is float16 with the channels last, (n, h, w, c rounded up to a
- * multiple of 8), 16-byte aligned: of pointrend_sample's features only. */
+ * multiple of 8), 16-byte aligned: of the features of pointrend_sample and
+ * pointrend_sample_cells only. */
 enum { POINTREND_FLOAT32 = 0, POINTREND_FLOAT16 = 1, POINTREND_FLOAT16_HWC8 = 2 };
 
 /* Bilinear samples of features (n, c, h, w) at points (n, p, 2), float32 (x, y) in [0, 1] of the map,
@@ -30,6 +31,16 @@ enum { POINTREND_FLOAT32 = 0, POINTREND_FLOAT16 = 1, POINTREND_FLOAT16_HWC8 = 2 
  * for those of POINTREND_FLOAT16_HWC8. */
 POINTREND_API int pointrend_sample(void const* features, int feature_type, float const* points, void* out,
                                    int32_t n, int32_t c, int32_t h, int32_t w, int32_t p, void* stream);
+
+/* Two maps sampled in the same way, features (n, fine_c, fine_h, fine_w) and logits (n, coarse_c, coarse_h, coarse_w),
+ * at the centres of cells of a grid over them, given as flat indices (n, k) -> out (n, fine_c + coarse_c rounded up to a
+ * multiple of 8, k): the first map's channels, the second's, zeros. Both are float32, or both float16, each in either
+ * layout. An index beside the grid samples zeros. grid_height * grid_width < 2^31. */
+POINTREND_API int pointrend_sample_cells(void const* fine, int fine_type, int32_t fine_c, int32_t fine_h,
+                                         int32_t fine_w, void const* coarse, int coarse_type, int32_t coarse_c,
+                                         int32_t coarse_h, int32_t coarse_w, int64_t const* indices,
+                                         int32_t grid_height, int32_t grid_width, void* out, int32_t n, int32_t k,
+                                         void* stream);
 
 /* Bytes of workspace of pointrend_uncertain, whatever k is; 0 for arguments outside their range. */
 POINTREND_API size_t pointrend_uncertain_workspace(int32_t n, int32_t l);

@@ -45,6 +45,22 @@ int pointrend_sample(void const* features, int feature_type, float const* points
     }
 }
 
+int pointrend_sample_cells(void const* fine, int fine_type, int32_t fine_c, int32_t fine_h, int32_t fine_w,
+                           void const* coarse, int coarse_type, int32_t coarse_c, int32_t coarse_h, int32_t coarse_w,
+                           int64_t const* indices, int32_t grid_height, int32_t grid_width, void* out, int32_t n,
+                           int32_t k, void* stream) {
+    bool const half = fine_type == POINTREND_FLOAT16 || fine_type == POINTREND_FLOAT16_HWC8;
+    bool const same = half ? coarse_type == POINTREND_FLOAT16 || coarse_type == POINTREND_FLOAT16_HWC8
+                           : fine_type == POINTREND_FLOAT32 && coarse_type == POINTREND_FLOAT32;
+    if (!same) {
+        return cudaErrorInvalidValue;
+    }
+    return pointrend::sample_cells({fine, fine_c, fine_h, fine_w, fine_type == POINTREND_FLOAT16_HWC8},
+                                   {coarse, coarse_c, coarse_h, coarse_w, coarse_type == POINTREND_FLOAT16_HWC8},
+                                   indices, out, half, {n, grid_height, grid_width, k},
+                                   static_cast<cudaStream_t>(stream));
+}
+
 size_t pointrend_uncertain_workspace(int32_t n, int32_t l) { return pointrend::uncertain_workspace(n, l); }
 
 int pointrend_uncertain(float const* uncertainty, int64_t* indices, int32_t n, int32_t l, int32_t k, void* workspace,

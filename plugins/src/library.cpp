@@ -15,6 +15,7 @@ POINTREND_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& cou
         &pointrend::refine_logits_creator(),
         &pointrend::roi_align_creator(),
         &pointrend::roi_align_fixed_creator(),
+        &pointrend::sample_cells_creator(),
         &pointrend::sample_creator(),
         &pointrend::uncertain_creator(),
         &pointrend::upsample_labels_creator(),

@@ -28,6 +28,7 @@ from pointrend_deploy.graph.ops import (
     ROI_ALIGN,
     ROI_ALIGN_FIXED,
     SAMPLE,
+    SAMPLE_CELLS,
     UNCERTAIN,
     UPSAMPLE_LABELS,
     UPSAMPLE_MASKS,
@@ -42,6 +43,7 @@ TensorSpecs = Mapping[str, tuple[str, tuple[int | str, ...]]]
 
 CUSTOM_ARITY: Final = {
     SAMPLE: (2, 1),
+    SAMPLE_CELLS: (3, 1),
     UNCERTAIN: (1, 1),
     ROI_ALIGN: (1 + MAX_LEVELS, 1),
     ROI_ALIGN_FIXED: (1 + MAX_LEVELS, 1),
@@ -58,6 +60,7 @@ _POOLED: Final = {"first_level": (0, 16), "levels": (1, MAX_LEVELS), "side": (1,
 _UPSAMPLED: Final = {"scale": (UPSAMPLE_SCALES[0], UPSAMPLE_SCALES[-1])}
 _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
     SAMPLE: {},
+    SAMPLE_CELLS: {"grid_height": (1, math.inf), "grid_width": (1, math.inf)},
     UNCERTAIN: {"k": (1, math.inf)},
     ROI_ALIGN: _POOLED,
     ROI_ALIGN_FIXED: {**_POOLED, "sampling_ratio": (1, MAX_SAMPLING)},

@@ -5,6 +5,13 @@ PointRendSample, attributes ``plugin_namespace`` and ``plugin_version``:
     -> (N, C, P) of the features' type.
     Bilinear, cell centres at (i + 0.5) / size, zeros outside the map.
 
+PointRendSampleCells, attributes ``grid_height``, ``grid_width`` and the plugin's two:
+    fine features (N, C, h, w) and coarse logits (N, D, h', w') of one type, flat indices (N, K)
+    int64 of cells of a grid_height x grid_width grid over both maps
+    -> (N, E, K) of the features' type, E = C + D rounded up to a multiple of 8: both maps sampled
+    at the cells' centres as PointRendSample does, and zeros in the channels past C + D. Products of
+    matrices in TensorRT want a multiple of 8, and would copy another number first.
+
 PointRendUncertain, attributes ``k``, ``plugin_namespace`` and ``plugin_version``:
     uncertainty (N, L) float32, higher is more uncertain
     -> flat indices (N, k) int64, 1 <= k <= L.
@@ -64,17 +71,19 @@ from collections.abc import Sequence
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 from pointrend_deploy.model.instance.boxes import grouped_nms
 from pointrend_deploy.model.instance.roi_align import pool_boxes
-from pointrend_deploy.model.pointrend import point_sample
+from pointrend_deploy.model.pointrend import cell_centres, point_sample
 
 DOMAIN: Final = "pointrend"
 VERSION: Final = 1
 SAMPLE: Final = "PointRendSample"
+SAMPLE_CELLS: Final = "PointRendSampleCells"
 UNCERTAIN: Final = "PointRendUncertain"
 ROI_ALIGN: Final = "PointRendRoIAlign"
 ROI_ALIGN_FIXED: Final = "PointRendRoIAlignFixed"
@@ -104,6 +113,40 @@ def sample(features: Tensor, points: Tensor) -> Tensor:
         shape=(features.shape[0], features.shape[1], points.shape[1]),
         version=VERSION,
     )
+
+
+def sample_cells(fine: Tensor, coarse: Tensor, indices: Tensor, height: int, width: int) -> Tensor:
+    """Sample two maps at cells of a grid: one PointRendSampleCells node when exported.
+
+    Args:
+        fine: (N, C, h, w).
+        coarse: (N, D, h', w').
+        indices: (N, K) int64, flat, of cells of the grid.
+        height: of the grid.
+        width: of the grid.
+
+    Returns:
+        (N, C + D rounded up to a multiple of 8, K).
+    """
+    sampled = fine.shape[1] + coarse.shape[1]
+    channels = cells_channels(sampled)
+    if not torch.compiler.is_exporting():
+        points = cell_centres(indices, height, width, fine.dtype)
+        both = torch.cat([point_sample(each, points) for each in (fine, coarse)], dim=1)
+        return F.pad(both, (0, 0, 0, channels - sampled))
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{SAMPLE_CELLS}",
+        (fine, coarse, indices),
+        {"grid_height": height, "grid_width": width, **PLUGIN_ATTRIBUTES},
+        dtype=fine.dtype,
+        shape=(fine.shape[0], channels, indices.shape[1]),
+        version=VERSION,
+    )
+
+
+def cells_channels(sampled: int) -> int:
+    """Return the channels of :func:`sample_cells`' result, of ``sampled`` channels of maps."""
+    return -(-sampled // 8) * 8
 
 
 def most_uncertain(uncertainty: Tensor, k: int) -> Tensor:

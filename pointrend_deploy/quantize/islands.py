@@ -57,7 +57,10 @@ _AFTER_NORM: Final = frozenset({"Reshape", "Mul", "Add", "Relu"})
 _NOT_ARITHMETIC: Final = frozenset({"Constant", "Shape"})
 _LARGEST: Final = float(np.finfo(np.float16).max)
 SAMPLERS: Final = frozenset(
-    ["PointRendSample", "PointRendRoIAlign", "PointRendRoIAlignFixed", "GridSample", "RoiAlign"]
+    [
+        *("PointRendSample", "PointRendSampleCells", "PointRendRoIAlign", "PointRendRoIAlignFixed"),
+        *("GridSample", "RoiAlign"),
+    ]
 )
 """Ops that read features at real-valued positions."""
 PLACES: Final[Mapping[str, int]] = {

@@ -41,6 +41,11 @@ class Launchers:
         up: list[Any] = [pointer, kind, pointer, pointer]
         library.pointrend_upsample_two_best.argtypes = [*up, *numbers, pointer]
         library.pointrend_upsample_masks.argtypes = [*up, *numbers[:4], pointer]
+        one_map: list[Any] = [pointer, kind, *numbers[:3]]
+        library.pointrend_sample_cells.argtypes = [
+            *(*one_map, *one_map, pointer),
+            *(*numbers[:2], pointer, *numbers[:2], pointer),
+        ]
         points: list[Any] = [pointer, pointer, kind, pointer]
         library.pointrend_refine_logits.argtypes = [
             *(pointer, kind, *points),
@@ -69,6 +74,15 @@ class Launchers:
         pointers = (_at(features), _CHANNELS_LAST, _at(points), _at(out))
         shape = (n, out.shape[1], h, w, points.shape[1])
         self.check(self.library.pointrend_sample(*pointers, *shape, stream_of(out)))
+
+    def sample_cells(
+        self, fine: Tensor, coarse: Tensor, indices: Tensor, grid: tuple[int, int], out: Tensor
+    ) -> None:
+        """Sample (N, C, h, w) and (N, D, h', w') at cells (N, K) of a grid into out (N, E, K)."""
+        maps = [(_at(each), _TYPES[each.dtype], *each.shape[1:]) for each in (fine, coarse)]
+        sizes = (out.shape[0], out.shape[2])
+        call = self.library.pointrend_sample_cells
+        self.check(call(*maps[0], *maps[1], _at(indices), *grid, _at(out), *sizes, stream_of(out)))
 
     def uncertain_workspace(self, n: int, length: int, device: torch.device) -> Tensor:
         """Allocate the workspace of :meth:`uncertain`."""

@@ -20,6 +20,7 @@ PLUGIN_SOURCES = (
         "src/refine_plugin.cpp",
         "src/roi_align_plugin.cpp",
     ),
+    "src/sample_cells_plugin.cpp",
     *("src/sample_plugin.cpp", "src/uncertain_plugin.cpp", "src/upsample_plugin.cpp"),
 )
 SOURCES = (

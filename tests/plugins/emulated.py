@@ -46,6 +46,11 @@ class EmulatedKernels:
         self.library.pointrend_upsample_masks.argtypes = [
             *(pointer, kind, pointer, pointer, number, number, number, number, pointer)
         ]
+        self.library.pointrend_sample_cells.argtypes = [
+            *(pointer, kind, number, number, number),
+            *(pointer, kind, number, number, number),
+            *(pointer, number, number, pointer, number, number, pointer),
+        ]
         self.library.pointrend_refine_logits.argtypes = [
             *(pointer, kind, pointer, pointer, kind, pointer),
             *(number, number, number, number, number, number, pointer),
@@ -80,12 +85,33 @@ class EmulatedKernels:
         """The same of float16 features, given with the channels last and filled up with NaN."""
         n, c, h, w = features.shape
         p = points.shape[1]
-        last = torch.full((n, h, w, -(-c // 8) * 8), torch.nan, dtype=torch.float16)
-        last[..., :c] = features.permute(0, 2, 3, 1)
+        last = padded_last(features)
         points = points.contiguous()
         out = torch.full((n, c, p), 77.0, dtype=torch.float16)
         pointers = (last.data_ptr(), CHANNELS_LAST, points.data_ptr(), out.data_ptr())
         self.check(self.library.pointrend_sample(*pointers, n, c, h, w, p, None))
+        return out
+
+    def sample_cells(
+        self,
+        fine: Tensor,
+        coarse: Tensor,
+        indices: Tensor,
+        grid: tuple[int, int],
+        last: tuple[bool, bool] = (False, False),
+    ) -> Tensor:
+        """(N, C, h, w) and (N, D, h', w') at cells (N, K) of a grid; ``last``: which is HWC8."""
+        kept, maps = [], []
+        for each, channels_last in zip((fine, coarse), last, strict=True):
+            kept.append(padded_last(each) if channels_last else each.contiguous())
+            kind = CHANNELS_LAST if channels_last else FEATURE_TYPES[each.dtype]
+            maps.append((kept[-1].data_ptr(), kind, *each.shape[1:]))
+        n, k = indices.shape
+        channels = -(-(fine.shape[1] + coarse.shape[1]) // 8) * 8
+        out = torch.full((n, channels, k), 77.0, dtype=fine.dtype)
+        where = (indices.data_ptr(), *grid, out.data_ptr())
+        call = self.library.pointrend_sample_cells
+        self.check(call(*maps[0], *maps[1], *where, n, k, None))
         return out
 
     def uncertain(self, uncertainty: Tensor, k: int) -> Tensor:
@@ -187,6 +213,14 @@ class EmulatedKernels:
         sizes = (out.data_ptr(), n, c, labels.shape[1], k)
         self.check(self.library.pointrend_refine_labels(*pointers, *sizes, None))
         return out
+
+
+def padded_last(features: Tensor) -> Tensor:
+    """float16 (N, H, W, C rounded up to a multiple of 8), filled up with NaN."""
+    n, c, h, w = features.shape
+    last = torch.full((n, h, w, -(-c // 8) * 8), torch.nan, dtype=torch.float16)
+    last[..., :c] = features.permute(0, 2, 3, 1)
+    return last
 
 
 def _cells(logits: Tensor, scale: int) -> int:

@@ -18,6 +18,7 @@ from pointrend_deploy.graph.bodies import (
     roi_align_body,
     roi_align_fixed_body,
     sample_body,
+    sample_cells_body,
     uncertain_body,
 )
 from pointrend_deploy.graph.ops import (
@@ -28,9 +29,11 @@ from pointrend_deploy.graph.ops import (
     ROI_ALIGN,
     ROI_ALIGN_FIXED,
     SAMPLE,
+    SAMPLE_CELLS,
     UNCERTAIN,
     UPSAMPLE_MASKS,
     VERSION,
+    cells_channels,
 )
 from pointrend_deploy.graph.upsample_bodies import (
     TWO_BEST,
@@ -74,6 +77,8 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
             model.functions.append(plain[name](opset))
         elif name == UNCERTAIN:
             model.functions.append(uncertain_body(_one_value(of_name, "k"), opset))
+        elif name == SAMPLE_CELLS:
+            model.functions.append(_sample_cells(of_name, shapes, opset))
         elif name in TWO_BEST:
             model.functions.append(_two_best(name, of_name, shapes, opset))
         elif name in scaled:
@@ -83,6 +88,18 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     if nodes and all(entry.domain != DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     return model
+
+
+def _sample_cells(
+    nodes: Sequence[onnx.NodeProto], shapes: Mapping[str, tuple[int, ...]], opset: int
+) -> onnx.FunctionProto:
+    """Return the body for nodes that sample two maps, all of as many channels."""
+    maps = {tuple(shapes.get(name, ()) for name in node.input[:2]) for node in nodes}
+    sampled = {sum(shape[1] for shape in both if len(shape) == 4) for both in maps}
+    if len(sampled) != 1:
+        raise DeployError(f"nodes {SAMPLE_CELLS} of one graph sample {sorted(sampled)} channels")
+    (channels,) = sampled
+    return sample_cells_body(cells_channels(channels) - channels, opset)
 
 
 def _two_best(

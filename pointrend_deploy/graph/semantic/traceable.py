@@ -7,7 +7,8 @@ The same function as ``SemanticModel.canvas_stages`` up to rounding and the orde
 - uncertainty and labels straight from the logits before upsampling, by an op (upsample.py) whose
   body keeps running maxima in place of TopK over the classes (upsample_bodies.py);
 - one set of coordinates a step, shared by the fine and the coarse samples;
-- the point head's products before or after sampling, whichever is counted cheaper (cost.py);
+- the point head's products before or after sampling, whichever is counted cheaper on a CPU
+  (cost.py); in the plugin flavour after it, from one op that samples both maps;
 - where K >= H*W every cell is recomputed, so nothing is upsampled, selected or scattered.
 """
 
@@ -22,7 +23,11 @@ from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import PointWork, ProjectionPlan, plan_projection
 from pointrend_deploy.graph.ops import UPSAMPLE_SCALES, integer_quotient, most_uncertain
 from pointrend_deploy.graph.options import GraphOptions
-from pointrend_deploy.graph.semantic.point_layers import ProjectedPointHead, SampledPointHead
+from pointrend_deploy.graph.semantic.point_layers import (
+    CellPointHead,
+    ProjectedPointHead,
+    SampledPointHead,
+)
 from pointrend_deploy.graph.upsample import (
     refine_labels,
     refine_logits,
@@ -32,6 +37,8 @@ from pointrend_deploy.graph.upsample import (
 from pointrend_deploy.model.network_input import Normalise
 from pointrend_deploy.model.pointrend import StandardPointHead, cell_centres
 from pointrend_deploy.model.semantic.model import SemanticModel
+
+Head = SampledPointHead | ProjectedPointHead | CellPointHead
 
 
 class SubdivisionStep(nn.Module):
@@ -45,7 +52,7 @@ class SubdivisionStep(nn.Module):
 
     def __init__(
         self,
-        head: SampledPointHead | ProjectedPointHead,
+        head: Head,
         num_points: int,
         last_labels: bool,
     ) -> None:
@@ -74,8 +81,10 @@ class SubdivisionStep(nn.Module):
         else:
             unsure = upsample_uncertainty(logits, 2)
         indices = most_uncertain(unsure, self.num_points)
-        points = grid_points(indices, height, width, logits.dtype)
-        point_logits = self.head(maps, points)
+        if isinstance(self.head, CellPointHead):
+            point_logits = self.head(maps, indices, height, width)
+        else:
+            point_logits = self.head(maps, grid_points(indices, height, width, logits.dtype))
         found = {"indices": indices, "point_logits": point_logits}
         if self.last_labels:
             labels = refine_labels(labels, indices, point_logits)
@@ -86,8 +95,10 @@ class SubdivisionStep(nn.Module):
         n, classes, h, w = logits.shape
         height, width = 2 * h, 2 * w
         indices = torch.arange(height * width).expand(n, -1)
-        points = cell_centres(indices, height, width, logits.dtype)
-        point_logits = self.head(maps, points)
+        if isinstance(self.head, CellPointHead):
+            point_logits = self.head(maps, indices, height, width)
+        else:
+            point_logits = self.head(maps, cell_centres(indices, height, width, logits.dtype))
         found = {"indices": indices, "point_logits": point_logits}
         dense = point_logits.reshape(n, classes, height, width)
         if self.last_labels:
@@ -113,7 +124,8 @@ class Subdivision(nn.Module):
         steps: doublings.
         num_points: most points a step.
         fine_channels: channels of each fine map.
-        plan: which maps the point head multiplies before sampling.
+        plan: which maps the point head multiplies before sampling; None for an engine, where one op
+            samples both maps if the head allows, and none is multiplied.
         labels_only: logits of the last step are not wanted.
     """
 
@@ -123,13 +135,17 @@ class Subdivision(nn.Module):
         steps: int,
         num_points: int,
         fine_channels: Sequence[int],
-        plan: ProjectionPlan,
+        plan: ProjectionPlan | None,
         labels_only: bool,
     ) -> None:
         super().__init__()
-        self.head: SampledPointHead | ProjectedPointHead = (
-            ProjectedPointHead(head, fine_channels, plan) if plan.any else SampledPointHead(head)
-        )
+        self.head: Head
+        if plan is None and len(fine_channels) == 1 and not head.coarse_in_every_layer:
+            self.head = CellPointHead(head)
+        elif plan is not None and plan.any:
+            self.head = ProjectedPointHead(head, fine_channels, plan)
+        else:
+            self.head = SampledPointHead(head)
         for step in range(steps):
             last_labels = labels_only and step == steps - 1
             self.add_module(f"step{step}", SubdivisionStep(self.head, num_points, last_labels))
@@ -176,12 +192,14 @@ class DeployGraph(nn.Module):
         self.subdivision: Subdivision | None = None
         spec = model.recipe.point_head
         if spec is not None and model.point_head is not None:
+            native = options.ops == "native"
+            plan = plan_projection(point_work(model, options)) if native else None
             self.subdivision = Subdivision(
                 model.point_head,
                 spec.subdivision_steps,
                 spec.subdivision_points,
                 [model.recipe.fpn.out_channels] * len(spec.in_features),
-                plan_projection(point_work(model, options)),
+                plan,
                 self.labels_only,
             )
 
