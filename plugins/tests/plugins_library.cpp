@@ -188,6 +188,7 @@ POINTREND_API int check_plugins(int plant) {
     check_nms();
     check_upsample();
     check_refine();
+    check_sample_cells();
     EXPECT(pointrend_tensorrt_version() / 10000 == NV_TENSORRT_MAJOR);
     EXPECT(plant == 0);
     return wrong_answers;

@@ -240,6 +240,11 @@ def _check_custom(
                 f"node {node.name}: {node.op_type} with {name} = {attributes[name]}; it is "
                 f"{least:g} to {most:g}"
             )
+    if attributes.get("scale", 2) not in UPSAMPLE_SCALES:
+        raise DeployError(
+            f"node {node.name}: {node.op_type} with scale = {attributes['scale']}; it is 2, 4, 8 "
+            "or 16"
+        )
     function = functions.get(node.op_type)
     if function is None or function.domain != DOMAIN:
         raise DeployError(

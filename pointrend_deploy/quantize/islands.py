@@ -34,20 +34,20 @@ FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
     "Resize": (1, 2),
 }
 """By op, the inputs that are FP32 in every graph."""
-TAKES_EITHER: Final[dict[str, tuple[int, ...]]] = {
-    "Cast": (0,),
-    "CastLike": (0,),
+READS_AS_MADE: Final[dict[str, tuple[int, ...]]] = {
     "PointRendUpsampleUncertainty": (0,),
     "PointRendUpsampleLabels": (0,),
     "PointRendUpsampleMasks": (0,),
     "PointRendRefineLogits": (0, 2),
     "PointRendRefineLabels": (2,),
 }
-"""By op, the inputs that are read in the type they are made in.
+"""By op that decides, the inputs that are read in the type they are made in.
 
 The ops that upsample and refine compute in FP32 whatever the logits are: a cast before them changes
 nothing.
 """
+TAKES_EITHER: Final = {"Cast": (0,), "CastLike": (0,), **READS_AS_MADE}
+"""By op, the inputs that are not cast."""
 _ONE_TYPE: Final = frozenset({"GridSample", "RoiAlign"})
 """Standard samplers: their inputs have one type, so features are FP32 as their coordinates are."""
 GROUP_NORM: Final = "InstanceNormalization"

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from pointrend_deploy.graph.ops import cells_channels
 from scripts.gpu_check import inputs, references
 from scripts.gpu_check.launchers import Launchers, channels_last
 
@@ -174,6 +175,26 @@ def upsample_masks(
     return Prepared(partial(lib.upsample_masks, logits, 2, *out), out, wrong)
 
 
+def sample_cells(
+    form: str, sizes: tuple[int, int, int, int, int], k: int, lib: Launchers, device: torch.device
+) -> Prepared:
+    """Two maps at K cells of a grid twice as large; ``sizes`` is (N, C, D, h, w)."""
+    n, fine, coarse, h, w = sizes
+    maps = [inputs.features((n, c, h, w), 13 + c).to(device) for c in (fine, coarse)]
+    maps = maps if form == "fp32" else [each.half() for each in maps]
+    indices = inputs.different_cells(n, 4 * h * w, k, 14).to(device)
+    channels = cells_channels(fine + coarse)
+    out = torch.empty((n, channels, k), dtype=maps[0].dtype, device=device)
+
+    def wrong() -> str:
+        expected = references.sampled_cells(maps[0], maps[1], indices, (2 * h, 2 * w))
+        allowed = references.tolerance(expected, 2 * max(h, w), 1, half=form != "fp32")
+        return references.apart(out, expected, allowed)
+
+    launch = partial(lib.sample_cells, maps[0], maps[1], indices, (2 * h, 2 * w), out)
+    return Prepared(launch, (out,), wrong)
+
+
 def refine(
     form: str, shape: tuple[int, int, int, int], k: int, lib: Launchers, device: torch.device
 ) -> Prepared:
@@ -211,11 +232,16 @@ def _sampling(small: bool) -> dict[str, Case]:
     }
     if small:
         sizes = {"odd": ((2, 17, 9, 14), 77), "one cell": ((1, 9, 1, 1), 40)}
-    return {
+    cases: dict[str, Case] = {
         f"sample {form}, {name}": partial(sample, form, shape, count)
         for form in ("fp32", "fp16", "hwc8")
         for name, (shape, count) in sizes.items()
     }
+    cells = (2, 17, 5, 9, 14) if small else (1, 256, 19, 256, 512)
+    for form in ("fp32", "fp16"):
+        run = partial(sample_cells, form, cells, 77 if small else 8192)
+        cases[f"sample cells of two maps, {form}"] = run
+    return cases
 
 
 def _selection(small: bool) -> dict[str, Case]:

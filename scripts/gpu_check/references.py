@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pointrend_deploy.graph.ops import sample_cells
 from pointrend_deploy.graph.upsample import (
     refine_labels,
     refine_logits,
@@ -34,6 +35,11 @@ def sampled(features: Tensor, points: Tensor) -> Tensor:
     near = (points.abs() < 1e3).all(dim=2)
     inside = torch.where(near.unsqueeze(2), points, torch.full_like(points, -2.0))
     return point_sample(features.double(), inside.double())
+
+
+def sampled_cells(fine: Tensor, coarse: Tensor, indices: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Sample two maps at cells (N, K) of a grid, (N, E, K) float64 with the channels of zeros."""
+    return sample_cells(fine.double(), coarse.double(), indices, *grid)
 
 
 def pooled(

@@ -57,9 +57,8 @@ def test_half_maps_in_either_layout(
     k: int,
     last: tuple[bool, bool],
 ) -> None:
-    features, logits, indices = (
-        x.half() if x.is_floating_point() else x for x in problem(fine, coarse, grid, k)
-    )
+    *maps, indices = problem(fine, coarse, grid, k)
+    features, logits = (each.half() for each in maps)
     wanted = sample_cells(features.float(), logits.float(), indices, *grid)
     found = kernels.sample_cells(features, logits, indices, grid, last)
     assert found.dtype == torch.float16

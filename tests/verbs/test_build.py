@@ -212,21 +212,21 @@ def test_a_node_the_plugin_refuses(plugins: Path, copied: Copier, attribute: str
         build_bundle(bundle, BuildOptions(target="rtx:86"))
 
 
-def test_points_of_the_wrong_type(plugins: Path, copied: Copier) -> None:
+def test_uncertainty_of_the_wrong_type(plugins: Path, copied: Copier) -> None:
     bundle = copied()
     model = onnx.load(bundle / "model.onnx")
-    position = next(i for i, n in enumerate(model.graph.node) if n.op_type == "PointRendSample")
+    position = next(i for i, n in enumerate(model.graph.node) if n.op_type == "PointRendUncertain")
     node = model.graph.node[position]
-    cast = onnx.helper.make_node("Cast", [node.input[1]], ["points16"], name="cast", to=10)
-    node.input[1] = "points16"
+    cast = onnx.helper.make_node("Cast", [node.input[0]], ["unsure16"], name="cast", to=10)
+    node.input[0] = "unsure16"
     model.graph.node.insert(position, cast)
     replace_graph(bundle, model)
-    with pytest.raises(DeployError, match="points16 is of a type that the file does not give"):
+    with pytest.raises(DeployError, match="unsure16 is of a type that the file does not give"):
         build_bundle(bundle, BuildOptions(target="rtx:86"))
-    value = onnx.helper.make_tensor_value_info("points16", 10, None)
+    value = onnx.helper.make_tensor_value_info("unsure16", 10, None)
     model.graph.value_info.append(value)
     replace_graph(bundle, model)
-    with pytest.raises(DeployError, match="takes float32, and points16 is float16"):
+    with pytest.raises(DeployError, match="takes float32, and unsure16 is float16"):
         build_bundle(bundle, BuildOptions(target="rtx:86"))
 
 
