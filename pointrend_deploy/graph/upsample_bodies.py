@@ -245,8 +245,9 @@ class _Scan:
         for turn, new in enumerate(planes[1:], start=1):
             if self.with_labels:
                 over = add("Cast", add("Greater", new, best), to=onnx.TensorProto.FLOAT)
-                number = self.writer.constant(float(turn))
-                raised.append(over if turn == 1 else add("Mul", over, number))
+                if turn > 1:
+                    over = add("Mul", over, self.writer.constant(float(turn)))
+                raised.append(over)
             lower = add("Min", best, new)
             second = add("Max", second, lower) if second else lower
             best = add("Max", best, new, second)

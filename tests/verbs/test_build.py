@@ -78,7 +78,7 @@ def test_the_demonstration_model_for_four_gpus(plugins: Path, tmp_path: Path) ->
     export_bundle(ROOT / "export" / "demo_semantic.toml", weights, bundle, options)
     graph = onnx.load(bundle / "model.onnx")
     custom = {node.name for node in graph.graph.node if node.domain == "pointrend"}
-    assert len(custom) == 8
+    assert len(custom) == 9  # 3 samplers; selection, upsampling and refinement of 2 steps
     result = build_bundle(bundle, BuildOptions(target="rtx:80,86,89,120"))
     assert [one.name for one in result.built] == [
         f"rtx-sm{capability}-fp32-plugin" for capability in (80, 86, 89, 120)

@@ -55,8 +55,10 @@ class CellPointHead(nn.Module):
         if not isinstance(first, nn.Conv1d) or first.bias is None:
             raise TypeError("a point head is made of Conv1d layers with a bias")
         missing = cells_channels(first.in_channels) - first.in_channels
-        self.register_buffer("weight", F.pad(first.weight.detach(), (0, 0, 0, missing)))
-        self.register_buffer("bias", first.bias.detach())
+        self.fc1 = nn.Conv1d(first.in_channels + missing, first.out_channels, 1)
+        weight = F.pad(first.weight.detach(), (0, 0, 0, missing))
+        self.fc1.weight = nn.Parameter(weight, requires_grad=False)
+        self.fc1.bias = first.bias
 
     def prepare(self, fine: Sequence[Tensor], coarse: Tensor) -> list[Tensor]:
         """Return the two maps to sample, unchanged."""
@@ -66,7 +68,7 @@ class CellPointHead(nn.Module):
         """Compute point logits (N, C, K) at cells (N, K), flat indices of a grid over the maps."""
         fine, coarse = maps
         x = sample_cells(fine, coarse, indices, height, width)
-        x = F.relu(F.conv1d(x, self.get_buffer("weight"), self.get_buffer("bias")))
+        x = F.relu(self.fc1(x))
         for number in range(2, self.head.num_fc + 1):
             x = F.relu(self.head.get_submodule(f"fc{number}")(x))
         logits: Tensor = self.head.get_submodule("predictor")(x)
