@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 // Grid: as above; an image is a map of one class.
 template <class T, bool with_uncertainty>
 __global__ void __launch_bounds__(kThreads)
-    upsample_kernel(T const* __restrict__ logits, float* __restrict__ upsampled, float* __restrict__ uncertainty,
+    upsample_maps_kernel(T const* __restrict__ logits, float* __restrict__ upsampled, float* __restrict__ uncertainty,
                     UpsampleShape shape) {
     Quad quad;
     if (!find_quad(shape, quad)) {
@@ -172,9 +172,9 @@ cudaError_t launch_maps(T const* logits, float* upsampled, float* uncertainty, U
         return cudaErrorInvalidValue;
     }
     if (uncertainty == nullptr) {
-        PR_LAUNCH((upsample_kernel<T, false>), grid, dim3(kThreads), stream, logits, upsampled, uncertainty, shape);
+        PR_LAUNCH((upsample_maps_kernel<T, false>), grid, dim3(kThreads), stream, logits, upsampled, uncertainty, shape);
     } else {
-        PR_LAUNCH((upsample_kernel<T, true>), grid, dim3(kThreads), stream, logits, upsampled, uncertainty, shape);
+        PR_LAUNCH((upsample_maps_kernel<T, true>), grid, dim3(kThreads), stream, logits, upsampled, uncertainty, shape);
     }
     return cudaPeekAtLastError();
 }

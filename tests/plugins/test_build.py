@@ -46,7 +46,7 @@ BUDGETS = {
     "place_kernel": Budget(40, 2048),
     "write_kernel": Budget(40, 0),
     "two_best_kernel": Budget(64, 0),  # four cells a thread and the reads of several classes
-    "upsample_kernel": Budget(40, 0),
+    "upsample_maps_kernel": Budget(40, 0),
     "put_logits_kernel": Budget(40, 0),
     "copy_labels_kernel": Budget(40, 0),
     "put_labels_kernel": Budget(40, 0),

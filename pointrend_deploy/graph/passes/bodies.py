@@ -122,7 +122,7 @@ def _two_best(
 
 def _one_value(nodes: Sequence[onnx.NodeProto], name: str) -> int:
     """Return the value of an attribute that all nodes of an op have in common."""
-    values = {a.i for node in nodes for a in node.attribute if a.name == name}
+    values: set[int] = {a.i for node in nodes for a in node.attribute if a.name == name}
     if len(values) != 1:
         raise DeployError(
             f"nodes {nodes[0].op_type} of one graph have one {name}, not {sorted(values)}"
