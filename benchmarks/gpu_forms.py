@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -17,12 +18,11 @@ from torch import Tensor, nn
 
 from pointrend_deploy.graph.instance import masks as instance_masks
 from pointrend_deploy.graph.instance import points as instance_points
+from pointrend_deploy.graph.ops import cells_channels
 from pointrend_deploy.graph.semantic import point_layers, traceable
 from scripts.gpu_check.launchers import Launchers
 
 Forms = dict[str, nn.Module]
-WHOLE = 2**40
-"""Bytes of a strip: on a GPU the map is not cut into strips."""
 
 
 def semantic(sizes: Sizes, seed: int = 0) -> tuple[Forms, tuple[Tensor, Tensor]]:
@@ -33,7 +33,7 @@ def semantic(sizes: Sizes, seed: int = 0) -> tuple[Forms, tuple[Tensor, Tensor]]
         inputs, coarse logits and p2.
     """
     torch.manual_seed(seed)
-    theirs, ours = both_forms(sizes, WHOLE)
+    theirs, ours = both_forms(sizes, engine=True)
     # Smooth, as a network's are: uncertain along the lines between regions.
     blobs = torch.randn((1, sizes.classes, 8, 16))
     coarse = nn.functional.interpolate(blobs, sizes.coarse[2:], mode="bicubic") * 3.0
@@ -57,10 +57,8 @@ def instance(sizes: InstanceSizes) -> tuple[Forms, tuple[Tensor, Tensor, Tensor]
     return forms, (feed["p2"], feed["boxes"], feed["classes"])
 
 
-def custom_ops(
-    lib: Launchers,
-) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, int], Tensor]]:
-    """Make ops of the sampler and the selection that torch.compile does not look into."""
+def custom_ops(lib: Launchers) -> dict[str, Callable[..., Any]]:
+    """Make the kernels ops that torch.compile does not look into, by the names of graph/ops.py."""
 
     @torch.library.custom_op("pointrend_bench::sample", mutates_args=())
     def sample(features: Tensor, points: Tensor) -> Tensor:
@@ -71,6 +69,22 @@ def custom_ops(
     @sample.register_fake
     def _(features: Tensor, points: Tensor) -> Tensor:
         return features.new_empty((features.shape[0], features.shape[1], points.shape[1]))
+
+    @torch.library.custom_op("pointrend_bench::sample_cells", mutates_args=())
+    def sample_cells(
+        fine: Tensor, coarse: Tensor, indices: Tensor, height: int, width: int
+    ) -> Tensor:
+        out = sampled_cells(fine, coarse, indices)
+        lib.sample_cells(fine.contiguous(), coarse.contiguous(), indices, (height, width), out)
+        return out
+
+    @sample_cells.register_fake
+    def _(fine: Tensor, coarse: Tensor, indices: Tensor, height: int, width: int) -> Tensor:
+        return sampled_cells(fine, coarse, indices)
+
+    def sampled_cells(fine: Tensor, coarse: Tensor, indices: Tensor) -> Tensor:
+        channels = cells_channels(fine.shape[1] + coarse.shape[1])
+        return fine.new_empty((fine.shape[0], channels, indices.shape[1]))
 
     @torch.library.custom_op("pointrend_bench::uncertain", mutates_args=())
     def uncertain(values: Tensor, k: int) -> Tensor:
@@ -87,18 +101,81 @@ def custom_ops(
     def _(values: Tensor, k: int) -> Tensor:
         return values.new_empty((values.shape[0], k), dtype=torch.int64)
 
-    return sample, uncertain
+    def upsampled(logits: Tensor, scale: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        cells = logits.shape[-2] * logits.shape[-1] * scale**2
+        return logits.new_empty((logits.shape[0], cells), dtype=dtype)
+
+    @torch.library.custom_op("pointrend_bench::upsample_uncertainty", mutates_args=())
+    def upsample_uncertainty(logits: Tensor, scale: int) -> Tensor:
+        out = upsampled(logits, scale)
+        lib.upsample_two_best(logits.contiguous(), scale, out, None)
+        return out
+
+    @upsample_uncertainty.register_fake
+    def _(logits: Tensor, scale: int) -> Tensor:
+        return upsampled(logits, scale)
+
+    @torch.library.custom_op("pointrend_bench::upsample_labels", mutates_args=())
+    def upsample_labels(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        out, labels = upsampled(logits, scale), upsampled(logits, scale, torch.int32)
+        lib.upsample_two_best(logits.contiguous(), scale, out, labels)
+        return out, labels
+
+    @upsample_labels.register_fake
+    def _(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        return upsampled(logits, scale), upsampled(logits, scale, torch.int32)
+
+    @torch.library.custom_op("pointrend_bench::upsample_masks", mutates_args=())
+    def upsample_masks(logits: Tensor, scale: int = 2) -> tuple[Tensor, Tensor]:
+        out, uncertainty = upsampled(logits, scale), upsampled(logits, scale)
+        lib.upsample_masks(logits.contiguous(), scale, out, uncertainty)
+        return out, uncertainty
+
+    @upsample_masks.register_fake
+    def _(logits: Tensor, scale: int = 2) -> tuple[Tensor, Tensor]:
+        return upsampled(logits, scale), upsampled(logits, scale)
+
+    @torch.library.custom_op("pointrend_bench::refine_logits", mutates_args=())
+    def refine_logits(logits: Tensor, indices: Tensor, points: Tensor, scale: int) -> Tensor:
+        n, c, h, w = logits.shape
+        out = logits.new_empty((n, c, h * scale, w * scale), dtype=torch.float32)
+        lib.refine_logits(logits.contiguous(), indices, points.contiguous(), scale, out)
+        return out
+
+    @refine_logits.register_fake
+    def _(logits: Tensor, indices: Tensor, points: Tensor, scale: int) -> Tensor:
+        n, c, h, w = logits.shape
+        return logits.new_empty((n, c, h * scale, w * scale), dtype=torch.float32)
+
+    @torch.library.custom_op("pointrend_bench::refine_labels", mutates_args=())
+    def refine_labels(labels: Tensor, indices: Tensor, points: Tensor) -> Tensor:
+        out = torch.empty_like(labels)
+        lib.refine_labels(labels.contiguous(), indices, points.contiguous(), out)
+        return out
+
+    @refine_labels.register_fake
+    def _(labels: Tensor, indices: Tensor, points: Tensor) -> Tensor:
+        return torch.empty_like(labels)
+
+    return {
+        "sample": sample,
+        "sample_cells": sample_cells,
+        "most_uncertain": uncertain,
+        "upsample_uncertainty": upsample_uncertainty,
+        "upsample_labels": upsample_labels,
+        "upsample_masks": upsample_masks,
+        "refine_logits": refine_logits,
+        "refine_labels": refine_labels,
+    }
 
 
 @contextmanager
 def kernels(lib: Launchers) -> Iterator[None]:
     """Have the graph's modules call the kernels in place of the reference's ops."""
-    sample, uncertain = custom_ops(lib)
-    places = [
-        *((module, "sample", sample) for module in (point_layers, instance_points, instance_masks)),
-        *((module, "most_uncertain", uncertain) for module in (traceable, instance_masks)),
-    ]
+    ops = custom_ops(lib)
+    modules = (point_layers, traceable, instance_points, instance_masks)
+    places = [(each, name) for each in modules for name in ops if hasattr(each, name)]
     with ExitStack() as stack:
-        for module, name, op in places:
-            stack.enter_context(patch.object(module, name, op))
+        for module, name in places:
+            stack.enter_context(patch.object(module, name, ops[name]))
         yield

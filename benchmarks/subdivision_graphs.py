@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from pointrend_deploy.graph.cost import PointWork, plan_projection
 from pointrend_deploy.graph.passes.bodies import attach_bodies
 from pointrend_deploy.graph.semantic.traceable import Subdivision
-from pointrend_deploy.graph.semantic.two_best import STRIP_BYTES
 from pointrend_deploy.graph.trace import trace
 from pointrend_deploy.model.pointrend import StandardPointHead
 from pointrend_deploy.recipe.parts import PointHeadSpec
@@ -84,12 +83,12 @@ class OurForm(nn.Module):
         return labels.to(torch.uint8)
 
 
-def both_forms(sizes: Sizes, budget: int = STRIP_BYTES) -> tuple[Detectron2Form, OurForm]:
+def both_forms(sizes: Sizes, engine: bool = False) -> tuple[Detectron2Form, OurForm]:
     """Make detectron2's form (logits) and ours (labels) with one head, random by torch's seed.
 
     Args:
         sizes: the problem.
-        budget: bytes of a strip's working set in our form.
+        engine: our form as engines get it, not as ONNX Runtime does on a CPU.
     """
     spec = PointHeadSpec(subdivision_points=sizes.points)
     head = StandardPointHead(spec, sizes.channels, sizes.classes).eval().requires_grad_(False)
@@ -102,9 +101,8 @@ def both_forms(sizes: Sizes, budget: int = STRIP_BYTES) -> tuple[Detectron2Form,
         coarse_in_every_layer=spec.coarse_in_every_layer,
         points=min(sizes.points, 4 * cells) + min(sizes.points, 16 * cells),
     )
-    ours = Subdivision(
-        head, 2, sizes.points, [sizes.channels], plan_projection(work), True, budget=budget
-    )
+    plan = None if engine else plan_projection(work)
+    ours = Subdivision(head, 2, sizes.points, [sizes.channels], plan, True)
     return Detectron2Form(head, sizes.points), OurForm(ours)
 
 

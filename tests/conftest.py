@@ -44,7 +44,7 @@ NUMERIC = (
     "tests/graph/instance/test_detector.py",
     "tests/graph/instance/test_golden_graphs.py",
     "tests/graph/semantic/test_rewrites.py",
-    "tests/graph/semantic/test_two_best.py",
+    "tests/graph/test_upsample_bodies.py",
 )
 """Where tests compare numbers with goldens, references and planted errors: they are `numeric`."""
 SIZE = (64, 96)

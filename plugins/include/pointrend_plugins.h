@@ -21,7 +21,8 @@ extern "C" {
 #endif
 
 /* Types of feature maps (n, c, h, w). The last is float16 with the channels last, (n, h, w, c rounded up to a
- * multiple of 8), 16-byte aligned: of pointrend_sample's features only. */
+ * multiple of 8), 16-byte aligned: of the features of pointrend_sample and
+ * pointrend_sample_cells only. */
 enum { POINTREND_FLOAT32 = 0, POINTREND_FLOAT16 = 1, POINTREND_FLOAT16_HWC8 = 2 };
 
 /* Bilinear samples of features (n, c, h, w) at points (n, p, 2), float32 (x, y) in [0, 1] of the map,
@@ -30,6 +31,16 @@ enum { POINTREND_FLOAT32 = 0, POINTREND_FLOAT16 = 1, POINTREND_FLOAT16_HWC8 = 2 
  * for those of POINTREND_FLOAT16_HWC8. */
 POINTREND_API int pointrend_sample(void const* features, int feature_type, float const* points, void* out,
                                    int32_t n, int32_t c, int32_t h, int32_t w, int32_t p, void* stream);
+
+/* Two maps sampled in the same way, features (n, fine_c, fine_h, fine_w) and logits (n, coarse_c, coarse_h, coarse_w),
+ * at the centres of cells of a grid over them, given as flat indices (n, k) -> out (n, fine_c + coarse_c rounded up to a
+ * multiple of 8, k): the first map's channels, the second's, zeros. Both are float32, or both float16, each in either
+ * layout. An index beside the grid samples zeros. grid_height * grid_width < 2^31. */
+POINTREND_API int pointrend_sample_cells(void const* fine, int fine_type, int32_t fine_c, int32_t fine_h,
+                                         int32_t fine_w, void const* coarse, int coarse_type, int32_t coarse_c,
+                                         int32_t coarse_h, int32_t coarse_w, int64_t const* indices,
+                                         int32_t grid_height, int32_t grid_width, void* out, int32_t n, int32_t k,
+                                         void* stream);
 
 /* Bytes of workspace of pointrend_uncertain, whatever k is; 0 for arguments outside their range. */
 POINTREND_API size_t pointrend_uncertain_workspace(int32_t n, int32_t l);
@@ -64,6 +75,33 @@ POINTREND_API size_t pointrend_nms_workspace(int32_t n, int32_t groups, int32_t 
 POINTREND_API int pointrend_nms(float const* boxes, float const* scores, int64_t* indices, int64_t* count, int32_t n,
                                 int32_t groups, int32_t l, int32_t k, float iou_threshold, float score_threshold,
                                 void* workspace, size_t workspace_bytes, void* stream);
+
+/* Logits (n, c, h, w), float32 or float16, upsampled bilinearly by `scale` (align_corners=False, edges clamped), of
+ * which nothing is kept but, for each of the h * w * scale^2 cells, uncertainty (n, cells) float32, the second highest
+ * logit minus the highest, and labels (n, cells) int32, the class of the highest, ties to the lower class. `labels`
+ * may be NULL. Sums are float32; NaN is below every number. c >= 2, scale 2, 4, 8 or 16, cells < 2^31, n <= 65535. */
+POINTREND_API int pointrend_upsample_two_best(void const* logits, int logits_type, float* uncertainty,
+                                              int32_t* labels, int32_t n, int32_t c, int32_t h, int32_t w,
+                                              int32_t scale, void* stream);
+
+/* Logits of masks (r, h, w), upsampled in the same way: upsampled and uncertainty (r, h * w * scale^2) float32, the
+ * second minus the absolute value of the first. cells < 2^31, r <= 65535. */
+POINTREND_API int pointrend_upsample_masks(void const* logits, int logits_type, float* upsampled, float* uncertainty,
+                                           int32_t r, int32_t h, int32_t w, int32_t scale, void* stream);
+
+/* Logits (n, c, h, w), upsampled in the same way, with point logits (n, c, k) put in at flat indices (n, k) of the
+ * result's cells -> out (n, c, h * scale, w * scale) float32. Both inputs are float32 or float16. No index is there
+ * twice; one beside the map is left out. n * c <= 65535, 1 <= k < 2^31 / c. */
+POINTREND_API int pointrend_refine_logits(void const* logits, int logits_type, int64_t const* indices,
+                                          void const* point_logits, int point_type, float* out, int32_t n, int32_t c,
+                                          int32_t h, int32_t w, int32_t scale, int32_t k, void* stream);
+
+/* Labels (n, l) and, at flat indices (n, k), the class of the highest of point logits (n, c, k), float32 or float16,
+ * ties to the lower class, NaN below every number -> out (n, l), another buffer than labels. No index is there twice;
+ * one beside the map is left out. n <= 65535. */
+POINTREND_API int pointrend_refine_labels(int32_t const* labels, int64_t const* indices, void const* point_logits,
+                                          int point_type, int32_t* out, int32_t n, int32_t c, int32_t l, int32_t k,
+                                          void* stream);
 
 /* The text of an error that one of these returned. */
 POINTREND_API char const* pointrend_error_string(int error);

@@ -40,6 +40,12 @@ PR_HOST_DEVICE Between between(float x, int32_t size) {
     return b;
 }
 
+// Centre of a cell of a grid of `size` cells, in [0, 1]. The arithmetic is the graph's, with a product of its own.
+PR_HOST_DEVICE float cell_centre(int32_t cell, int32_t size) {
+    float const step = 1.0F / static_cast<float>(size);
+    return product(static_cast<float>(cell), step) + step / 2.0F;
+}
+
 // The four cells around a point, as offsets within a plane, and which of them are inside.
 struct Corners {
     int32_t offset[4];

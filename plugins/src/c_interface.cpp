@@ -1,9 +1,11 @@
 #include "pointrend_plugins.h"
 
 #include "nms.h"
+#include "refine.h"
 #include "roi_align.h"
 #include "sample.h"
 #include "uncertain.h"
+#include "upsample.h"
 
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
@@ -19,6 +21,8 @@ cudaError_t roi_align(float const* boxes, void const* const* features, void* out
     }
     return pointrend::roi_align(boxes, typed, static_cast<T*>(out), shape, stream);
 }
+
+bool is_float(int type) { return type == POINTREND_FLOAT32 || type == POINTREND_FLOAT16; }
 
 } // namespace
 
@@ -39,6 +43,22 @@ int pointrend_sample(void const* features, int feature_type, float const* points
     default:
         return cudaErrorInvalidValue;
     }
+}
+
+int pointrend_sample_cells(void const* fine, int fine_type, int32_t fine_c, int32_t fine_h, int32_t fine_w,
+                           void const* coarse, int coarse_type, int32_t coarse_c, int32_t coarse_h, int32_t coarse_w,
+                           int64_t const* indices, int32_t grid_height, int32_t grid_width, void* out, int32_t n,
+                           int32_t k, void* stream) {
+    bool const half = fine_type == POINTREND_FLOAT16 || fine_type == POINTREND_FLOAT16_HWC8;
+    bool const same = half ? coarse_type == POINTREND_FLOAT16 || coarse_type == POINTREND_FLOAT16_HWC8
+                           : fine_type == POINTREND_FLOAT32 && coarse_type == POINTREND_FLOAT32;
+    if (!same) {
+        return cudaErrorInvalidValue;
+    }
+    return pointrend::sample_cells({fine, fine_c, fine_h, fine_w, fine_type == POINTREND_FLOAT16_HWC8},
+                                   {coarse, coarse_c, coarse_h, coarse_w, coarse_type == POINTREND_FLOAT16_HWC8},
+                                   indices, out, half, {n, grid_height, grid_width, k},
+                                   static_cast<cudaStream_t>(stream));
 }
 
 size_t pointrend_uncertain_workspace(int32_t n, int32_t l) { return pointrend::uncertain_workspace(n, l); }
@@ -81,6 +101,54 @@ int pointrend_nms(float const* boxes, float const* scores, int64_t* indices, int
                   size_t workspace_bytes, void* stream) {
     return pointrend::nms(boxes, scores, indices, count, {n, groups, l, k}, {iou_threshold, score_threshold},
                           workspace, workspace_bytes, static_cast<cudaStream_t>(stream));
+}
+
+int pointrend_upsample_two_best(void const* logits, int logits_type, float* uncertainty, int32_t* labels, int32_t n,
+                                int32_t c, int32_t h, int32_t w, int32_t scale, void* stream) {
+    pointrend::UpsampleShape const shape{n, c, h, w, scale};
+    auto const on = static_cast<cudaStream_t>(stream);
+    switch (logits_type) {
+    case POINTREND_FLOAT32:
+        return pointrend::upsample_two_best(static_cast<float const*>(logits), uncertainty, labels, shape, on);
+    case POINTREND_FLOAT16:
+        return pointrend::upsample_two_best(static_cast<__half const*>(logits), uncertainty, labels, shape, on);
+    default:
+        return cudaErrorInvalidValue;
+    }
+}
+
+int pointrend_upsample_masks(void const* logits, int logits_type, float* upsampled, float* uncertainty, int32_t r,
+                             int32_t h, int32_t w, int32_t scale, void* stream) {
+    pointrend::UpsampleShape const shape{r, 1, h, w, scale};
+    auto const on = static_cast<cudaStream_t>(stream);
+    switch (logits_type) {
+    case POINTREND_FLOAT32:
+        return pointrend::upsample_masks(static_cast<float const*>(logits), upsampled, uncertainty, shape, on);
+    case POINTREND_FLOAT16:
+        return pointrend::upsample_masks(static_cast<__half const*>(logits), upsampled, uncertainty, shape, on);
+    default:
+        return cudaErrorInvalidValue;
+    }
+}
+
+int pointrend_refine_logits(void const* logits, int logits_type, int64_t const* indices, void const* point_logits,
+                            int point_type, float* out, int32_t n, int32_t c, int32_t h, int32_t w, int32_t scale,
+                            int32_t k, void* stream) {
+    if (!is_float(logits_type) || !is_float(point_type)) {
+        return cudaErrorInvalidValue;
+    }
+    return pointrend::refine_logits({logits, logits_type == POINTREND_FLOAT16}, indices,
+                                    {point_logits, point_type == POINTREND_FLOAT16}, out, {n, c, h, w, scale}, k,
+                                    static_cast<cudaStream_t>(stream));
+}
+
+int pointrend_refine_labels(int32_t const* labels, int64_t const* indices, void const* point_logits, int point_type,
+                            int32_t* out, int32_t n, int32_t c, int32_t l, int32_t k, void* stream) {
+    if (!is_float(point_type)) {
+        return cudaErrorInvalidValue;
+    }
+    return pointrend::refine_labels(labels, indices, {point_logits, point_type == POINTREND_FLOAT16}, out, n, c, l, k,
+                                    static_cast<cudaStream_t>(stream));
 }
 
 char const* pointrend_error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }

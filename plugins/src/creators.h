@@ -7,9 +7,15 @@
 namespace pointrend {
 
 nvinfer1::IPluginCreatorInterface& nms_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& refine_labels_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& refine_logits_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& roi_align_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& roi_align_fixed_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& sample_cells_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& sample_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& uncertain_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& upsample_labels_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& upsample_masks_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& upsample_uncertainty_creator() noexcept;
 
 } // namespace pointrend

@@ -10,9 +10,19 @@ extern "C" {
 
 POINTREND_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
     static nvinfer1::IPluginCreatorInterface* const creators[] = {
-        &pointrend::nms_creator(), &pointrend::roi_align_creator(), &pointrend::roi_align_fixed_creator(),
-        &pointrend::sample_creator(), &pointrend::uncertain_creator()};
-    count = 5;
+        &pointrend::nms_creator(),
+        &pointrend::refine_labels_creator(),
+        &pointrend::refine_logits_creator(),
+        &pointrend::roi_align_creator(),
+        &pointrend::roi_align_fixed_creator(),
+        &pointrend::sample_cells_creator(),
+        &pointrend::sample_creator(),
+        &pointrend::uncertain_creator(),
+        &pointrend::upsample_labels_creator(),
+        &pointrend::upsample_masks_creator(),
+        &pointrend::upsample_uncertainty_creator(),
+    };
+    count = static_cast<int32_t>(sizeof creators / sizeof *creators);
     return creators;
 }
 

@@ -77,7 +77,7 @@ public:
             return answer(Derived::kArity);
         }
         for (int32_t i = 0; i < kOutputs; ++i) {
-            outputs[i] = output_type(inputs);
+            outputs[i] = output_type(i, inputs);
         }
         return 0;
     }
@@ -130,8 +130,8 @@ private:
     virtual char const* set_shapes(nvinfer1::DimsExprs const* inputs, nvinfer1::DimsExprs* outputs,
                                    nvinfer1::IExprBuilder& expressions) const noexcept = 0;
 
-    // The type of every output, from those of the inputs.
-    virtual nvinfer1::DataType output_type(nvinfer1::DataType const* inputs) const noexcept = 0;
+    // The type of an output, from those of the inputs.
+    virtual nvinfer1::DataType output_type(int32_t output, nvinfer1::DataType const* inputs) const noexcept = 0;
 
     // Whether the tensor at `position`, counted from the inputs on, has a type and a layout that the kernels take.
     // Tensors before it are settled.

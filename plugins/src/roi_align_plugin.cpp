@@ -96,7 +96,7 @@ struct RoiAlignPlugin final : Plugin<RoiAlignPlugin<OfNode>, OfNode, kFeatures +
         return nullptr;
     }
 
-    DataType output_type(DataType const* inputs) const noexcept override { return inputs[kFeatures]; }
+    DataType output_type(int32_t, DataType const* inputs) const noexcept override { return inputs[kFeatures]; }
 
     bool takes(int32_t position, nvinfer1::DynamicPluginTensorDesc const* tensors) const noexcept override {
         if (!linear(tensors[position].desc)) {

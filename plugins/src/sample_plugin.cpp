@@ -36,7 +36,7 @@ struct SamplePlugin final : Plugin<SamplePlugin, NoAttributes, 2, 1> {
         return nullptr;
     }
 
-    DataType output_type(DataType const* inputs) const noexcept override { return inputs[kFeatures]; }
+    DataType output_type(int32_t, DataType const* inputs) const noexcept override { return inputs[kFeatures]; }
 
     bool takes(int32_t position, nvinfer1::DynamicPluginTensorDesc const* tensors) const noexcept override {
         nvinfer1::PluginTensorDesc const& tensor = tensors[position].desc;

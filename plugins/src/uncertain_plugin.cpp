@@ -35,7 +35,7 @@ struct UncertainPlugin final : Plugin<UncertainPlugin, UncertainAttributes, 1, 1
         return nullptr;
     }
 
-    DataType output_type(DataType const*) const noexcept override { return DataType::kINT64; }
+    DataType output_type(int32_t, DataType const*) const noexcept override { return DataType::kINT64; }
 
     bool takes(int32_t position, nvinfer1::DynamicPluginTensorDesc const* tensors) const noexcept override {
         nvinfer1::PluginTensorDesc const& tensor = tensors[position].desc;

@@ -1,4 +1,4 @@
-#include "check_instance_kernels.h"
+#include "check_more_kernels.h"
 
 #include "buffers.h"
 #include "pointrend_plugins.h"

@@ -4,7 +4,7 @@
 //   check_kernels           ends with 0 when everything agrees
 //   check_kernels beyond    one cell short of what the sampler writes: the sanitizer has to stop it
 #include "buffers.h"
-#include "check_instance_kernels.h"
+#include "check_more_kernels.h"
 #include "pointrend_plugins.h"
 
 #include <algorithm>
@@ -73,6 +73,57 @@ bool half_sampling_runs(int type, int c, int h, int w, int p) {
     return error == 0 && std::all_of(out.get(), out.get() + c * p, [](uint16_t v) { return v == 0x3C00; });
 }
 
+// Two maps at cells of a grid over them, in either layout; those with the channels last are of ones.
+bool cells_agree(int fine_type, int coarse_type, int c, int d) {
+    constexpr int n = 2, h = 5, w = 3, gh = 10, gw = 6, k = 33;
+    bool const half = fine_type != POINTREND_FLOAT32;
+    auto const maps = [=](int type, int channels) {
+        size_t const width = type == POINTREND_FLOAT16_HWC8 ? (static_cast<size_t>(channels) + 7) / 8 * 8 : channels;
+        size_t const count = n * width * h * w;
+        Workspace map = workspace_of(count * (half ? 2 : 4));
+        if (half) {
+            std::fill_n(static_cast<uint16_t*>(map.get()), count, uint16_t{0x3C00}); // 1.0
+        } else {
+            std::generate_n(static_cast<float*>(map.get()), count, [] { return random(-1.0F, 1.0F); });
+        }
+        return map;
+    };
+    Workspace const fine = maps(fine_type, c);
+    Workspace const coarse = maps(coarse_type, d);
+    auto const indices = buffer<int64_t>(n * k);
+    std::generate_n(indices.get(), n * k, [] { return static_cast<int64_t>(random(0.0F, 1.0F) * (gh * gw - 1)); });
+    indices[0] = -1;
+    indices[1] = gh * gw;
+    int const channels = (c + d + 7) / 8 * 8;
+    Workspace const out = workspace_of(static_cast<size_t>(n) * channels * k * (half ? 2 : 4));
+    if (pointrend_sample_cells(fine.get(), fine_type, c, h, w, coarse.get(), coarse_type, d, h, w, indices.get(), gh, gw,
+                               out.get(), n, k, nullptr) != 0) {
+        return false;
+    }
+    for (int i = 0; i < n * channels * k; ++i) {
+        int const image = i / (channels * k);
+        int const channel = i / k % channels;
+        int64_t const cell = indices[image * k + i % k];
+        double wanted = 0.0;
+        if (channel < c + d && cell >= 0 && cell < gh * gw) {
+            float const x = (static_cast<float>(cell % gw) + 0.5F) / gw;
+            float const y = (static_cast<float>(cell / gw) + 0.5F) / gh;
+            size_t const plane = channel < c ? static_cast<size_t>(image) * c + channel
+                                             : static_cast<size_t>(image) * d + channel - c;
+            auto const* const map = static_cast<float const*>((channel < c ? fine : coarse).get());
+            std::vector<float> const ones(h * w, 1.0F);
+            wanted = reference(half ? ones.data() : map + plane * h * w, h, w, x, y);
+        }
+        double const found = half ? static_cast<double>(static_cast<_Float16 const*>(out.get())[i])
+                                  : static_cast<double>(static_cast<float const*>(out.get())[i]);
+        if (!(std::fabs(found - wanted) <= (half ? 1e-3 : 1e-5))) {
+            std::printf("cells (%d, %d) at %d: %g, not %g\n", c, d, i, found, wanted);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool selection_agrees(int n, int l, int k, int different) {
     size_t const cells = static_cast<size_t>(n) * l;
     auto const values = buffer<float>(cells);
@@ -111,6 +162,13 @@ int main(int count, char** arguments) {
         good = half_sampling_runs(POINTREND_FLOAT16, c, 5, 3, 129) && good;
         good = half_sampling_runs(POINTREND_FLOAT16_HWC8, c, 5, 3, 129) && good;
     }
+    for (int c : {3, 16, 66}) {
+        good = cells_agree(POINTREND_FLOAT32, POINTREND_FLOAT32, c, 2) && good;
+        for (int fine : {POINTREND_FLOAT16, POINTREND_FLOAT16_HWC8}) {
+            good = cells_agree(fine, POINTREND_FLOAT16, c, 5) && good;
+            good = cells_agree(fine, POINTREND_FLOAT16_HWC8, c, 5) && good;
+        }
+    }
     for (int l : {1, 31, 1024, 1025, 9000}) {
         for (int k : {1, l / 2 + 1, l}) {
             good = selection_agrees(2, l, k, 3) && good;
@@ -119,6 +177,7 @@ int main(int count, char** arguments) {
     }
     good = pooling_agrees() && good;
     good = suppression_agrees() && good;
+    good = upsampling_agrees() && good;
     std::puts(good ? "all agree" : "some differ");
     return good ? 0 : 1;
 }

@@ -1,5 +1,5 @@
 #include "held_plugin.h"
-#include "instance_plugins.h"
+#include "more_plugins.h"
 #include "pointrend_plugins.h"
 
 #include <cmath>

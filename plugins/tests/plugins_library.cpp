@@ -1,7 +1,7 @@
 // The plugin classes on a CPU: TensorRT's headers, a builder played by this file, and kernels under the
 // emulator. `check_plugins` walks through what TensorRT calls and returns the number of wrong answers.
 #include "held_plugin.h"
-#include "instance_plugins.h"
+#include "more_plugins.h"
 #include "log.h"
 #include "pointrend_plugins.h"
 
@@ -186,6 +186,9 @@ POINTREND_API int check_plugins(int plant) {
     check_uncertain();
     check_roi_align();
     check_nms();
+    check_upsample();
+    check_refine();
+    check_sample_cells();
     EXPECT(pointrend_tensorrt_version() / 10000 == NV_TENSORRT_MAJOR);
     EXPECT(plant == 0);
     return wrong_answers;

@@ -30,10 +30,16 @@ _MOVES: Final = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flat
 _EITHER = ("float32", "float16")
 _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendSample": (_EITHER, ("float32",)),
+    "PointRendSampleCells": (_EITHER, _EITHER, ("int64",)),
     "PointRendUncertain": (("float32",),),
     "PointRendRoIAlign": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
     "PointRendRoIAlignFixed": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
     "PointRendNMS": (("float32",), ("float32",)),
+    "PointRendUpsampleUncertainty": (_EITHER,),
+    "PointRendUpsampleLabels": (_EITHER,),
+    "PointRendUpsampleMasks": (_EITHER,),
+    "PointRendRefineLogits": (_EITHER, ("int64",), _EITHER),
+    "PointRendRefineLabels": (("int32",), ("int64",), _EITHER),
 }
 """Types of the inputs of each plugin; see plugins/README.md."""
 

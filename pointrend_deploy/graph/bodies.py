@@ -29,6 +29,7 @@ from pointrend_deploy.graph.ops import (
     ROI_ALIGN,
     ROI_ALIGN_FIXED,
     SAMPLE,
+    SAMPLE_CELLS,
     UNCERTAIN,
     VERSION,
 )
@@ -50,6 +51,64 @@ def _sample(features, points):
     grid = op.Unsqueeze(centred, op.Constant(value_ints=[2]))
     sampled = op.GridSample(features, grid, align_corners=0, mode="bilinear", padding_mode="zeros")
     return op.Squeeze(sampled, op.Constant(value_ints=[3]))
+
+
+def sample_cells_body(missing: int, opset: int = 18) -> onnx.FunctionProto:
+    """The body of PointRendSampleCells.
+
+    Args:
+        missing: channels of zeros after those of both maps.
+        opset: of the graph.
+    """
+    sampled = "\n".join(_AT_CELLS.format(map=name) for name in ("fine", "coarse"))
+    text = (
+        f'<domain: "{DOMAIN}", opset_import: ["" : 18]>\n'
+        f"{SAMPLE_CELLS} <grid_height, grid_width> (fine, coarse, indices) => (sampled)\n"
+        f"{{ {_CELLS} {sampled} {_JOINED.format(missing=missing)} }}"
+    )
+    return finished(SAMPLE_CELLS, onnx.parser.parse_function(text), opset)
+
+
+_CELLS: Final = """
+    height = Constant <value_int: int = @grid_height> ()
+    width = Constant <value_int: int = @grid_width> ()
+    height_f = Cast <to = 1> (height)
+    width_f = Cast <to = 1> (width)
+    row = Div (indices, width)
+    row_start = Mul (row, width)
+    column = Sub (indices, row_start)
+    row_f = Cast <to = 1> (row)
+    column_f = Cast <to = 1> (column)
+    half = Constant <value_float = 0.5> ()
+    row_centre = Add (row_f, half)
+    column_centre = Add (column_f, half)
+    y = Div (row_centre, height_f)
+    x = Div (column_centre, width_f)
+    last = Constant <value_ints = [2]> ()
+    x_column = Unsqueeze (x, last)
+    y_column = Unsqueeze (y, last)
+    points = Concat <axis = 2> (x_column, y_column)
+    two = Constant <value_float = 2.0> ()
+    one = Constant <value_float = 1.0> ()
+    doubled = Mul (points, two)
+    centred = Sub (doubled, one)
+    grid = Unsqueeze (centred, last)
+    ones = Constant <value_ints = [3]> ()
+"""
+_AT_CELLS: Final = """
+    {map}_f = Cast <to = 1> ({map})
+    {map}_sampled = GridSample <
+        mode = "bilinear", padding_mode = "zeros", align_corners = 0
+    > ({map}_f, grid)
+    {map}_points = Squeeze ({map}_sampled, ones)
+"""
+_JOINED: Final = """
+    both = Concat <axis = 1> (fine_points, coarse_points)
+    widths = Constant <value_ints = [0, 0, 0, 0, {missing}, 0]> ()
+    zero = Constant <value_float = 0.0> ()
+    padded = Pad <mode = "constant"> (both, widths, zero)
+    sampled = CastLike (padded, fine)
+"""
 
 
 def uncertain_body(k: int, opset: int = 18) -> onnx.FunctionProto:

@@ -23,10 +23,17 @@ from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
     PLUGIN_ATTRIBUTES,
+    REFINE_LABELS,
+    REFINE_LOGITS,
     ROI_ALIGN,
     ROI_ALIGN_FIXED,
     SAMPLE,
+    SAMPLE_CELLS,
     UNCERTAIN,
+    UPSAMPLE_LABELS,
+    UPSAMPLE_MASKS,
+    UPSAMPLE_SCALES,
+    UPSAMPLE_UNCERTAINTY,
 )
 from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 from pointrend_deploy.recipe.instance import MAX_SAMPLING
@@ -36,16 +43,24 @@ TensorSpecs = Mapping[str, tuple[str, tuple[int | str, ...]]]
 
 CUSTOM_ARITY: Final = {
     SAMPLE: (2, 1),
+    SAMPLE_CELLS: (3, 1),
     UNCERTAIN: (1, 1),
     ROI_ALIGN: (1 + MAX_LEVELS, 1),
     ROI_ALIGN_FIXED: (1 + MAX_LEVELS, 1),
     NMS: (2, 2),
+    UPSAMPLE_UNCERTAINTY: (1, 1),
+    UPSAMPLE_LABELS: (1, 2),
+    UPSAMPLE_MASKS: (1, 2),
+    REFINE_LOGITS: (3, 1),
+    REFINE_LABELS: (3, 1),
 }
 """Inputs and outputs of each custom op."""
 
 _POOLED: Final = {"first_level": (0, 16), "levels": (1, MAX_LEVELS), "side": (1, math.inf)}
+_UPSAMPLED: Final = {"scale": (UPSAMPLE_SCALES[0], UPSAMPLE_SCALES[-1])}
 _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
     SAMPLE: {},
+    SAMPLE_CELLS: {"grid_height": (1, math.inf), "grid_width": (1, math.inf)},
     UNCERTAIN: {"k": (1, math.inf)},
     ROI_ALIGN: _POOLED,
     ROI_ALIGN_FIXED: {**_POOLED, "sampling_ratio": (1, MAX_SAMPLING)},
@@ -54,6 +69,11 @@ _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
         "iou_threshold": (0.0, 1.0),
         "score_threshold": (-math.inf, math.inf),
     },
+    UPSAMPLE_UNCERTAINTY: _UPSAMPLED,
+    UPSAMPLE_LABELS: _UPSAMPLED,
+    UPSAMPLE_MASKS: _UPSAMPLED,
+    REFINE_LOGITS: _UPSAMPLED,
+    REFINE_LABELS: {},
 }
 """Attributes of each custom op beside the plugin's, and their least and greatest values."""
 
@@ -220,6 +240,11 @@ def _check_custom(
                 f"node {node.name}: {node.op_type} with {name} = {attributes[name]}; it is "
                 f"{least:g} to {most:g}"
             )
+    if attributes.get("scale", 2) not in UPSAMPLE_SCALES:
+        raise DeployError(
+            f"node {node.name}: {node.op_type} with scale = {attributes['scale']}; it is 2, 4, 8 "
+            "or 16"
+        )
     function = functions.get(node.op_type)
     if function is None or function.domain != DOMAIN:
         raise DeployError(

@@ -5,6 +5,13 @@ PointRendSample, attributes ``plugin_namespace`` and ``plugin_version``:
     -> (N, C, P) of the features' type.
     Bilinear, cell centres at (i + 0.5) / size, zeros outside the map.
 
+PointRendSampleCells, attributes ``grid_height``, ``grid_width`` and the plugin's two:
+    fine features (N, C, h, w) and coarse logits (N, D, h', w') of one type, flat indices (N, K)
+    int64 of cells of a grid_height x grid_width grid over both maps
+    -> (N, E, K) of the features' type, E = C + D rounded up to a multiple of 8: both maps sampled
+    at the cells' centres as PointRendSample does, and zeros in the channels past C + D. Products of
+    matrices in TensorRT want a multiple of 8, and would copy another number first.
+
 PointRendUncertain, attributes ``k``, ``plugin_namespace`` and ``plugin_version``:
     uncertainty (N, L) float32, higher is more uncertain
     -> flat indices (N, k) int64, 1 <= k <= L.
@@ -29,8 +36,33 @@ PointRendNMS, attributes ``k``, ``iou_threshold``, ``score_threshold`` and the p
     candidate is dropped where its IoU with a kept one of its group, higher in that order, is
     strictly above ``iou_threshold``; 0/0 is not above. 1 <= k <= 3840 and k <= G*L.
 
+PointRendUpsampleUncertainty, attributes ``scale`` (2, 4, 8 or 16) and the plugin's two:
+    logits (N, C, h, w) float32 or float16, C >= 2
+    -> uncertainty (N, L) float32, L = h*w*scale**2.
+    Second highest minus highest of the logits upsampled bilinearly (align_corners=False, edges
+    clamped, float32), of every cell; 0 where the two are equal.
+
+PointRendUpsampleLabels, the same attributes and input:
+    -> the same uncertainty, and labels (N, L) int32: the class of the highest upsampled logit,
+    ties to the lower class.
+
+PointRendUpsampleMasks, the same attributes:
+    logits (R, h, w) float32 or float16, of one class a mask
+    -> the upsampled logits (R, L) float32, and uncertainty (R, L) float32, minus their absolute
+    values.
+
+PointRendRefineLogits, the same attributes:
+    logits (N, C, h, w), float32 or float16; flat indices (N, K) int64, none of them twice; point
+    logits (N, C, K), float32 or float16
+    -> (N, C, h*scale, w*scale) float32: the upsampled logits with the point logits at the indices.
+
+PointRendRefineLabels, the plugin's attributes:
+    labels (N, L) int32, indices and point logits as above
+    -> (N, L) int32: the labels with the points' at the indices, ties to the lower class.
+
 TensorRT's parser matches op names only, not domains, so the names are unlike any ONNX or TensorRT
-op. The number of inputs and outputs is fixed. The bodies, standard ops only, are in bodies.py.
+op. The number of inputs and outputs is fixed. The bodies, standard ops only, are in bodies.py
+and upsample_bodies.py; the calls of the ops that upsample and refine are in upsample.py.
 """
 
 from __future__ import annotations
@@ -39,21 +71,30 @@ from collections.abc import Sequence
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.options import MAX_LEVELS, TOPK_LIMIT
 from pointrend_deploy.model.instance.boxes import grouped_nms
 from pointrend_deploy.model.instance.roi_align import pool_boxes
-from pointrend_deploy.model.pointrend import point_sample
+from pointrend_deploy.model.pointrend import cell_centres, point_sample
 
 DOMAIN: Final = "pointrend"
 VERSION: Final = 1
 SAMPLE: Final = "PointRendSample"
+SAMPLE_CELLS: Final = "PointRendSampleCells"
 UNCERTAIN: Final = "PointRendUncertain"
 ROI_ALIGN: Final = "PointRendRoIAlign"
 ROI_ALIGN_FIXED: Final = "PointRendRoIAlignFixed"
 NMS: Final = "PointRendNMS"
+UPSAMPLE_UNCERTAINTY: Final = "PointRendUpsampleUncertainty"
+UPSAMPLE_LABELS: Final = "PointRendUpsampleLabels"
+UPSAMPLE_MASKS: Final = "PointRendUpsampleMasks"
+REFINE_LOGITS: Final = "PointRendRefineLogits"
+REFINE_LABELS: Final = "PointRendRefineLabels"
+UPSAMPLE_SCALES: Final = (2, 4, 8, 16)
+"""Values of the attribute ``scale`` of the ops that upsample."""
 PLUGIN_ATTRIBUTES: Final = {"plugin_namespace": "pointrend", "plugin_version": "1"}
 
 
@@ -72,6 +113,40 @@ def sample(features: Tensor, points: Tensor) -> Tensor:
         shape=(features.shape[0], features.shape[1], points.shape[1]),
         version=VERSION,
     )
+
+
+def sample_cells(fine: Tensor, coarse: Tensor, indices: Tensor, height: int, width: int) -> Tensor:
+    """Sample two maps at cells of a grid: one PointRendSampleCells node when exported.
+
+    Args:
+        fine: (N, C, h, w).
+        coarse: (N, D, h', w').
+        indices: (N, K) int64, flat, of cells of the grid.
+        height: of the grid.
+        width: of the grid.
+
+    Returns:
+        (N, C + D rounded up to a multiple of 8, K).
+    """
+    sampled = fine.shape[1] + coarse.shape[1]
+    channels = cells_channels(sampled)
+    if not torch.compiler.is_exporting():
+        points = cell_centres(indices, height, width, fine.dtype)
+        both = torch.cat([point_sample(each, points) for each in (fine, coarse)], dim=1)
+        return F.pad(both, (0, 0, 0, channels - sampled))
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{SAMPLE_CELLS}",
+        (fine, coarse, indices),
+        {"grid_height": height, "grid_width": width, **PLUGIN_ATTRIBUTES},
+        dtype=fine.dtype,
+        shape=(fine.shape[0], channels, indices.shape[1]),
+        version=VERSION,
+    )
+
+
+def cells_channels(sampled: int) -> int:
+    """Return the channels of :func:`sample_cells`' result, of ``sampled`` channels of maps."""
+    return -(-sampled // 8) * 8
 
 
 def most_uncertain(uncertainty: Tensor, k: int) -> Tensor:
@@ -204,13 +279,4 @@ def integer_quotient(numerator: Tensor, divisor: int) -> Tensor:
         {},
         dtype=torch.int64,
         shape=tuple(numerator.shape),
-    )
-
-
-def maximum3(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-    """The highest of three equally shaped tensors: one Max node when exported."""
-    if not torch.compiler.is_exporting():
-        return torch.maximum(torch.maximum(first, second), third)
-    return torch.onnx.ops.symbolic(
-        "Max", (first, second, third), {}, dtype=first.dtype, shape=tuple(first.shape)
     )

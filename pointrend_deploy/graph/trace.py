@@ -98,7 +98,8 @@ def _quiet() -> Iterator[None]:
 def module_names(wrapper: torch.nn.Module, model: torch.nn.Module) -> dict[str, str]:
     """Map paths in the wrapper to paths in the reference, for modules that are in both.
 
-    The wrapper has the point head in a form of its own; it gets the reference's path all the same.
+    The wrapper has the point head in a form of its own; it gets the reference's path all the same,
+    and so does a layer of it that has the name of one of the reference's.
     So does what the subdivision computes outside its steps: the head's products before sampling.
     """
     reference = {id(module): name for name, module in model.named_modules()}
@@ -109,9 +110,11 @@ def module_names(wrapper: torch.nn.Module, model: torch.nn.Module) -> dict[str, 
     }
     point_head = getattr(model, "point_head", None)
     head = "" if point_head is None else reference[id(point_head)]
+    inside = {"", *(name.removeprefix(head) for name in reference.values())}
     for path, _ in wrapper.named_modules(remove_duplicate=False):
-        if head and path.startswith("subdivision") and path.endswith(".head"):
-            names.setdefault(path, head)
+        _, found, layer = path.partition(".head")
+        if head and path.startswith("subdivision") and found and layer in inside:
+            names.setdefault(path, head + layer)
     if head:
         names.setdefault("subdivision", head)
     return names

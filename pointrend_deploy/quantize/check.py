@@ -17,6 +17,7 @@ from pointrend_deploy.graph.ops import DOMAIN
 from pointrend_deploy.quantize.islands import (
     GROUP_NORM,
     PLACES,
+    READS_AS_MADE,
     SAMPLERS,
     behind_decisions,
     cast_to,
@@ -83,10 +84,13 @@ def check_islands(model: ModelProto) -> None:
 
 
 def _check_decision(values: Values, decider: NodeProto, start: str, sound: set[str]) -> None:
-    pending = [start]
+    pending = [(start, decider)]
     while pending:
-        value = pending.pop()
+        value, reader = pending.pop()
         if value in sound:
+            continue
+        if reader.op_type in READS_AS_MADE and values.types.get(value) == TensorProto.FLOAT16:
+            _check_made_by_layer(values, decider, value)
             continue
         sound.add(value)
         if values.types.get(value) != TensorProto.FLOAT:
@@ -97,11 +101,16 @@ def _check_decision(values: Values, decider: NodeProto, start: str, sound: set[s
         if maker.op_type in ("DequantizeLinear", "QuantizeLinear"):
             raise _broken(decider, f"{value} comes out of INT8")
         if maker.op_type == "Cast" and values.types.get(maker.input[0]) == TensorProto.FLOAT16:
-            source = values.makers.get(maker.input[0])
-            if source is None or not stops(values, source):
-                raise _broken(decider, f"{maker.input[0]} was rounded to float16 on the way")
+            _check_made_by_layer(values, decider, maker.input[0])
             continue
-        pending += [name for name in maker.input if values.is_number(name)]
+        pending += [(name, maker) for name in maker.input if values.is_number(name)]
+
+
+def _check_made_by_layer(values: Values, decider: NodeProto, value: str) -> None:
+    """Check that a float16 value was rounded once, by the layer with weights that made it."""
+    maker = values.makers.get(value)
+    if maker is None or not stops(values, maker):
+        raise _broken(decider, f"{value} was rounded to float16 on the way")
 
 
 def _check_features(values: Values, node: NodeProto) -> None:
@@ -110,7 +119,7 @@ def _check_features(values: Values, node: NodeProto) -> None:
         while maker is not None and maker.op_type == "Cast" and cast_to(maker) in FLOATS:
             maker = values.makers.get(maker.input[0])
         quantised = maker is not None and maker.op_type == "DequantizeLinear"
-        if quantised and index != PLACES[node.op_type]:
+        if quantised and index != PLACES.get(node.op_type):
             raise _broken(node, f"{name}, which it samples, comes out of INT8")
 
 

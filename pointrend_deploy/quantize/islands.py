@@ -34,6 +34,20 @@ FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
     "Resize": (1, 2),
 }
 """By op, the inputs that are FP32 in every graph."""
+READS_AS_MADE: Final[dict[str, tuple[int, ...]]] = {
+    "PointRendUpsampleUncertainty": (0,),
+    "PointRendUpsampleLabels": (0,),
+    "PointRendUpsampleMasks": (0,),
+    "PointRendRefineLogits": (0, 2),
+    "PointRendRefineLabels": (2,),
+}
+"""By op that decides, the inputs that are read in the type they are made in.
+
+The ops that upsample and refine compute in FP32 whatever the logits are: a cast before them changes
+nothing.
+"""
+TAKES_EITHER: Final = {"Cast": (0,), "CastLike": (0,), **READS_AS_MADE}
+"""By op, the inputs that are not cast."""
 _ONE_TYPE: Final = frozenset({"GridSample", "RoiAlign"})
 """Standard samplers: their inputs have one type, so features are FP32 as their coordinates are."""
 GROUP_NORM: Final = "InstanceNormalization"
@@ -43,7 +57,10 @@ _AFTER_NORM: Final = frozenset({"Reshape", "Mul", "Add", "Relu"})
 _NOT_ARITHMETIC: Final = frozenset({"Constant", "Shape"})
 _LARGEST: Final = float(np.finfo(np.float16).max)
 SAMPLERS: Final = frozenset(
-    ["PointRendSample", "PointRendRoIAlign", "PointRendRoIAlignFixed", "GridSample", "RoiAlign"]
+    [
+        *("PointRendSample", "PointRendSampleCells", "PointRendRoIAlign", "PointRendRoIAlignFixed"),
+        *("GridSample", "RoiAlign"),
+    ]
 )
 """Ops that read features at real-valued positions."""
 PLACES: Final[Mapping[str, int]] = {
@@ -61,10 +78,14 @@ _CHOOSES: Final[Mapping[str, tuple[int, ...]]] = {
     "TopK": (0,),
     "PointRendUncertain": (0,),
     "PointRendNMS": (0, 1),
+    "PointRendUpsampleUncertainty": (0,),
+    "PointRendUpsampleLabels": (0,),
+    "PointRendUpsampleMasks": (0,),
+    "PointRendRefineLabels": (2,),
     "NonMaxSuppression": (0, 1, 3, 4),
     **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), (0, 1)),
 }
-"""By op, the inputs from which an index or a truth value follows."""
+"""By op, the inputs from which an index, a truth value or an uncertainty follows."""
 
 
 def node_types(model: ModelProto, keep_fp32: Collection[str] = ()) -> dict[str, FloatType]:

@@ -14,6 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.quantize.islands import (
     FP32_INPUTS,
+    TAKES_EITHER,
     FloatType,
     cast_to,
     constant_arrays,
@@ -131,7 +132,7 @@ class _Rewriter:
             return None
         if index in FP32_INPUTS.get(node.op_type, ()):
             return "float32"
-        return None if node.op_type in ("Cast", "CastLike") and index == 0 else kind
+        return None if index in TAKES_EITHER.get(node.op_type, ()) else kind
 
     def _choose_constants(self, nodes: list[NodeProto]) -> None:
         """Decide in which types each constant is stored, and under which names."""

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from pointrend_deploy.graph.ops import cells_channels
 from scripts.gpu_check import inputs, references
 from scripts.gpu_check.launchers import Launchers, channels_last
 
@@ -132,6 +133,95 @@ def nms(
     return Prepared(launch, out, wrong)
 
 
+def upsample_two_best(
+    form: str,
+    shape: tuple[int, int, int, int],
+    scale: int,
+    with_labels: bool,
+    lib: Launchers,
+    device: torch.device,
+) -> Prepared:
+    """Labels and uncertainty of upsampled whole-numbered logits (N, C, h, w), of exact sums."""
+    logits = inputs.whole_numbers(shape, 7).to(device)
+    logits = logits if form == "fp32" else logits.half()
+    n, _, h, w = shape
+    cells = (n, h * w * scale**2)
+    uncertainty = torch.empty(cells, device=device)
+    labels = torch.empty(cells, dtype=torch.int32, device=device) if with_labels else None
+    out = (uncertainty,) if labels is None else (uncertainty, labels)
+
+    def wrong() -> str:
+        expected = references.two_best(logits, scale)
+        pairs = zip(out, expected[: len(out)], strict=True)
+        return "; ".join(filter(None, (references.different(*pair) for pair in pairs)))
+
+    launch = partial(lib.upsample_two_best, logits, scale, uncertainty, labels)
+    return Prepared(launch, out, wrong)
+
+
+def upsample_masks(
+    form: str, shape: tuple[int, int, int], lib: Launchers, device: torch.device
+) -> Prepared:
+    """Whole-numbered logits of masks (R, h, w), twice as large."""
+    logits = inputs.whole_numbers(shape, 8).to(device)
+    logits = logits if form == "fp32" else logits.half()
+    cells = (shape[0], shape[1] * shape[2] * 4)
+    out = (torch.empty(cells, device=device), torch.empty(cells, device=device))
+
+    def wrong() -> str:
+        pairs = zip(out, references.upsampled_masks(logits, 2), strict=True)
+        return "; ".join(filter(None, (references.different(*pair) for pair in pairs)))
+
+    return Prepared(partial(lib.upsample_masks, logits, 2, *out), out, wrong)
+
+
+def sample_cells(
+    form: str, sizes: tuple[int, int, int, int, int], k: int, lib: Launchers, device: torch.device
+) -> Prepared:
+    """Two maps at K cells of a grid twice as large; ``sizes`` is (N, C, D, h, w)."""
+    n, fine, coarse, h, w = sizes
+    maps = [inputs.features((n, c, h, w), 13 + c).to(device) for c in (fine, coarse)]
+    maps = maps if form == "fp32" else [each.half() for each in maps]
+    indices = inputs.different_cells(n, 4 * h * w, k, 14).to(device)
+    channels = cells_channels(fine + coarse)
+    out = torch.empty((n, channels, k), dtype=maps[0].dtype, device=device)
+
+    def wrong() -> str:
+        expected = references.sampled_cells(maps[0], maps[1], indices, (2 * h, 2 * w))
+        allowed = references.tolerance(expected, 2 * max(h, w), 1, half=form != "fp32")
+        return references.apart(out, expected, allowed)
+
+    launch = partial(lib.sample_cells, maps[0], maps[1], indices, (2 * h, 2 * w), out)
+    return Prepared(launch, (out,), wrong)
+
+
+def refine(
+    form: str, shape: tuple[int, int, int, int], k: int, lib: Launchers, device: torch.device
+) -> Prepared:
+    """Logits (N, C, h, w) twice as large and labels of as many cells, K points put into both."""
+    n, c, h, w = shape
+    cells = h * w * 4
+    logits, points = inputs.whole_numbers(shape, 9), inputs.whole_numbers((n, c, k), 10)
+    labels = inputs.whole_numbers((n, cells), 11).int()
+    indices = inputs.different_cells(n, cells, k, 12)
+    given = [each if form == "fp32" else each.half() for each in (logits, points)]
+    logits_on, points_on = (each.to(device) for each in given)
+    labels_on, indices_on = labels.to(device), indices.to(device)
+    refined = torch.empty((n, c, h * 2, w * 2), device=device)
+    out = torch.empty((n, cells), dtype=torch.int32, device=device)
+
+    def launch() -> None:
+        lib.refine_logits(logits_on, indices_on, points_on, 2, refined)
+        lib.refine_labels(labels_on, indices_on, points_on, out)
+
+    def wrong() -> str:
+        expected = references.refined(logits, labels, indices, points)
+        pairs = zip((refined, out), expected, strict=True)
+        return "; ".join(filter(None, (references.different(*pair) for pair in pairs)))
+
+    return Prepared(launch, (refined, out), wrong)
+
+
 def _sampling(small: bool) -> dict[str, Case]:
     sizes: dict[str, tuple[tuple[int, int, int, int], int]] = {
         "p2 of a 1024x2048 picture": ((1, 256, 256, 512), 8192),
@@ -142,11 +232,16 @@ def _sampling(small: bool) -> dict[str, Case]:
     }
     if small:
         sizes = {"odd": ((2, 17, 9, 14), 77), "one cell": ((1, 9, 1, 1), 40)}
-    return {
+    cases: dict[str, Case] = {
         f"sample {form}, {name}": partial(sample, form, shape, count)
         for form in ("fp32", "fp16", "hwc8")
         for name, (shape, count) in sizes.items()
     }
+    cells = (2, 17, 5, 9, 14) if small else (1, 256, 19, 256, 512)
+    for form in ("fp32", "fp16"):
+        run = partial(sample_cells, form, cells, 77 if small else 8192)
+        cases[f"sample cells of two maps, {form}"] = run
+    return cases
 
 
 def _selection(small: bool) -> dict[str, Case]:
@@ -193,10 +288,33 @@ def _suppression(small: bool) -> dict[str, Case]:
     }
 
 
+def _upsampling(small: bool) -> dict[str, Case]:
+    sizes = {
+        "1024x2048 by 2": ((1, 19, 512, 1024), 2),
+        "1024x2048 by 4": ((1, 19, 256, 512), 4),
+        "odd": ((2, 5, 45, 33), 2),
+    }
+    masks = {"100 RoIs": (100, 112, 112), "one cell": (3, 1, 1)}
+    if small:
+        sizes = {"odd": ((2, 5, 9, 33), 2), "odd by 4": ((1, 3, 5, 7), 4)}
+        masks = {"RoIs": (3, 14, 14), "one cell": (3, 1, 1)}
+    cases: dict[str, Case] = {}
+    for form in ("fp32", "fp16"):
+        for name, (shape, scale) in sizes.items():
+            for with_labels in (False, True):
+                what = "labels" if with_labels else "uncertainty"
+                run = partial(upsample_two_best, form, shape, scale, with_labels)
+                cases[f"upsample {what} {form}, {name}"] = run
+        for name, planes in masks.items():
+            cases[f"upsample masks {form}, {name}"] = partial(upsample_masks, form, planes)
+        shape, k = ((2, 5, 9, 33), 70) if small else ((1, 19, 256, 512), 8192)
+        cases[f"refine {form}, {k} points"] = partial(refine, form, shape, k)
+    return cases
+
+
 def _all(small: bool) -> Mapping[str, Case]:
-    return MappingProxyType(
-        {**_sampling(small), **_selection(small), **_pooling(small), **_suppression(small)}
-    )
+    kinds = (_sampling, _selection, _pooling, _suppression, _upsampling)
+    return MappingProxyType({name: case for kind in kinds for name, case in kind(small).items()})
 
 
 CASES = _all(small=False)

@@ -21,6 +21,17 @@ def features(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.rand(shape, generator=generator(seed)) * 2.0 - 1.0
 
 
+def whole_numbers(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Whole numbers of -9 to 9: ties among them, and exact sums where weights are powers of two."""
+    return torch.randint(-9, 10, shape, generator=generator(seed)).float()
+
+
+def different_cells(n: int, cells: int, k: int, seed: int) -> Tensor:
+    """Flat indices (N, K) int64, none of them twice in a row."""
+    random = generator(seed)
+    return torch.stack([torch.randperm(cells, generator=random)[:k] for _ in range(n)])
+
+
 def mixed_points(n: int, count: int, height: int, width: int, seed: int) -> Tensor:
     """Points (N, P, 2): most inside, some beside the map, at centres, edges, nowhere."""
     random = generator(seed)

@@ -38,6 +38,20 @@ class Launchers:
         library.pointrend_nms_workspace.argtypes = numbers[:3]
         library.pointrend_nms_workspace.restype = size
         library.pointrend_nms.argtypes = [*pointers, *numbers[:4], real, real, *room]
+        up: list[Any] = [pointer, kind, pointer, pointer]
+        library.pointrend_upsample_two_best.argtypes = [*up, *numbers, pointer]
+        library.pointrend_upsample_masks.argtypes = [*up, *numbers[:4], pointer]
+        one_map: list[Any] = [pointer, kind, *numbers[:3]]
+        library.pointrend_sample_cells.argtypes = [
+            *(*one_map, *one_map, pointer),
+            *(*numbers[:2], pointer, *numbers[:2], pointer),
+        ]
+        points: list[Any] = [pointer, pointer, kind, pointer]
+        library.pointrend_refine_logits.argtypes = [
+            *(pointer, kind, *points),
+            *(*numbers, number, pointer),
+        ]
+        library.pointrend_refine_labels.argtypes = [pointer, *points, *numbers[:4], pointer]
         library.pointrend_error_string.restype = ctypes.c_char_p
         self.library = library
 
@@ -60,6 +74,15 @@ class Launchers:
         pointers = (_at(features), _CHANNELS_LAST, _at(points), _at(out))
         shape = (n, out.shape[1], h, w, points.shape[1])
         self.check(self.library.pointrend_sample(*pointers, *shape, stream_of(out)))
+
+    def sample_cells(
+        self, fine: Tensor, coarse: Tensor, indices: Tensor, grid: tuple[int, int], out: Tensor
+    ) -> None:
+        """Sample (N, C, h, w) and (N, D, h', w') at cells (N, K) of a grid into out (N, E, K)."""
+        maps = [(_at(each), _TYPES[each.dtype], *each.shape[1:]) for each in (fine, coarse)]
+        sizes = (out.shape[0], out.shape[2])
+        call = self.library.pointrend_sample_cells
+        self.check(call(*maps[0], *maps[1], _at(indices), *grid, _at(out), *sizes, stream_of(out)))
 
     def uncertain_workspace(self, n: int, length: int, device: torch.device) -> Tensor:
         """Allocate the workspace of :meth:`uncertain`."""
@@ -113,6 +136,46 @@ class Launchers:
         self.check(
             self.library.pointrend_nms(*pointers, *shape, *thresholds, *room, stream_of(indices))
         )
+
+    def upsample_two_best(
+        self, logits: Tensor, scale: int, uncertainty: Tensor, labels: Tensor | None
+    ) -> None:
+        """Upsample logits (N, C, h, w) into uncertainty (N, L) float32 and labels (N, L) int32.
+
+        L is h * w * scale**2; without ``labels`` there is uncertainty alone.
+        """
+        written = (_at(uncertainty), None if labels is None else _at(labels))
+        pointers = (_at(logits), _TYPES[logits.dtype], *written)
+        call = self.library.pointrend_upsample_two_best
+        self.check(call(*pointers, *logits.shape, scale, stream_of(uncertainty)))
+
+    def upsample_masks(
+        self, logits: Tensor, scale: int, upsampled: Tensor, uncertainty: Tensor
+    ) -> None:
+        """Upsample logits of masks (R, h, w) into both outputs (R, h * w * scale**2) float32."""
+        pointers = (_at(logits), _TYPES[logits.dtype], _at(upsampled), _at(uncertainty))
+        call = self.library.pointrend_upsample_masks
+        self.check(call(*pointers, *logits.shape, scale, stream_of(upsampled)))
+
+    def refine_logits(
+        self, logits: Tensor, indices: Tensor, point_logits: Tensor, scale: int, out: Tensor
+    ) -> None:
+        """Upsample (N, C, h, w) into out float32, with (N, C, K) put in at indices (N, K) int64."""
+        base = (_at(logits), _TYPES[logits.dtype])
+        points = (_at(indices), _at(point_logits), _TYPES[point_logits.dtype])
+        sizes = (*logits.shape, scale, indices.shape[1])
+        call = self.library.pointrend_refine_logits
+        self.check(call(*base, *points, _at(out), *sizes, stream_of(out)))
+
+    def refine_labels(
+        self, labels: Tensor, indices: Tensor, point_logits: Tensor, out: Tensor
+    ) -> None:
+        """Copy labels (N, L) int32 into out, with those of (N, C, K) put in at indices (N, K)."""
+        points = (_at(indices), _at(point_logits), _TYPES[point_logits.dtype])
+        n, classes, k = point_logits.shape
+        sizes = (n, classes, labels.shape[1], k)
+        call = self.library.pointrend_refine_labels
+        self.check(call(_at(labels), *points, _at(out), *sizes, stream_of(out)))
 
 
 def channels_last(features: Tensor) -> Tensor:

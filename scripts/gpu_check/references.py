@@ -11,6 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pointrend_deploy.graph.ops import sample_cells
+from pointrend_deploy.graph.upsample import (
+    refine_labels,
+    refine_logits,
+    upsample_labels,
+    upsample_masks,
+)
 from pointrend_deploy.model.instance.boxes import grouped_nms
 from pointrend_deploy.model.instance.roi_align import levels_of, roi_align
 from pointrend_deploy.model.pointrend import point_sample
@@ -28,6 +35,11 @@ def sampled(features: Tensor, points: Tensor) -> Tensor:
     near = (points.abs() < 1e3).all(dim=2)
     inside = torch.where(near.unsqueeze(2), points, torch.full_like(points, -2.0))
     return point_sample(features.double(), inside.double())
+
+
+def sampled_cells(fine: Tensor, coarse: Tensor, indices: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Sample two maps at cells (N, K) of a grid, (N, E, K) float64 with the channels of zeros."""
+    return sample_cells(fine.double(), coarse.double(), indices, *grid)
 
 
 def pooled(
@@ -57,6 +69,24 @@ def pooled(
             out[here] = roi_align(plane, some[here].double(), scale, side, sampling_ratio)
         found.append(torch.where(finite[:, :, None, None], out, 0.0))
     return torch.cat(found)
+
+
+def two_best(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Uncertainty and labels (N, L) of logits (N, C, h, w) after upsampling, ties to the lower."""
+    return upsample_labels(logits.double().cpu(), scale)
+
+
+def upsampled_masks(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Upsample logits of masks (R, h, w): they and minus their absolute values, (R, L)."""
+    return upsample_masks(logits.double().cpu(), scale)
+
+
+def refined(
+    logits: Tensor, labels: Tensor, indices: Tensor, point_logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, C, 2h, 2w) and labels (N, L) with the points put in."""
+    refined_logits = refine_logits(logits.double(), indices, point_logits.double(), 2)
+    return refined_logits, refine_labels(labels, indices, point_logits)
 
 
 def highest(uncertainty: Tensor, k: int) -> Tensor:
@@ -112,7 +142,7 @@ def apart(found: Tensor, expected: Tensor, allowed: Tensor) -> str:
 
 
 def different(found: Tensor, expected: Tensor) -> str:
-    """Say where integers differ."""
+    """Say where integers, or exact numbers, differ."""
     found = found.cpu()
     if found.shape != expected.shape:
         return f"shape {tuple(found.shape)}, not {tuple(expected.shape)}"
@@ -120,7 +150,7 @@ def different(found: Tensor, expected: Tensor) -> str:
     if not bad.any():
         return ""
     at = bad.nonzero()[0].tolist()
-    return f"{int(bad.sum())} of {bad.numel()} indices differ, first at {at}"
+    return f"{int(bad.sum())} of {bad.numel()} values differ, first at {at}"
 
 
 def unlike(indices: Tensor, count: Tensor, expected: list[list[int]]) -> str:

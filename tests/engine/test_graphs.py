@@ -15,6 +15,11 @@ from pointrend_deploy.quantize.fp16 import to_half
 from tests.conftest import Exporter
 from tests.engine.graphs import conv_graph, half, quantized, topk_graph
 
+SEMANTIC_OPS = {
+    *("PointRendSampleCells", "PointRendUncertain", "PointRendUpsampleUncertainty"),
+    *("PointRendUpsampleLabels", "PointRendRefineLogits", "PointRendRefineLabels"),
+}
+
 
 @pytest.fixture(scope="module")
 def model(exported: Exporter) -> onnx.ModelProto:
@@ -27,7 +32,7 @@ def test_the_plugin_form_has_no_bodies(model: onnx.ModelProto) -> None:
     custom = graph_forms.custom_nodes(form)
     assert [n.name for n in custom] == [n.name for n in model.graph.node if n.domain]
     names = {creator.name for creator in graph_forms.creators_of(form)}
-    assert names == {"PointRendSample", "PointRendUncertain"}
+    assert names == SEMANTIC_OPS
 
 
 def test_the_native_form_has_no_custom_node(model: onnx.ModelProto) -> None:
@@ -164,20 +169,19 @@ def test_what_a_plugin_does_not_take(model: onnx.ModelProto) -> None:
         graph_facts.check_plugin_inputs(form)
 
 
-def test_the_sampler_takes_half_features_and_float_points(model: onnx.ModelProto) -> None:
+def test_the_sampler_takes_half_maps_and_indices(model: onnx.ModelProto) -> None:
     form = to_half(model).model
     graph_facts.check_plugin_inputs(form)
     values = {value.name: value.type.tensor_type for value in form.graph.value_info}
     for node in form.graph.node:
-        if node.op_type == "PointRendSample":
+        if node.op_type == "PointRendSampleCells":
             assert values[node.input[0]].elem_type == TensorProto.FLOAT16
-            points = values.get(node.input[1])
-            assert points is None or points.elem_type == TensorProto.FLOAT
+            assert values[node.input[1]].elem_type == TensorProto.FLOAT16
     node = next(
-        n for n in form.graph.node if n.op_type == "PointRendSample" and n.input[1] in values
+        n for n in form.graph.node if n.op_type == "PointRendSampleCells" and n.input[2] in values
     )
-    values[node.input[1]].elem_type = TensorProto.FLOAT16
-    with pytest.raises(DeployError, match=f"takes float32, and {node.input[1]} is float16"):
+    values[node.input[2]].elem_type = TensorProto.INT32
+    with pytest.raises(DeployError, match=f"takes int64, and {node.input[2]} is int32"):
         graph_facts.check_plugin_inputs(form)
 
 

@@ -11,8 +11,16 @@ import pytest
 import torch
 
 from pointrend_deploy.errors import DeployError
-from pointrend_deploy.graph.bodies import sample_body, uncertain_body
-from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, SAMPLE, UNCERTAIN, VERSION
+from pointrend_deploy.graph.bodies import sample_body, sample_cells_body, uncertain_body
+from pointrend_deploy.graph.ops import (
+    DOMAIN,
+    PLUGIN_ATTRIBUTES,
+    SAMPLE,
+    SAMPLE_CELLS,
+    UNCERTAIN,
+    VERSION,
+    sample_cells,
+)
 from pointrend_deploy.graph.options import TOPK_LIMIT
 from pointrend_deploy.model.pointrend import point_sample
 
@@ -20,7 +28,7 @@ from pointrend_deploy.model.pointrend import point_sample
 def run_op(
     name: str, body: onnx.FunctionProto, inputs: list[np.ndarray], output: int, **attributes: Any
 ) -> np.ndarray:
-    types = {np.dtype("float32"): 1, np.dtype("int64"): 7}
+    types = {np.dtype("float32"): 1, np.dtype("int64"): 7, np.dtype("float16"): 10}
     names = [f"in{index}" for index in range(len(inputs))]
     node = onnx.helper.make_node(
         name, names, ["out"], domain=DOMAIN, **PLUGIN_ATTRIBUTES, **attributes
@@ -97,4 +105,26 @@ def test_sampling_equals_the_definition() -> None:
     found = run_op(SAMPLE, sample_body(), [features, points], 1)
     wanted = point_sample(torch.from_numpy(features), torch.from_numpy(points)).numpy()
     assert np.abs(found - wanted).max() < 1e-5
+    assert np.abs(found - np.roll(wanted, 1, axis=2)).max() > 1e-2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("fine", "coarse"), [(5, 3), (6, 4), (16, 19)])
+def test_two_maps_are_sampled_at_cells(fine: int, coarse: int, dtype: str) -> None:
+    """Of sizes that differ, with zeros up to a multiple of 8 channels."""
+    generator = np.random.default_rng(0)
+    maps = [
+        generator.standard_normal((2, fine, 9, 12)).astype(dtype),
+        generator.standard_normal((2, coarse, 3, 4)).astype(dtype),
+    ]
+    indices = np.stack([generator.permutation(18 * 25)[:300] for _ in range(2)])
+    missing = -(fine + coarse) % 8
+    kind = 1 if dtype == "float32" else 10
+    grid = {"grid_height": 18, "grid_width": 25}
+    found = run_op(SAMPLE_CELLS, sample_cells_body(missing), [*maps, indices], kind, **grid)
+    features, logits = (torch.from_numpy(each).float() for each in maps)
+    wanted = sample_cells(features, logits, torch.from_numpy(indices), 18, 25).numpy()
+    assert found.dtype == dtype and found.shape == (2, fine + coarse + missing, 300)
+    assert np.abs(found - wanted).max() < (1e-5 if dtype == "float32" else 2e-3)
+    assert (found[:, fine + coarse :] == 0).all()
     assert np.abs(found - np.roll(wanted, 1, axis=2)).max() > 1e-2

@@ -186,7 +186,7 @@ def no_functions(proto: onnx.ModelProto) -> None:
 
 
 def no_namespace(proto: onnx.ModelProto) -> None:
-    drop_attribute(first(proto, "PointRendSample"), "plugin_namespace")
+    drop_attribute(first(proto, "PointRendSampleCells"), "plugin_namespace")
 
 
 def no_k(proto: onnx.ModelProto) -> None:
@@ -194,12 +194,24 @@ def no_k(proto: onnx.ModelProto) -> None:
 
 
 def unknown_custom(proto: onnx.ModelProto) -> None:
-    first(proto, "PointRendSample").op_type = "PointRendOther"
+    first(proto, "PointRendSampleCells").op_type = "PointRendOther"
 
 
 def optional_input(proto: onnx.ModelProto) -> None:
-    node = first(proto, "PointRendSample")
+    node = first(proto, "PointRendSampleCells")
     node.input.append(node.input[0])
+
+
+def no_grid(proto: onnx.ModelProto) -> None:
+    set_attribute(first(proto, "PointRendSampleCells"), "grid_width", 0)
+
+
+def scale_of_three(proto: onnx.ModelProto) -> None:
+    set_attribute(first(proto, "PointRendUpsampleLabels"), "scale", 3)
+
+
+def one_output(proto: onnx.ModelProto) -> None:
+    del first(proto, "PointRendUpsampleLabels").output[1]
 
 
 def large_topk_in_a_body(proto: onnx.ModelProto) -> None:
@@ -220,6 +232,9 @@ PLUGIN = [
     (no_k, "'k'"),
     (unknown_custom, "PointRendOther"),
     (optional_input, "fixed number"),
+    (no_grid, "grid_width = 0"),
+    (scale_of_three, "scale = 3"),
+    (one_output, "fixed number"),
     (large_topk_in_a_body, "8192"),
     (forbidden_op_in_a_body, "Unique"),
 ]

@@ -39,6 +39,25 @@ class EmulatedKernels:
             *(pointer, pointer, pointer, pointer, number, number, number, number),
             *(real, real, pointer, size, pointer),
         ]
+        kind = ctypes.c_int
+        self.library.pointrend_upsample_two_best.argtypes = [
+            *(pointer, kind, pointer, pointer, number, number, number, number, number, pointer)
+        ]
+        self.library.pointrend_upsample_masks.argtypes = [
+            *(pointer, kind, pointer, pointer, number, number, number, number, pointer)
+        ]
+        self.library.pointrend_sample_cells.argtypes = [
+            *(pointer, kind, number, number, number),
+            *(pointer, kind, number, number, number),
+            *(pointer, number, number, pointer, number, number, pointer),
+        ]
+        self.library.pointrend_refine_logits.argtypes = [
+            *(pointer, kind, pointer, pointer, kind, pointer),
+            *(number, number, number, number, number, number, pointer),
+        ]
+        self.library.pointrend_refine_labels.argtypes = [
+            *(pointer, pointer, pointer, kind, pointer, number, number, number, number, pointer)
+        ]
         self.library.pointrend_error_string.restype = ctypes.c_char_p
         self.library.host_order_key.argtypes = [ctypes.c_float]
         self.library.host_order_key.restype = ctypes.c_uint32
@@ -66,12 +85,33 @@ class EmulatedKernels:
         """The same of float16 features, given with the channels last and filled up with NaN."""
         n, c, h, w = features.shape
         p = points.shape[1]
-        last = torch.full((n, h, w, -(-c // 8) * 8), torch.nan, dtype=torch.float16)
-        last[..., :c] = features.permute(0, 2, 3, 1)
+        last = padded_last(features)
         points = points.contiguous()
         out = torch.full((n, c, p), 77.0, dtype=torch.float16)
         pointers = (last.data_ptr(), CHANNELS_LAST, points.data_ptr(), out.data_ptr())
         self.check(self.library.pointrend_sample(*pointers, n, c, h, w, p, None))
+        return out
+
+    def sample_cells(
+        self,
+        fine: Tensor,
+        coarse: Tensor,
+        indices: Tensor,
+        grid: tuple[int, int],
+        last: tuple[bool, bool] = (False, False),
+    ) -> Tensor:
+        """(N, C, h, w) and (N, D, h', w') at cells (N, K) of a grid; ``last``: which is HWC8."""
+        kept, maps = [], []
+        for each, channels_last in zip((fine, coarse), last, strict=True):
+            kept.append(padded_last(each) if channels_last else each.contiguous())
+            kind = CHANNELS_LAST if channels_last else FEATURE_TYPES[each.dtype]
+            maps.append((kept[-1].data_ptr(), kind, *each.shape[1:]))
+        n, k = indices.shape
+        channels = -(-(fine.shape[1] + coarse.shape[1]) // 8) * 8
+        out = torch.full((n, channels, k), 77.0, dtype=fine.dtype)
+        where = (indices.data_ptr(), *grid, out.data_ptr())
+        call = self.library.pointrend_sample_cells
+        self.check(call(*maps[0], *maps[1], *where, n, k, None))
         return out
 
     def uncertain(self, uncertainty: Tensor, k: int) -> Tensor:
@@ -123,6 +163,68 @@ class EmulatedKernels:
         self.check(self.library.pointrend_nms(*pointers, *shape, iou, score, workspace, size, None))
         del room
         return indices, count
+
+    def uncertainty(self, logits: Tensor, scale: int) -> Tensor:
+        """(N, C, h, w) -> (N, h * w * scale**2) float32."""
+        return self._two_best(logits, scale, None)
+
+    def labels(self, logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        """The same, and labels int32."""
+        labels = torch.full((logits.shape[0], _cells(logits, scale)), -1, dtype=torch.int32)
+        return self._two_best(logits, scale, labels), labels
+
+    def _two_best(self, logits: Tensor, scale: int, labels: Tensor | None) -> Tensor:
+        logits = logits.contiguous()
+        out = torch.full((logits.shape[0], _cells(logits, scale)), 77.0)
+        found = None if labels is None else labels.data_ptr()
+        pointers = (logits.data_ptr(), FEATURE_TYPES[logits.dtype], out.data_ptr(), found)
+        call = self.library.pointrend_upsample_two_best
+        self.check(call(*pointers, *logits.shape, scale, None))
+        return out
+
+    def masks(self, logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        """(R, h, w) -> upsampled logits and uncertainty, (R, h * w * scale**2) float32."""
+        logits = logits.contiguous()
+        out = [torch.full((logits.shape[0], _cells(logits, scale)), 77.0) for _ in range(2)]
+        written = [each.data_ptr() for each in out]
+        pointers = (logits.data_ptr(), FEATURE_TYPES[logits.dtype], *written)
+        call = self.library.pointrend_upsample_masks
+        self.check(call(*pointers, *logits.shape, scale, None))
+        return out[0], out[1]
+
+    def refine_logits(
+        self, logits: Tensor, indices: Tensor, point_logits: Tensor, scale: int
+    ) -> Tensor:
+        """(N, C, h, w), indices (N, K), points (N, C, K) -> (N, C, h * scale, w * scale)."""
+        n, c, h, w = logits.shape
+        out = torch.full((n, c, h * scale, w * scale), 77.0)
+        kinds = FEATURE_TYPES[logits.dtype], FEATURE_TYPES[point_logits.dtype]
+        pointers = (logits.data_ptr(), kinds[0], indices.data_ptr(), point_logits.data_ptr())
+        shape = (kinds[1], out.data_ptr(), *logits.shape, scale, indices.shape[1])
+        self.check(self.library.pointrend_refine_logits(*pointers, *shape, None))
+        return out
+
+    def refine_labels(self, labels: Tensor, indices: Tensor, point_logits: Tensor) -> Tensor:
+        """(N, L) int32, indices (N, K), points (N, C, K) -> (N, L)."""
+        out = torch.full_like(labels, -7)
+        kind = FEATURE_TYPES[point_logits.dtype]
+        pointers = (labels.data_ptr(), indices.data_ptr(), point_logits.data_ptr(), kind)
+        n, c, k = point_logits.shape
+        sizes = (out.data_ptr(), n, c, labels.shape[1], k)
+        self.check(self.library.pointrend_refine_labels(*pointers, *sizes, None))
+        return out
+
+
+def padded_last(features: Tensor) -> Tensor:
+    """float16 (N, H, W, C rounded up to a multiple of 8), filled up with NaN."""
+    n, c, h, w = features.shape
+    last = torch.full((n, h, w, -(-c // 8) * 8), torch.nan, dtype=torch.float16)
+    last[..., :c] = features.permute(0, 2, 3, 1)
+    return last
+
+
+def _cells(logits: Tensor, scale: int) -> int:
+    return logits.shape[-2] * logits.shape[-1] * scale**2
 
 
 def used_workspace(size: int) -> tuple[Tensor, int]:

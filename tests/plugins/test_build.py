@@ -19,6 +19,8 @@ EXPORTED = {
     *("getCreators", "setLoggerFinder"),
     *("pointrend_sample", "pointrend_uncertain", "pointrend_uncertain_workspace"),
     *("pointrend_nms", "pointrend_nms_workspace", "pointrend_roi_align"),
+    *("pointrend_upsample_two_best", "pointrend_upsample_masks"),
+    *("pointrend_refine_logits", "pointrend_refine_labels", "pointrend_sample_cells"),
     *("pointrend_error_string", "pointrend_tensorrt_version"),
 }
 
@@ -43,6 +45,11 @@ BUDGETS = {
     "count_kernel": Budget(40, 0),
     "place_kernel": Budget(40, 2048),
     "write_kernel": Budget(40, 0),
+    "two_best_kernel": Budget(64, 0),  # four cells a thread and the reads of several classes
+    "upsample_maps_kernel": Budget(40, 0),
+    "put_logits_kernel": Budget(40, 0),
+    "copy_labels_kernel": Budget(40, 0),
+    "put_labels_kernel": Budget(40, 0),
 }
 
 

@@ -48,9 +48,13 @@ def test_every_custom_node_becomes_a_plugin(
     library: Path, model: onnx.ModelProto, tmp_path: Path, target: str
 ) -> None:
     custom = [node for node in model.graph.node if node.domain == "pointrend"]
-    assert {node.op_type for node in custom} == {"PointRendSample", "PointRendUncertain"}
+    ops = {node.op_type for node in custom}
+    assert ops == {
+        *("PointRendSampleCells", "PointRendUncertain", "PointRendUpsampleUncertainty"),
+        *("PointRendUpsampleLabels", "PointRendRefineLogits", "PointRendRefineLabels"),
+    }
     answer = built(library, model, tmp_path, target)
-    assert {"PointRendSample", "PointRendUncertain"} <= set(answer["creators"])
+    assert ops <= set(answer["creators"])
     assert answer["errors"] == []
     assert answer["layers"]["PLUGIN_V3"] == len(custom)
     assert answer["engine_bytes"] > 0

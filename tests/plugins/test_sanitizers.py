@@ -15,7 +15,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     options = ("-O1", "-g", "-fno-omit-frame-pointer", *sanitizers)
     path = tmp_path_factory.mktemp("sanitized") / "check_kernels"
-    more = ["tests/check_instance_kernels.cpp"]
+    more = ["tests/check_instance_kernels.cpp", "tests/check_upsample_kernels.cpp"]
     return compile_for_emulator(path, "check_kernels.cpp", *options, more=more)
 
 

@@ -421,7 +421,7 @@ def test_the_stage_made_of_kernels_is_detectron2_s(
     stage = loaded("gpu_subdivision", monkeypatch)
     launchers = Launchers(emulated)
     called = []
-    for name in ("sample", "uncertain"):
+    for name in ("sample", "sample_cells", "uncertain", "upsample_two_best"):
         launch = getattr(launchers, name)
 
         def counted(*words: object, name: str = name, launch: Callable[..., None] = launch) -> None:
@@ -440,7 +440,9 @@ def test_the_stage_made_of_kernels_is_detectron2_s(
             with forms.kernels(launchers):  # type: ignore[attr-defined]
                 found = both["ours"](*given)
             assert called.count("uncertain") >= 2
-            assert called.count("sample") >= 2
+            semantic = given is problems[0][1]
+            assert called.count("sample_cells" if semantic else "sample") >= 2
+            assert called.count("upsample_two_best") == (2 if semantic else 0)
             agreement = stage.agreement  # type: ignore[attr-defined]
             assert agreement(found, expected) >= stage.AGREEMENT  # type: ignore[attr-defined]
             called.clear()

@@ -79,7 +79,7 @@ def test_the_demonstration_model_for_four_gpus(plugins: Path, tmp_path: Path) ->
     export_bundle(ROOT / "export" / "demo_semantic.toml", weights, bundle, options)
     graph = onnx.load(bundle / "model.onnx")
     custom = {node.name for node in graph.graph.node if node.domain == "pointrend"}
-    assert len(custom) == 8
+    assert len(custom) == 9  # 3 samplers; selection, upsampling and refinement of 2 steps
     result = build_bundle(bundle, BuildOptions(target="rtx:80,86,89,120"))
     assert [one.name for one in result.built] == [
         f"rtx-sm{capability}-fp32-plugin" for capability in (80, 86, 89, 120)
@@ -219,21 +219,21 @@ def test_a_node_the_plugin_refuses(plugins: Path, copied: Copier, attribute: str
         build_bundle(bundle, BuildOptions(target="rtx:86"))
 
 
-def test_points_of_the_wrong_type(plugins: Path, copied: Copier) -> None:
+def test_uncertainty_of_the_wrong_type(plugins: Path, copied: Copier) -> None:
     bundle = copied()
     model = onnx.load(bundle / "model.onnx")
-    position = next(i for i, n in enumerate(model.graph.node) if n.op_type == "PointRendSample")
+    position = next(i for i, n in enumerate(model.graph.node) if n.op_type == "PointRendUncertain")
     node = model.graph.node[position]
-    cast = onnx.helper.make_node("Cast", [node.input[1]], ["points16"], name="cast", to=10)
-    node.input[1] = "points16"
+    cast = onnx.helper.make_node("Cast", [node.input[0]], ["unsure16"], name="cast", to=10)
+    node.input[0] = "unsure16"
     model.graph.node.insert(position, cast)
     replace_graph(bundle, model)
-    with pytest.raises(DeployError, match="points16 is of a type that the file does not give"):
+    with pytest.raises(DeployError, match="unsure16 is of a type that the file does not give"):
         build_bundle(bundle, BuildOptions(target="rtx:86"))
-    value = onnx.helper.make_tensor_value_info("points16", 10, None)
+    value = onnx.helper.make_tensor_value_info("unsure16", 10, None)
     model.graph.value_info.append(value)
     replace_graph(bundle, model)
-    with pytest.raises(DeployError, match="takes float32, and points16 is float16"):
+    with pytest.raises(DeployError, match="takes float32, and unsure16 is float16"):
         build_bundle(bundle, BuildOptions(target="rtx:86"))
 
 

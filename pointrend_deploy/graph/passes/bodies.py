@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,16 +18,29 @@ from pointrend_deploy.graph.bodies import (
     roi_align_body,
     roi_align_fixed_body,
     sample_body,
+    sample_cells_body,
     uncertain_body,
 )
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
+    REFINE_LABELS,
+    REFINE_LOGITS,
     ROI_ALIGN,
     ROI_ALIGN_FIXED,
     SAMPLE,
+    SAMPLE_CELLS,
     UNCERTAIN,
+    UPSAMPLE_MASKS,
     VERSION,
+    cells_channels,
+)
+from pointrend_deploy.graph.upsample_bodies import (
+    TWO_BEST,
+    masks_body,
+    refine_labels_body,
+    refine_logits_body,
+    two_best_body,
 )
 
 LARGEST: Final = 2**16
@@ -41,35 +54,80 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     after:  the same nodes, and functions of the same names that any ONNX runtime inlines
 
     Raises:
-        DeployError: an op without a body, or selectors with different k (a file has one body a
-            name, and the rounds of the selector's body depend on k).
+        DeployError: an op without a body, or nodes of one op that need different ones (a file has
+            one body a name): selectors with different k, for which the rounds differ, and
+            upsampling of other scales or numbers of classes.
     """
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
-    used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
-    for name in sorted(used - {SAMPLE, UNCERTAIN, ROI_ALIGN, ROI_ALIGN_FIXED, NMS}):
-        raise DeployError(f"there is no function body for {DOMAIN}::{name}")
-    sizes = {
-        attribute.i
-        for node in model.graph.node
-        if node.domain == DOMAIN and node.op_type == UNCERTAIN
-        for attribute in node.attribute
-        if attribute.name == "k"
+    nodes: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        if node.domain == DOMAIN:
+            nodes.setdefault(node.op_type, []).append(node)
+    plain = {
+        SAMPLE: sample_body,
+        ROI_ALIGN: roi_align_body,
+        ROI_ALIGN_FIXED: roi_align_fixed_body,
+        NMS: nms_body,
+        REFINE_LABELS: refine_labels_body,
     }
-    if len(sizes) > 1:
-        raise DeployError(f"selectors with different k in one graph: {sorted(sizes)}")
-    if SAMPLE in used:
-        model.functions.append(sample_body(opset))
-    if UNCERTAIN in used:
-        model.functions.append(uncertain_body(sizes.pop(), opset))
-    if ROI_ALIGN in used:
-        model.functions.append(roi_align_body(opset))
-    if ROI_ALIGN_FIXED in used:
-        model.functions.append(roi_align_fixed_body(opset))
-    if NMS in used:
-        model.functions.append(nms_body(opset))
-    if used and all(entry.domain != DOMAIN for entry in model.opset_import):
+    scaled = {UPSAMPLE_MASKS: masks_body, REFINE_LOGITS: refine_logits_body}
+    shapes = _known_shapes(model)
+    for name, of_name in sorted(nodes.items()):
+        if name in plain:
+            model.functions.append(plain[name](opset))
+        elif name == UNCERTAIN:
+            model.functions.append(uncertain_body(_one_value(of_name, "k"), opset))
+        elif name == SAMPLE_CELLS:
+            model.functions.append(_sample_cells(of_name, shapes, opset))
+        elif name in TWO_BEST:
+            model.functions.append(_two_best(name, of_name, shapes, opset))
+        elif name in scaled:
+            model.functions.append(scaled[name](_one_value(of_name, "scale"), opset))
+        else:
+            raise DeployError(f"there is no function body for {DOMAIN}::{name}")
+    if nodes and all(entry.domain != DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     return model
+
+
+def _sample_cells(
+    nodes: Sequence[onnx.NodeProto], shapes: Mapping[str, tuple[int, ...]], opset: int
+) -> onnx.FunctionProto:
+    """Return the body for nodes that sample two maps, all of as many channels."""
+    maps = {tuple(shapes.get(name, ()) for name in node.input[:2]) for node in nodes}
+    sampled = {sum(shape[1] for shape in both if len(shape) == 4) for both in maps}
+    if len(sampled) != 1:
+        raise DeployError(f"nodes {SAMPLE_CELLS} of one graph sample {sorted(sampled)} channels")
+    (channels,) = sampled
+    return sample_cells_body(cells_channels(channels) - channels, opset)
+
+
+def _two_best(
+    name: str,
+    nodes: Sequence[onnx.NodeProto],
+    shapes: Mapping[str, tuple[int, ...]],
+    opset: int,
+) -> onnx.FunctionProto:
+    """Return the body for upsampling nodes, in strips where their logits have one size."""
+    read = {shapes.get(node.input[0], ()) for node in nodes}
+    classes = {shape[1] if len(shape) == 4 else 0 for shape in read}
+    if len(classes) != 1 or 0 in classes:
+        raise DeployError(
+            f"nodes {name} of one graph read logits (N, C, h, w) of one C, not {sorted(read)}"
+        )
+    sizes = {(shape[2], shape[3]) for shape in read}
+    hw = sizes.pop() if len(sizes) == 1 else None
+    return two_best_body(name, classes.pop(), _one_value(nodes, "scale"), hw, opset)
+
+
+def _one_value(nodes: Sequence[onnx.NodeProto], name: str) -> int:
+    """Return the value of an attribute that all nodes of an op have in common."""
+    values: set[int] = {a.i for node in nodes for a in node.attribute if a.name == name}
+    if len(values) != 1:
+        raise DeployError(
+            f"nodes {nodes[0].op_type} of one graph have one {name}, not {sorted(values)}"
+        )
+    return values.pop()
 
 
 def inline_bodies(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -103,7 +103,7 @@ def _unique(name: str, taken: dict[str, int]) -> str:
 
 def _name_constants(graph: gs.Graph, modules: Mapping[str, str]) -> None:
     """Parameters by their module's path; other constants by the first node that reads them."""
-    named: set[int] = set()
+    named = {id(tensor) for tensor in graph.outputs}  # they keep their names
     taken: dict[str, int] = {}
     for node in graph.nodes:
         for index, tensor in enumerate(node.inputs):

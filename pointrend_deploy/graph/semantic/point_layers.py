@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pointrend_deploy.graph.cost import ProjectionPlan
-from pointrend_deploy.graph.ops import sample
+from pointrend_deploy.graph.ops import cells_channels, sample, sample_cells
 from pointrend_deploy.model.pointrend import StandardPointHead
 
 
@@ -35,6 +35,43 @@ class SampledPointHead(nn.Module):
         sampled = [sample(each, points) for each in maps]
         fine = torch.cat(sampled[:-1], dim=1) if len(sampled) > 2 else sampled[0]
         logits: Tensor = self.head(fine, sampled[-1])
+        return logits
+
+
+class CellPointHead(nn.Module):
+    """The head over one op that samples both maps at cells of the grid; nothing is projected.
+
+    On a GPU the products at the points cost less than what projected maps would move. The first
+    layer's weights have zeros for the channels that the op adds.
+
+    Args:
+        head: a reference head whose coarse logits join the first layer only.
+    """
+
+    def __init__(self, head: StandardPointHead) -> None:
+        super().__init__()
+        self.head = head
+        first = head.get_submodule("fc1")
+        if not isinstance(first, nn.Conv1d) or first.bias is None:
+            raise TypeError("a point head is made of Conv1d layers with a bias")
+        missing = cells_channels(first.in_channels) - first.in_channels
+        self.fc1 = nn.Conv1d(first.in_channels + missing, first.out_channels, 1)
+        weight = F.pad(first.weight.detach(), (0, 0, 0, missing))
+        self.fc1.weight = nn.Parameter(weight, requires_grad=False)
+        self.fc1.bias = first.bias
+
+    def prepare(self, fine: Sequence[Tensor], coarse: Tensor) -> list[Tensor]:
+        """Return the two maps to sample, unchanged."""
+        return [*fine, coarse]
+
+    def forward(self, maps: list[Tensor], indices: Tensor, height: int, width: int) -> Tensor:
+        """Compute point logits (N, C, K) at cells (N, K), flat indices of a grid over the maps."""
+        fine, coarse = maps
+        x = sample_cells(fine, coarse, indices, height, width)
+        x = F.relu(self.fc1(x))
+        for number in range(2, self.head.num_fc + 1):
+            x = F.relu(self.head.get_submodule(f"fc{number}")(x))
+        logits: Tensor = self.head.get_submodule("predictor")(x)
         return logits
 
 

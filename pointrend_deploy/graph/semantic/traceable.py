@@ -4,9 +4,11 @@ The same function as ``SemanticModel.canvas_stages`` up to rounding and the orde
 
 - labels, not logits: where logits are not asked for, the last step has no C x H x W tensor; its
   labels are the upsampled map's arg-max with the chosen points' own arg-max put in;
-- uncertainty by running maxima in place of TopK over the classes (two_best.py);
+- uncertainty and labels straight from the logits before upsampling, by an op (upsample.py) whose
+  body keeps running maxima in place of TopK over the classes (upsample_bodies.py);
 - one set of coordinates a step, shared by the fine and the coarse samples;
-- the point head's products before or after sampling, whichever is counted cheaper (cost.py);
+- the point head's products before or after sampling, whichever is counted cheaper on a CPU
+  (cost.py); in the plugin flavour after it, from one op that samples both maps;
 - where K >= H*W every cell is recomputed, so nothing is upsampled, selected or scattered.
 """
 
@@ -19,17 +21,24 @@ from torch import Tensor, nn
 
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import PointWork, ProjectionPlan, plan_projection
-from pointrend_deploy.graph.ops import integer_quotient, most_uncertain
+from pointrend_deploy.graph.ops import UPSAMPLE_SCALES, integer_quotient, most_uncertain
 from pointrend_deploy.graph.options import GraphOptions
-from pointrend_deploy.graph.semantic.point_layers import ProjectedPointHead, SampledPointHead
-from pointrend_deploy.graph.semantic.two_best import (
-    STRIP_BYTES,
-    labels_and_uncertainty,
-    uncertainty,
+from pointrend_deploy.graph.semantic.point_layers import (
+    CellPointHead,
+    ProjectedPointHead,
+    SampledPointHead,
+)
+from pointrend_deploy.graph.upsample import (
+    refine_labels,
+    refine_logits,
+    upsample_labels,
+    upsample_uncertainty,
 )
 from pointrend_deploy.model.network_input import Normalise
-from pointrend_deploy.model.pointrend import StandardPointHead, cell_centres, double
+from pointrend_deploy.model.pointrend import StandardPointHead, cell_centres
 from pointrend_deploy.model.semantic.model import SemanticModel
+
+Head = SampledPointHead | ProjectedPointHead | CellPointHead
 
 
 class SubdivisionStep(nn.Module):
@@ -39,21 +48,18 @@ class SubdivisionStep(nn.Module):
         head: the point head, shared by all steps.
         num_points: most points recomputed.
         last_labels: this is the last step, and the graph needs only its labels.
-        budget: bytes of a strip's working set, see two_best.py.
     """
 
     def __init__(
         self,
-        head: SampledPointHead | ProjectedPointHead,
+        head: Head,
         num_points: int,
         last_labels: bool,
-        budget: int = STRIP_BYTES,
     ) -> None:
         super().__init__()
         self.head = head
         self.num_points = num_points
         self.last_labels = last_labels
-        self.budget = budget
 
     def forward(self, logits: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
         """Compute one step.
@@ -66,33 +72,33 @@ class SubdivisionStep(nn.Module):
             ``indices`` (N, K) int64, ``point_logits`` (N, C, K), and ``labels`` (N, 2h, 2w) with
             ``last_labels``, else ``logits`` (N, C, 2h, 2w).
         """
-        n, classes, h, w = logits.shape
+        n, _, h, w = logits.shape
         height, width = 2 * h, 2 * w
         if self.num_points >= height * width:
             return self._recompute_all(logits, maps)
         if self.last_labels:
-            labels, unsure = labels_and_uncertainty(logits, 2, self.budget)
+            unsure, labels = upsample_labels(logits, 2)
         else:
-            unsure = uncertainty(logits, 2, self.budget)
-        indices = most_uncertain(unsure.reshape(n, height * width), self.num_points)
-        points = grid_points(indices, height, width, logits.dtype)
-        point_logits = self.head(maps, points)
+            unsure = upsample_uncertainty(logits, 2)
+        indices = most_uncertain(unsure, self.num_points)
+        if isinstance(self.head, CellPointHead):
+            point_logits = self.head(maps, indices, height, width)
+        else:
+            point_logits = self.head(maps, grid_points(indices, height, width, logits.dtype))
         found = {"indices": indices, "point_logits": point_logits}
         if self.last_labels:
-            chosen = point_logits.argmax(dim=1).to(labels.dtype)
-            flat = labels.reshape(n, height * width).scatter(1, indices, chosen)
-            return {**found, "labels": flat.reshape(n, height, width)}
-        where = indices.unsqueeze(1).expand(-1, classes, -1)
-        flat = double(logits).reshape(n, classes, height * width)
-        flat = flat.scatter(2, where, point_logits)
-        return {**found, "logits": flat.reshape(n, classes, height, width)}
+            labels = refine_labels(labels, indices, point_logits)
+            return {**found, "labels": labels.reshape(n, height, width)}
+        return {**found, "logits": refine_logits(logits, indices, point_logits, 2)}
 
     def _recompute_all(self, logits: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
         n, classes, h, w = logits.shape
         height, width = 2 * h, 2 * w
         indices = torch.arange(height * width).expand(n, -1)
-        points = cell_centres(indices, height, width, logits.dtype)
-        point_logits = self.head(maps, points)
+        if isinstance(self.head, CellPointHead):
+            point_logits = self.head(maps, indices, height, width)
+        else:
+            point_logits = self.head(maps, cell_centres(indices, height, width, logits.dtype))
         found = {"indices": indices, "point_logits": point_logits}
         dense = point_logits.reshape(n, classes, height, width)
         if self.last_labels:
@@ -118,9 +124,9 @@ class Subdivision(nn.Module):
         steps: doublings.
         num_points: most points a step.
         fine_channels: channels of each fine map.
-        plan: which maps the point head multiplies before sampling.
+        plan: which maps the point head multiplies before sampling; None for an engine, where one op
+            samples both maps if the head allows, and none is multiplied.
         labels_only: logits of the last step are not wanted.
-        budget: bytes of a strip's working set.
     """
 
     def __init__(
@@ -129,20 +135,20 @@ class Subdivision(nn.Module):
         steps: int,
         num_points: int,
         fine_channels: Sequence[int],
-        plan: ProjectionPlan,
+        plan: ProjectionPlan | None,
         labels_only: bool,
-        budget: int = STRIP_BYTES,
     ) -> None:
         super().__init__()
-        self.head: SampledPointHead | ProjectedPointHead = (
-            ProjectedPointHead(head, fine_channels, plan) if plan.any else SampledPointHead(head)
-        )
-        self.budget = budget
+        self.head: Head
+        if plan is None and len(fine_channels) == 1 and not head.coarse_in_every_layer:
+            self.head = CellPointHead(head)
+        elif plan is not None and plan.any:
+            self.head = ProjectedPointHead(head, fine_channels, plan)
+        else:
+            self.head = SampledPointHead(head)
         for step in range(steps):
             last_labels = labels_only and step == steps - 1
-            self.add_module(
-                f"step{step}", SubdivisionStep(self.head, num_points, last_labels, budget)
-            )
+            self.add_module(f"step{step}", SubdivisionStep(self.head, num_points, last_labels))
         self.steps = steps
 
     def forward(self, coarse: Tensor, fine: list[Tensor]) -> dict[str, Tensor]:
@@ -175,28 +181,26 @@ class Subdivision(nn.Module):
 class DeployGraph(nn.Module):
     """The module that is exported: from the network input to the outputs of ``options``."""
 
-    def __init__(
-        self, model: SemanticModel, options: GraphOptions, budget: int = STRIP_BYTES
-    ) -> None:
+    def __init__(self, model: SemanticModel, options: GraphOptions) -> None:
         super().__init__()
         self.backbone = model.backbone
         self.coarse_head = model.coarse_head
         self.options = options
         self.recipe = model.recipe
-        self.budget = budget
         self.labels_only = "logits" not in options.outputs
         self.normalise = Normalise(model.recipe.input) if options.preprocess == "in-graph" else None
         self.subdivision: Subdivision | None = None
         spec = model.recipe.point_head
         if spec is not None and model.point_head is not None:
+            native = options.ops == "native"
+            plan = plan_projection(point_work(model, options)) if native else None
             self.subdivision = Subdivision(
                 model.point_head,
                 spec.subdivision_steps,
                 spec.subdivision_points,
                 [model.recipe.fpn.out_channels] * len(spec.in_features),
-                plan_projection(point_work(model, options)),
+                plan,
                 self.labels_only,
-                budget,
             )
 
     def forward(self, image: Tensor, extent: Tensor | None = None) -> dict[str, Tensor]:
@@ -231,8 +235,10 @@ class DeployGraph(nn.Module):
             refined: dict[str, Tensor] = self.subdivision(coarse, fine)
             return refined
         stride = self.coarse_head.common_stride
-        if self.labels_only:
-            return {"labels": labels_and_uncertainty(coarse, stride, self.budget)[0]}
+        if self.labels_only and stride in UPSAMPLE_SCALES:
+            n, _, h, w = coarse.shape
+            labels = upsample_labels(coarse, stride)[1]
+            return {"labels": labels.reshape(n, h * stride, w * stride)}
         logits = torch.nn.functional.interpolate(
             coarse, scale_factor=float(stride), mode="bilinear", align_corners=False
         )

@@ -199,7 +199,10 @@ def test_in_graph_preprocessing_equals_outside() -> None:
 
 
 def test_native_is_the_plugin_graph_inlined() -> None:
-    """Node for node: ops, attributes, and the same constants."""
+    """Node for node where there is no point head: ops, attributes, and the same constants.
+
+    The point head's products are taken before sampling in one flavour, after it in the other.
+    """
 
     def form(proto: onnx.ModelProto) -> list[tuple[str, bytes]]:
         kept = []
@@ -211,13 +214,14 @@ def test_native_is_the_plugin_graph_inlined() -> None:
             kept.append((node.op_type, attributes))
         return kept
 
-    inlined = onnx.inliner.inline_local_functions(graph())
-    native = graph(ops="native")
-    assert form(inlined) == form(native)
-    assert {t.name for t in native.graph.initializer} == {t.name for t in graph().graph.initializer}
-    assert not native.functions
-    assert {node.domain for node in native.graph.node} == {""}
-    assert {node.domain for node in graph().graph.node} == {"", "pointrend"}
+    plugin, native = graph(coarse=True), graph(coarse=True, ops="native")
+    assert form(onnx.inliner.inline_local_functions(plugin)) == form(native)
+    assert {t.name for t in native.graph.initializer} == {t.name for t in plugin.graph.initializer}
+    for coarse in (True, False):
+        plugin, native = graph(coarse=coarse), graph(coarse=coarse, ops="native")
+        assert plugin.functions and not native.functions
+        assert {node.domain for node in native.graph.node} == {""}
+        assert {node.domain for node in plugin.graph.node} == {"", "pointrend"}
 
 
 def test_names_are_the_modules() -> None:

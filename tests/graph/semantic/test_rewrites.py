@@ -12,7 +12,11 @@ from pointrend_deploy.graph.cost import (
     part_flops,
     plan_projection,
 )
-from pointrend_deploy.graph.semantic.point_layers import ProjectedPointHead, SampledPointHead
+from pointrend_deploy.graph.semantic.point_layers import (
+    CellPointHead,
+    ProjectedPointHead,
+    SampledPointHead,
+)
 from pointrend_deploy.graph.semantic.traceable import Subdivision, grid_points
 from pointrend_deploy.model.pointrend import (
     StandardPointHead,
@@ -56,6 +60,34 @@ def test_projection_before_sampling(every_layer: bool, plan: ProjectionPlan) -> 
     assert (found - wanted).abs().max() < 1e-9
 
 
+def of_one_map(every_layer: bool) -> tuple[StandardPointHead, Tensor, list[Tensor]]:
+    """The same problem with the first fine map alone."""
+    _, coarse, fine = problem(every_layer)
+    spec = point_head(coarse_in_every_layer=every_layer)
+    head = StandardPointHead(spec, CHANNELS, CLASSES).double().requires_grad_(False)
+    return head, coarse, fine[:1]
+
+
+@pytest.mark.parametrize("every_layer", [False, True])
+@pytest.mark.parametrize("labels_only", [False, True])
+@pytest.mark.parametrize("num_points", [37, 385, 5000])
+def test_subdivision_of_an_engine(num_points: int, labels_only: bool, every_layer: bool) -> None:
+    """One op samples both maps at cells, where the head allows; the function is the same."""
+    for head, coarse, fine in (of_one_map(every_layer), problem(every_layer)):
+        wanted = subdivide(coarse, fine, head, 2, num_points)
+        channels = [CHANNELS] * len(fine)
+        ours = Subdivision(head, 2, num_points, channels, None, labels_only)
+        one_op = len(fine) == 1 and not every_layer
+        assert isinstance(ours.head, CellPointHead if one_op else SampledPointHead)
+        found = ours(coarse, fine)
+        assert torch.equal(found["labels"].long(), wanted["logits"].argmax(dim=1))
+        if not labels_only:
+            assert (found["logits"] - wanted["logits"]).abs().max() < 1e-9
+        other = Subdivision(head, 2, num_points, channels, None, labels_only)
+        moved = other(coarse.flip(3), fine)["step0.point_logits"]
+        assert (moved - found["step0.point_logits"]).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("labels_only", [False, True])
 @pytest.mark.parametrize("num_points", [1, 37, 384, 385, 5000])
 @pytest.mark.parametrize("every_layer", [False, True])
@@ -64,7 +96,7 @@ def test_subdivision(labels_only: bool, num_points: int, every_layer: bool) -> N
     head, coarse, fine = problem(every_layer)
     wanted = subdivide(coarse, fine, head, 2, num_points)
     for plan in (PLANS[0], PLANS[-1]):
-        ours = Subdivision(head, 2, num_points, [CHANNELS] * 2, plan, labels_only, budget=6000)
+        ours = Subdivision(head, 2, num_points, [CHANNELS] * 2, plan, labels_only)
         found = ours(coarse, fine)
         assert torch.equal(found["labels"].long(), wanted["logits"].argmax(dim=1))
         if not labels_only:

@@ -112,7 +112,10 @@ def test_native_has_no_custom_nodes_and_plugin_has(exported: Exporter) -> None:
     assert not native.functions
     plugin = onnx.load(exported() / "model.onnx")
     kinds = [node.op_type for node in plugin.graph.node if node.domain == "pointrend"]
-    assert {*kinds} == {"PointRendSample", "PointRendUncertain"}
+    assert {*kinds} == {
+        *("PointRendSampleCells", "PointRendUncertain", "PointRendUpsampleUncertainty"),
+        *("PointRendUpsampleLabels", "PointRendRefineLogits", "PointRendRefineLabels"),
+    }
     assert {function.name for function in plugin.functions} == {*kinds}
 
 

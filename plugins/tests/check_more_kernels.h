@@ -1,0 +1,6 @@
+// Kernels that check_kernels.cpp does not check itself, against plain loops.
+#pragma once
+
+bool pooling_agrees();
+bool suppression_agrees();
+bool upsampling_agrees();
