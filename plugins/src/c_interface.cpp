@@ -3,6 +3,7 @@
 #include "nms.h"
 #include "roi_align.h"
 #include "sample.h"
+#include "sample_rois.h"
 #include "uncertain.h"
 
 #include <cuda_fp16.h>
@@ -18,6 +19,13 @@ cudaError_t roi_align(float const* boxes, void const* const* features, void* out
         typed[i] = static_cast<T const*>(features[i]);
     }
     return pointrend::roi_align(boxes, typed, static_cast<T*>(out), shape, stream);
+}
+
+template <class T>
+cudaError_t sample_rois(void const* table, void const* cells, void const* bias, float const* boxes, float const* points,
+                        void* out, pointrend::SampleRoisShape const& shape, cudaStream_t stream) {
+    return pointrend::sample_rois(static_cast<T const*>(table), static_cast<T const*>(cells),
+                                  static_cast<T const*>(bias), boxes, points, static_cast<T*>(out), shape, stream);
 }
 
 } // namespace
@@ -36,6 +44,21 @@ int pointrend_sample(void const* features, int feature_type, float const* points
     case POINTREND_FLOAT16_HWC8:
         return pointrend::sample_channels_last(static_cast<__half const*>(features), points, static_cast<__half*>(out),
                                                shape, on);
+    default:
+        return cudaErrorInvalidValue;
+    }
+}
+
+int pointrend_sample_rois(void const* table, void const* cells, void const* bias, int feature_type, float const* boxes,
+                          float const* points, void* out, int32_t n, int32_t h, int32_t w, int32_t c, int32_t r,
+                          int32_t side_h, int32_t side_w, int32_t d, int32_t p, void* stream) {
+    pointrend::SampleRoisShape const shape{n, h, w, c, r, side_h, side_w, d, p};
+    auto const on = static_cast<cudaStream_t>(stream);
+    switch (feature_type) {
+    case POINTREND_FLOAT32:
+        return sample_rois<float>(table, cells, bias, boxes, points, out, shape, on);
+    case POINTREND_FLOAT16:
+        return sample_rois<__half>(table, cells, bias, boxes, points, out, shape, on);
     default:
         return cudaErrorInvalidValue;
     }

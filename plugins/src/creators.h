@@ -10,6 +10,7 @@ nvinfer1::IPluginCreatorInterface& nms_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& roi_align_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& roi_align_fixed_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& sample_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& sample_rois_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& uncertain_creator() noexcept;
 
 } // namespace pointrend

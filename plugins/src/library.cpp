@@ -11,8 +11,8 @@ extern "C" {
 POINTREND_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
     static nvinfer1::IPluginCreatorInterface* const creators[] = {
         &pointrend::nms_creator(), &pointrend::roi_align_creator(), &pointrend::roi_align_fixed_creator(),
-        &pointrend::sample_creator(), &pointrend::uncertain_creator()};
-    count = 5;
+        &pointrend::sample_creator(), &pointrend::sample_rois_creator(), &pointrend::uncertain_creator()};
+    count = 6;
     return creators;
 }
 

@@ -14,10 +14,10 @@ PLUGINS = Path(__file__).parent.parent.parent / "plugins"
 SCRIPT = PLUGINS.parent / "scripts" / "build_plugins.sh"
 PLUGIN_SOURCES = (
     *("src/library.cpp", "src/log.cpp", "src/nms_plugin.cpp", "src/roi_align_plugin.cpp"),
-    *("src/sample_plugin.cpp", "src/uncertain_plugin.cpp"),
+    *("src/sample_plugin.cpp", "src/sample_rois_plugin.cpp", "src/uncertain_plugin.cpp"),
 )
 SOURCES = (
-    *("src/nms.cu", "src/roi_align.cu", "src/sample.cu", "src/uncertain.cu"),
+    *("src/nms.cu", "src/roi_align.cu", "src/sample.cu", "src/sample_rois.cu", "src/uncertain.cu"),
     "src/c_interface.cpp",
 )
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
