@@ -29,6 +29,7 @@ _MOVES: Final = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flat
 _EITHER = ("float32", "float16")
 _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendSample": (_EITHER, ("float32",)),
+    "PointRendSampleRoIs": (_EITHER, _EITHER, _EITHER, ("float32",), ("float32",)),
     "PointRendUncertain": (("float32",),),
     "PointRendRoIAlign": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
     "PointRendRoIAlignFixed": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),

@@ -19,6 +19,7 @@ from pointrend_deploy.graph.allowed_ops import (
     QUANTIZING_OPS,
     default_of,
 )
+from pointrend_deploy.graph.instance.sample_rois import SAMPLE_ROIS
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
@@ -36,6 +37,7 @@ TensorSpecs = Mapping[str, tuple[str, tuple[int | str, ...]]]
 
 CUSTOM_ARITY: Final = {
     SAMPLE: (2, 1),
+    SAMPLE_ROIS: (5, 1),
     UNCERTAIN: (1, 1),
     ROI_ALIGN: (1 + MAX_LEVELS, 1),
     ROI_ALIGN_FIXED: (1 + MAX_LEVELS, 1),
@@ -46,6 +48,7 @@ CUSTOM_ARITY: Final = {
 _POOLED: Final = {"first_level": (0, 16), "levels": (1, MAX_LEVELS), "side": (1, math.inf)}
 _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
     SAMPLE: {},
+    SAMPLE_ROIS: {},
     UNCERTAIN: {"k": (1, math.inf)},
     ROI_ALIGN: _POOLED,
     ROI_ALIGN_FIXED: {**_POOLED, "sampling_ratio": (1, MAX_SAMPLING)},

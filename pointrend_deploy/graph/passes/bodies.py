@@ -20,6 +20,7 @@ from pointrend_deploy.graph.bodies import (
     sample_body,
     uncertain_body,
 )
+from pointrend_deploy.graph.instance.sample_rois import SAMPLE_ROIS, sample_rois_body
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
@@ -46,7 +47,7 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
-    for name in sorted(used - {SAMPLE, UNCERTAIN, ROI_ALIGN, ROI_ALIGN_FIXED, NMS}):
+    for name in sorted(used - {SAMPLE, SAMPLE_ROIS, UNCERTAIN, ROI_ALIGN, ROI_ALIGN_FIXED, NMS}):
         raise DeployError(f"there is no function body for {DOMAIN}::{name}")
     sizes = {
         attribute.i
@@ -59,6 +60,8 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
         raise DeployError(f"selectors with different k in one graph: {sorted(sizes)}")
     if SAMPLE in used:
         model.functions.append(sample_body(opset))
+    if SAMPLE_ROIS in used:
+        model.functions.append(sample_rois_body(opset))
     if UNCERTAIN in used:
         model.functions.append(uncertain_body(sizes.pop(), opset))
     if ROI_ALIGN in used:
