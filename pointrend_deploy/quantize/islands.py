@@ -239,7 +239,19 @@ def decisions(values: Values, nodes: Iterator[NodeProto]) -> Iterator[tuple[Node
 
 def stops(values: Values, node: NodeProto) -> bool:
     """Return whether a node is a layer with weights or a sampler, where an FP32 island ends."""
-    return node.op_type in SAMPLERS or values.has_weights(node)
+    return node.op_type in SAMPLERS or values.has_weights(node) or _takes_rows(values, node)
+
+
+def _takes_rows(values: Values, node: NodeProto) -> bool:
+    """Return whether a node multiplies by rows of a weight, one a RoI, and a sum follows.
+
+    Together they are the product of a predictor of which only the predicted class's row is read.
+    """
+    if node.op_type != "Mul" or len(values.constants.intersection(node.input)) != 1:
+        return False
+    (row,) = values.constants.intersection(node.input)
+    summed = [reader.op_type for reader, _ in values.readers.get(node.output[0], [])]
+    return row in values.makers and summed == ["ReduceSum"]
 
 
 def cast_to(node: NodeProto) -> int:

@@ -113,7 +113,7 @@ class RowPointHead(nn.Module):
             classes: (R,) int64.
 
         Returns:
-            (R, P, 1).
+            (R, P).
         """
         rois, points = rows.shape[:2]
         x = rows.flatten(0, 1)
@@ -123,8 +123,9 @@ class RowPointHead(nn.Module):
             )
             bound = self._buffers[f"bound{number}"]
             x = F.relu(x) if bound is None else torch.maximum(x, bound)
-        own = column(self.get_buffer("predictor").unsqueeze(0), classes)
-        return x.unflatten(0, (rois, points)) @ own
+        # A product of rows and one column would be padded to two columns and read a copy of x.
+        own = column(self.get_buffer("predictor").unsqueeze(0), classes).transpose(1, 2)
+        return (x.unflatten(0, (rois, points)) * own).sum(dim=2)
 
 
 class RowLogits:
@@ -160,7 +161,7 @@ class RowLogits:
         points = torch.stack((x, y), dim=-1).expand(self.boxes.shape[0], -1, -1)
         bias = self.head.get_buffer("bias")
         rows = sample_rois(self.table, self.cells, bias, self.boxes, points)
-        found = self.head(rows, self.classes)[:, :, 0] + self.bias
+        found = self.head(rows, self.classes) + self.bias
         if self.plane is not None:
             columns, lines = hats(x, self.head.side), hats(y, self.head.side)
             weights = lines.unsqueeze(2) * columns.unsqueeze(1)

@@ -130,23 +130,33 @@ _PAIR: Final = """
     {name}_n{axis} = Shape <start = {dim}> ({name})
     {name}_length{axis} = Gather <axis = 0> ({name}_n{axis}, zero)
     {name}_extent{axis} = Cast <to = 1> ({name}_length{axis})
-    {name}_end{axis} = Sub ({name}_extent{axis}, one_f)
     {name}_scaled{axis} = Mul ({name}_{axis}, {name}_extent{axis})
     {name}_at{axis} = Sub ({name}_scaled{axis}, half)
-    {name}_low{axis} = Floor ({name}_at{axis})
-    {name}_high{axis} = Add ({name}_low{axis}, one_f)
-    {name}_low_cell{axis} = Clip ({name}_low{axis}, zero_f, {name}_end{axis})
-    {name}_high_cell{axis} = Clip ({name}_high{axis}, zero_f, {name}_end{axis})
-    {name}_low_in{axis} = Equal ({name}_low{axis}, {name}_low_cell{axis})
-    {name}_high_in{axis} = Equal ({name}_high{axis}, {name}_high_cell{axis})
-    {name}_to_high{axis} = Sub ({name}_high{axis}, {name}_at{axis})
-    {name}_to_low{axis} = Sub ({name}_at{axis}, {name}_low{axis})
-    {name}_low_weight{axis} = Where ({name}_low_in{axis}, {name}_to_high{axis}, zero_f)
-    {name}_high_weight{axis} = Where ({name}_high_in{axis}, {name}_to_low{axis}, zero_f)
-    {name}_low_i{axis} = Cast <to = 7> ({name}_low_cell{axis})
-    {name}_high_i{axis} = Cast <to = 7> ({name}_high_cell{axis})
+    {name}_end{axis} = Sub ({name}_extent{axis}, one_f)
+    {name}_before{axis} = Sub ({name}_end{axis}, one_f)
+    {name}_most{axis} = Max ({name}_before{axis}, zero_f)
+    {name}_inside{axis} = Clip ({name}_at{axis}, zero_f, {name}_most{axis})
+    {name}_low_i{axis} = Cast <to = 7> ({name}_inside{axis})
+    {name}_low{axis} = Cast <to = 1> ({name}_low_i{axis})
+    {name}_next{axis} = Add ({name}_low{axis}, one_f)
+    {name}_high{axis} = Min ({name}_next{axis}, {name}_end{axis})
+    {name}_high_i{axis} = Cast <to = 7> ({name}_high{axis})
+    {name}_low_off{axis} = Sub ({name}_at{axis}, {name}_low{axis})
+    {name}_low_far{axis} = Abs ({name}_low_off{axis})
+    {name}_low_left{axis} = Sub (one_f, {name}_low_far{axis})
+    {name}_low_weight{axis} = Relu ({name}_low_left{axis})
+    {name}_high_off{axis} = Sub ({name}_at{axis}, {name}_next{axis})
+    {name}_high_far{axis} = Abs ({name}_high_off{axis})
+    {name}_high_left{axis} = Sub (one_f, {name}_high_far{axis})
+    {name}_high_hat{axis} = Relu ({name}_high_left{axis})
+    {name}_two{axis} = Greater ({name}_high{axis}, {name}_low{axis})
+    {name}_high_weight{axis} = Where ({name}_two{axis}, {name}_high_hat{axis}, zero_f)
 """
-"""The two cells an axis's coordinate lies between, and their weights: 0 outside the map."""
+"""Two neighbouring cells of an axis and their weights, the hat functions of both.
+
+Off the map they are the outermost two: one hat is cut by the border, the other is 0. An axis of one
+cell has no second one.
+"""
 _CORNER: Final = """
     {name}_down{number} = Mul ({name}_{y}_iy, {name}_width)
     {name}_in_map{number} = Add ({name}_down{number}, {name}_{x}_ix)
