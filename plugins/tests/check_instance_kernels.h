@@ -2,4 +2,5 @@
 #pragma once
 
 bool pooling_agrees();
+bool sampling_of_rois_agrees();
 bool suppression_agrees();

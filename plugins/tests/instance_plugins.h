@@ -3,3 +3,4 @@
 
 void check_roi_align();
 void check_nms();
+void check_sample_rois();

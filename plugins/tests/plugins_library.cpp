@@ -186,6 +186,7 @@ POINTREND_API int check_plugins(int plant) {
     check_uncertain();
     check_roi_align();
     check_nms();
+    check_sample_rois();
     EXPECT(pointrend_tensorrt_version() / 10000 == NV_TENSORRT_MAJOR);
     EXPECT(plant == 0);
     return wrong_answers;

@@ -16,7 +16,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     path = tmp_path_factory.mktemp("plugins") / "libplugins_under_test.so"
     options = ("-O1", "-shared", "-fPIC", "-isystem", headers, "-Wl,--no-undefined")
     source = "plugins_library.cpp"
-    more = (*PLUGIN_SOURCES, "tests/roi_align_plugin_checks.cpp", "tests/nms_plugin_checks.cpp")
+    checks = (f"tests/{of}_plugin_checks.cpp" for of in ("roi_align", "nms", "sample_rois"))
+    more = (*PLUGIN_SOURCES, *checks)
     compile_for_emulator(path, source, *options, more=more)
     return ctypes.CDLL(str(path))
 
