@@ -65,7 +65,8 @@ def test_cells_outside_are_never_read(library: EmulatedKernels) -> None:
     """A box beside the map, one that is infinite, and a point that is NaN."""
     table = torch.full((1, 4, 4, 1), math.nan)
     cells = torch.ones(3, 1, 1, 2)
-    boxes = torch.tensor([[2.0, 2.0, 3.0, 3.0], [math.inf, 0.0, math.inf, 1.0], [2.0, 2.0, 3.0, 3.0]])
+    beside = [2.0, 2.0, 3.0, 3.0]
+    boxes = torch.tensor([beside, [math.inf, 0.0, math.inf, 1.0], beside])
     points = torch.tensor([[[0.5, 0.5]], [[0.5, 0.5]], [[math.nan, 0.5]]])
     found = emulated(library, (table, cells, torch.tensor([0.25]), boxes, points))
     assert found.tolist() == [[[1.25, 1.0]], [[1.25, 1.0]], [[0.25, 0.0]]]

@@ -210,6 +210,7 @@ def mask_part(
         raise DeployError(f"recipe {recipe.name} and its mask head are of different kinds")
     sizes = pyramid_hw(recipe, options.padded_hw)
     feature_hw = [sizes[name] for name in mask_levels(recipe)]
+    plugin = options.ops == "plugin"
     return InstanceMasks(
         head,
         spec,
@@ -217,10 +218,10 @@ def mask_part(
         rois,
         feature_hw,
         recipe.fpn.out_channels,
-        rois_at_once=rois if together or options.ops == "plugin" else rois_together(rois, options.batch),
+        rois_at_once=rois if together or plugin else rois_together(rois, options.batch),
         # Without plugins, and with few RoIs at once: it holds four rows a point of those.
-        gathered=options.ops == "native" and not together and pays(rois, feature_hw),
-        rows=options.ops == "plugin" and len(points.in_features) == 1,
+        gathered=not plugin and not together and pays(rois, feature_hw),
+        rows=plugin and len(points.in_features) == 1,
     )
 
 

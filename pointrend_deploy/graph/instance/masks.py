@@ -263,9 +263,7 @@ class InstanceMasks(nn.Module):
         fine, strides = [maps[name] for name in names], _strides(names)
         if isinstance(head, RowPointHead):
             return RowLogits(head, boxes, classes, coarse, fine[0], strides[0])
-        return PointLogits(
-            head, boxes, classes, coarse, fine, strides, self.groups, self.gathered
-        )
+        return PointLogits(head, boxes, classes, coarse, fine, strides, self.groups, self.gathered)
 
     def _coarse(self, boxes: Tensor, maps: dict[str, Tensor]) -> Tensor:
         side, names = self.coarse_spec.pooler_resolution, self.coarse_spec.in_features

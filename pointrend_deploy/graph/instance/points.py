@@ -115,9 +115,7 @@ class InstancePointHead(nn.Module):
             part = self.get_buffer(f"coarse{number}").unsqueeze(0)
             bias = self.get_buffer(f"bias{number}").unsqueeze(0)
             if number == self.hidden:
-                own, part, bias = (
-                    column(each, classes) for each in (own.unsqueeze(0), part, bias)
-                )
+                own, part, bias = (column(each, classes) for each in (own.unsqueeze(0), part, bias))
             if self.joins[number]:
                 if self.plan.coarse:
                     part = cells @ part

@@ -55,9 +55,7 @@ class RowPointHead(nn.Module):
         (first, bias), *later, (predictor, last_bias) = layers_of(head)
         width, classes = first.shape[1], first.shape[0] - fine_channels
         parts = [weight[width:] for weight, _ in later] if self.joins else []
-        handed, blocks = handing_on(
-            parts, classes, hands_logits_on(classes, width, len(parts))
-        )
+        handed, blocks = handing_on(parts, classes, hands_logits_on(classes, width, len(parts)))
         coarse = torch.cat((first[fine_channels:], handed.to(first)), dim=1)
         self.register_buffer("fine", first[:fine_channels].contiguous())
         self.register_buffer("coarse", aligned(coarse, 1))
@@ -118,9 +116,7 @@ class RowPointHead(nn.Module):
         rois, points = rows.shape[:2]
         x = rows.flatten(0, 1)
         for number in range(self.later):
-            x = torch.addmm(
-                self.get_buffer(f"bias{number}"), x, self.get_buffer(f"weight{number}")
-            )
+            x = torch.addmm(self.get_buffer(f"bias{number}"), x, self.get_buffer(f"weight{number}"))
             bound = self._buffers[f"bound{number}"]
             x = F.relu(x) if bound is None else torch.maximum(x, bound)
         # A product of rows and one column would be padded to two columns and read a copy of x.

@@ -1,9 +1,9 @@
 """PointRendSampleRoIs: the first layer of the point head at points of all RoIs, as one custom op.
 
 PointRendSampleRoIs, attributes ``plugin_namespace`` and ``plugin_version``:
-    table (N, H, W, C), cells (R, h, w, D) and bias (C,) of one type, C <= D, R a multiple of N; boxes
-    (R, 4) float32, (x1, y1, x2, y2) in [0, 1] of the map; points (R, P, 2) float32, (x, y) in [0, 1]
-    of the box -> (R, P, D) of the table's type.
+    table (N, H, W, C), cells (R, h, w, D) and bias (C,) of one type, C <= D, R a multiple of N;
+    boxes (R, 4) float32, (x1, y1, x2, y2) in [0, 1] of the map; points (R, P, 2) float32, (x, y) in
+    [0, 1] of the box -> (R, P, D) of the table's type.
     Each RoI's cells sampled at its points, and in the first C channels the ReLU of that sum: cells
     sampled, plus bias, plus the table sampled where the point lies on the map of the RoI's picture
     (R / N RoIs of each picture in turn). Sampling is that of PointRendSample; sums are float32.
@@ -71,8 +71,9 @@ def sample_rois_body(opset: int = 18) -> onnx.FunctionProto:
 
 
 def _sampled(name: str) -> list[str]:
-    """Sample the rows of a map (M, height, width, channels): ``<name>_sampled`` (R, P, channels)."""
-    parts = [_ROWS, _PAIR.format(name=name, axis="x", dim=2), _PAIR.format(name=name, axis="y", dim=1)]
+    """Sample rows of a map (M, height, width, channels): ``<name>_sampled`` (R, P, channels)."""
+    axes = (_PAIR.format(name=name, axis=axis, dim=dim) for axis, dim in (("x", 2), ("y", 1)))
+    parts = [_ROWS, *axes]
     before = ""
     for number, (y, x) in enumerate((y, x) for y in ("low", "high") for x in ("low", "high")):
         parts.append(_CORNER.format(name=name, y=y, x=x, number=number))

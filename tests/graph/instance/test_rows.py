@@ -50,7 +50,8 @@ def test_pictures_together_are_pictures_one_by_one() -> None:
     problems[1].boxes = problems[0].boxes.flip(0) + 3.0
     masks = problems[0].masks(rows=True)
     alone = [run(problem, masks) for problem in problems]
-    boxes, classes = (torch.cat([getattr(p, name) for p in problems]) for name in ("boxes", "classes"))
+    boxes = torch.cat([problem.boxes for problem in problems])
+    classes = torch.cat([problem.classes for problem in problems])
     together = masks(boxes, classes, torch.cat([p.features["p2"] for p in problems]))
     assert list(together) == list(alone[0])
     for name, value in together.items():

@@ -1,4 +1,4 @@
-"""PointRendSampleRoIs: the eager op is its definition, and the body in ONNX Runtime is the eager op."""
+"""PointRendSampleRoIs: the eager op is its definition; the body in ONNX Runtime is the op."""
 
 from __future__ import annotations
 
