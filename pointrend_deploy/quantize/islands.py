@@ -247,11 +247,13 @@ def _takes_rows(values: Values, node: NodeProto) -> bool:
 
     Together they are the product of a predictor of which only the predicted class's row is read.
     """
-    if node.op_type != "Mul" or len(values.constants.intersection(node.input)) != 1:
+    rows = [name for name in node.input if name in values.constants and name in values.makers]
+    if node.op_type != "Mul" or len(rows) != 1:
         return False
-    (row,) = values.constants.intersection(node.input)
-    summed = [reader.op_type for reader, _ in values.readers.get(node.output[0], [])]
-    return row in values.makers and summed == ["ReduceSum"]
+    readers = values.readers.get(node.output[0], [])
+    while len(readers) == 1 and readers[0][0].op_type == "Cast":
+        readers = values.readers.get(readers[0][0].output[0], [])
+    return [reader.op_type for reader, _ in readers] == ["ReduceSum"]
 
 
 def cast_to(node: NodeProto) -> int:

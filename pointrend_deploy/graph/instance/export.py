@@ -101,14 +101,9 @@ class MasksGraph(nn.Module):
             classes: (R,) int64.
             features: (1, C, h, w), the levels of ``mask_levels`` in order.
         """
-        if isinstance(self.masks, InstanceMasks) and self.masks.rows:
-            stages = self.masks.with_masks(
-                lambda logits: mask_values(logits, self.kind), boxes, classes, *features
-            )
-        else:
-            stages = self.masks(boxes, classes, *features)
-            stages["masks"] = mask_values(stages["mask_logits"], self.kind)
-        stages["masks"] = mask_type(stages["masks"], self.kind)
+        stages: dict[str, Tensor] = self.masks(boxes, classes, *features)
+        masks = mask_values(stages["mask_logits"], self.kind)
+        stages["masks"] = mask_type(masks, self.kind)
         return {name: stages[name] for name in self.names}
 
 
@@ -132,40 +127,25 @@ class InstanceGraph(DetectorGraph):
         The stages of the masks are (N, D, ...).
         """
         stages = self.detected(image, extent)
-        if isinstance(self.masks, InstanceMasks) and self.masks.rows:
-            stages.update(self._together(self.masks, stages))
-        else:
-            stages.update(self._one_by_one(stages))
-        stages["masks"] = mask_type(stages["masks"], self.options.masks)
+        stages.update(self._of_all_pictures(stages))
+        used = rows_of(stages["num_detections"], self.options.detections)
+        masks = mask_values(stages["mask_logits"], self.options.masks)
+        masks = torch.where(used[:, :, None, None], masks, 0.0)
+        stages["masks"] = mask_type(masks, self.options.masks)
         return {name: stages[name] for name in self.names}
 
-    def _one_by_one(self, stages: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the mask part's stages and the masks a picture at a time: (N, D, ...)."""
+    def _of_all_pictures(self, stages: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the mask part's stages, (N, D, ...), from those of the detector."""
         boxes, classes = stages["boxes"], stages["classes"]
+        if isinstance(self.masks, InstanceMasks) and self.masks.rows:
+            features = [stages[name] for name in self.masks.features]
+            together = self.masks(boxes.flatten(0, 1), classes.flatten(), *features)
+            return {name: each.unflatten(0, classes.shape) for name, each in together.items()}
         pictures = []
         for n in range(self.options.batch):
             features = [stages[name][n : n + 1] for name in self.masks.features]
             pictures.append(self.masks(boxes[n], classes[n], *features))
-        found = {name: torch.stack([each[name] for each in pictures]) for name in pictures[0]}
-        used = rows_of(stages["num_detections"], self.options.detections)
-        masks = mask_values(found["mask_logits"], self.options.masks)
-        return {**found, "masks": torch.where(used[:, :, None, None], masks, 0.0)}
-
-    def _together(self, part: InstanceMasks, stages: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the same with the RoIs of all pictures at once."""
-        shape = stages["classes"].shape
-        used = rows_of(stages["num_detections"], self.options.detections).flatten().unsqueeze(1)
-
-        def finished(logits: Tensor) -> Tensor:
-            return torch.where(used, mask_values(logits, self.options.masks), 0.0)
-
-        found = part.with_masks(
-            finished,
-            stages["boxes"].flatten(0, 1),
-            stages["classes"].flatten(),
-            *(stages[name] for name in part.features),
-        )
-        return {name: each.unflatten(0, shape) for name, each in found.items()}
+        return {name: torch.stack([each[name] for each in pictures]) for name in pictures[0]}
 
 
 def stage_names(model: InstanceModel, options: InstanceGraphOptions, graph: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ the predicted class, in place of one a class:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -194,38 +194,6 @@ class InstanceMasks(nn.Module):
             ``step<t>.indices`` (R, K) int64, most uncertain first, ``step<t>.point_logits``
             (R, 1, K) in that order, and ``mask_logits`` (R, S, S), relative to the boxes.
         """
-        return self._stages(boxes, classes, features, None)
-
-    def with_masks(
-        self,
-        finished: Callable[[Tensor], Tensor],
-        boxes: Tensor,
-        classes: Tensor,
-        *features: Tensor,
-    ) -> dict[str, Tensor]:
-        """Compute the stages and ``masks``, a function of each cell's logit.
-
-        The function is computed before the last points are written, of the upsampled logits and of
-        the points'. The result is the same, and a GPU reads and writes the masks once less.
-
-        Args:
-            finished: of logits (R, L).
-            boxes: as in :meth:`forward`, and so are ``classes`` and ``features``.
-            classes: likewise.
-            features: likewise.
-
-        Returns:
-            The stages of :meth:`forward` and ``masks`` (R, S, S).
-        """
-        return self._stages(boxes, classes, features, finished)
-
-    def _stages(
-        self,
-        boxes: Tensor,
-        classes: Tensor,
-        features: Sequence[Tensor],
-        finished: Callable[[Tensor], Tensor] | None,
-    ) -> dict[str, Tensor]:
         maps = dict(zip(self.features, features, strict=True))
         coarse = self._coarse(boxes, maps)
         points = self._point_logits(boxes, classes, coarse, maps)
@@ -243,17 +211,11 @@ class InstanceMasks(nn.Module):
             indices = most_uncertain(-flat.abs(), count)
             point_logits = points.at(*centres(indices, side, flat.dtype))
             values = point_logits.reshape(rois, count)
-            if finished is not None and step == self.steps:
-                stages["masks"] = finished(flat).scatter(1, indices, finished(values))
             flat = flat.scatter(1, indices, values)
             logits = flat.reshape(1, rois, side, side)
             stages[f"step{step}.indices"] = indices
             stages[f"step{step}.point_logits"] = point_logits
         stages["mask_logits"] = logits.reshape(rois, side, side)
-        if finished is not None:
-            masks = stages.pop("masks", None)
-            masks = finished(logits.reshape(rois, -1)) if masks is None else masks
-            stages["masks"] = masks.reshape(rois, side, side)
         return stages
 
     def _point_logits(

@@ -82,25 +82,6 @@ def test_comparison_notices_a_planted_error(buffer: str, classes: int) -> None:
         compare(run(problem, masks), problem.reference(), EXACT)
 
 
-@pytest.mark.parametrize("kind", [torch.sigmoid, torch.abs])
-def test_masks_are_a_function_of_the_last_logits(kind: Any) -> None:
-    problem = Problem(3)
-    masks = problem.masks(rows=True)
-    given = (problem.boxes, problem.classes, problem.features["p2"])
-    found = masks.with_masks(kind, *given)
-    assert list(found) == [*masks(*given), "masks"]
-    assert torch.equal(found["masks"], kind(found["mask_logits"]))
-
-
-def test_masks_of_a_head_without_steps() -> None:
-    problem = Problem(2, subdivision_steps=2)
-    masks = problem.masks(rows=True)
-    assert masks.steps == 0
-    given = (problem.boxes, problem.classes, problem.features["p2"])
-    found = masks.with_masks(torch.sigmoid, *given)
-    assert torch.equal(found["masks"], found["mask_logits"].sigmoid())
-
-
 @pytest.mark.parametrize("whole", [False, True])
 def test_what_is_handed_on_adds_the_coarse_parts(whole: bool) -> None:
     """Each layer's block adds its part to the layer and leaves what later layers need."""
