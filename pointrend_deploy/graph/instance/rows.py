@@ -76,7 +76,7 @@ class RowPointHead(nn.Module):
     def table(self, fine: Tensor) -> Tensor:
         """The feature map (N, C, h, w) projected, channels last: (N, h, w, width)."""
         rows = fine.flatten(2).transpose(1, 2) @ self.get_buffer("fine")
-        return rows.unflatten(1, fine.shape[2:])
+        return torch.unflatten(rows, 1, fine.shape[2:])
 
     def cells(self, coarse: Tensor) -> Tensor:
         """Coarse logits (R, C, side, side) -> the first layer's part and what is handed on.
@@ -85,7 +85,7 @@ class RowPointHead(nn.Module):
             (R, side, side, D).
         """
         logits = coarse.flatten(2).transpose(1, 2)
-        return (logits @ self.get_buffer("coarse")).unflatten(1, coarse.shape[2:])
+        return torch.unflatten(logits @ self.get_buffer("coarse"), 1, coarse.shape[2:])
 
     def plane(self, coarse: Tensor, classes: Tensor) -> tuple[Tensor | None, Tensor]:
         """The predictor's coarse part of the predicted classes, and its bias.
@@ -121,7 +121,8 @@ class RowPointHead(nn.Module):
             x = F.relu(x) if bound is None else torch.maximum(x, bound)
         # A product of rows and one column would be padded to two columns and read a copy of x.
         own = column(self.get_buffer("predictor").unsqueeze(0), classes).transpose(1, 2)
-        return (x.unflatten(0, (rois, points)) * own).sum(dim=2)
+        found: Tensor = (torch.unflatten(x, 0, (rois, points)) * own).sum(dim=2)
+        return found
 
 
 class RowLogits:
@@ -157,7 +158,7 @@ class RowLogits:
         points = torch.stack((x, y), dim=-1).expand(self.boxes.shape[0], -1, -1)
         bias = self.head.get_buffer("bias")
         rows = sample_rois(self.table, self.cells, bias, self.boxes, points)
-        found = self.head(rows, self.classes) + self.bias
+        found: Tensor = self.head(rows, self.classes) + self.bias
         if self.plane is not None:
             columns, lines = hats(x, self.head.side), hats(y, self.head.side)
             weights = lines.unsqueeze(2) * columns.unsqueeze(1)
