@@ -139,8 +139,8 @@ class InstanceGraph(DetectorGraph):
         boxes, classes = stages["boxes"], stages["classes"]
         if isinstance(self.masks, InstanceMasks) and self.masks.rows:
             features = [stages[name] for name in self.masks.features]
-            together = self.masks(boxes.flatten(0, 1), classes.flatten(), *features)
-            return {name: torch.unflatten(each, 0, classes.shape) for name, each in together.items()}
+            found = self.masks(boxes.flatten(0, 1), classes.flatten(), *features)
+            return {name: torch.unflatten(each, 0, classes.shape) for name, each in found.items()}
         pictures = []
         for n in range(self.options.batch):
             features = [stages[name][n : n + 1] for name in self.masks.features]
