@@ -65,23 +65,15 @@ def sample_rois(
 
 
 def sample_rois_body(opset: int = 18) -> onnx.FunctionProto:
-    """The body of PointRendSampleRoIs: rows are gathered corner by corner, in float32."""
-    text = "".join((_START, _ON_MAP, *_sampled("table"), *_sampled("cells"), _END))
+    """The body of PointRendSampleRoIs, in float32.
+
+    The table is sampled by GridSample, as in the body of PointRendSample. The cells are few, so
+    they are weighted by a product with the hat functions of both axes. Neither holds more than the
+    result a few times over; gathered rows would be four for every point.
+    """
+    hats = (_HATS.format(axis=axis, dim=dim) for axis, dim in (("x", 2), ("y", 1)))
+    text = "".join((_START, *hats, _END))
     return finished(SAMPLE_ROIS, onnx.parser.parse_function(text), opset)
-
-
-def _sampled(name: str) -> list[str]:
-    """Sample rows of a map (M, height, width, channels): ``<name>_sampled`` (R, P, channels)."""
-    axes = (_PAIR.format(name=name, axis=axis, dim=dim) for axis, dim in (("x", 2), ("y", 1)))
-    parts = [_ROWS, *axes]
-    before = ""
-    for number, (y, x) in enumerate((y, x) for y in ("low", "high") for x in ("low", "high")):
-        parts.append(_CORNER.format(name=name, y=y, x=x, number=number))
-        if before:
-            parts.append(f"{name}_sum{number} = Add ({before}, {name}_part{number})\n")
-        before = f"{name}_sum{number}" if before else f"{name}_part{number}"
-    parts.append(f"{name}_sampled = Identity ({before})\n")
-    return [part.replace("{name}", name) for part in parts]
 
 
 _START: Final = f"""
@@ -90,91 +82,71 @@ _START: Final = f"""
 {{
     zero = Constant <value_int = 0> ()
     one = Constant <value_int = 1> ()
-    zero_f = Constant <value_float = 0.0> ()
     one_f = Constant <value_float = 1.0> ()
+    two_f = Constant <value_float = 2.0> ()
     half = Constant <value_float = 0.5> ()
     axis1 = Constant <value_ints = [1]> ()
-    last = Constant <value_ints = [-1]> ()
-    first_of = Constant <value_ints = [0]> ()
-    end_of = Constant <value_ints = [9223372036854775807]> ()
+    axis2 = Constant <value_ints = [2]> ()
+    axis3 = Constant <value_ints = [3]> ()
+    any_number = Constant <value_ints = [-1]> ()
+    point_shape = Constant <value_ints = [1, 2]> ()
+    begin = Constant <value_ints = [0]> ()
+    end = Constant <value_ints = [9223372036854775807]> ()
     pictures = Shape <start = 0, end = 1> (table)
-    rois_shape = Shape <start = 0, end = 1> (cells)
-    rois = Squeeze (rois_shape)
-    each = Div (rois_shape, pictures)
-    ordinal = Range (zero, rois, one)
-    picture = Div (ordinal, each)
-    table_of = Unsqueeze (picture, axis1)
-    cells_of = Unsqueeze (ordinal, axis1)
-    cells_x, cells_y = Split <axis = 2, num_outputs = 2> (points)
-"""
-_ON_MAP: Final = """
+    channels = Shape <start = 3, end = 4> (table)
     corners = Unsqueeze (boxes, axis1)
-    left, top, right, bottom = Split <axis = 2, num_outputs = 4> (corners)
-    width = Sub (right, left)
-    height = Sub (bottom, top)
-    across = Mul (cells_x, width)
-    down = Mul (cells_y, height)
-    table_x = Add (across, left)
-    table_y = Add (down, top)
+    low, high = Split <axis = 2, num_outputs = 2> (corners)
+    extent = Sub (high, low)
+    inside = Mul (points, extent)
+    on_map = Add (inside, low)
+    doubled = Mul (on_map, two_f)
+    centred = Sub (doubled, one_f)
+    grid_shape = Concat <axis = 0> (pictures, any_number, point_shape)
+    grid = Reshape (centred, grid_shape)
+    table_fp32 = Cast <to = 1> (table)
+    planes = Transpose <perm = [0, 3, 1, 2]> (table_fp32)
+    found = GridSample <align_corners = 0, mode = "bilinear", padding_mode = "zeros"> (planes, grid)
+    flat = Squeeze (found, axis3)
+    turned = Transpose <perm = [0, 2, 1]> (flat)
+    points_count = Shape <start = 0, end = 2> (points)
+    rows_shape = Concat <axis = 0> (points_count, channels)
+    sampled = Reshape (turned, rows_shape)
+    x, y = Split <axis = 2, num_outputs = 2> (points)
 """
-_ROWS: Final = """
-    {name}_channels = Shape <start = 3, end = 4> ({name})
-    {name}_rows_shape = Concat <axis = 0> (last, {name}_channels)
-    {name}_rows = Reshape ({name}, {name}_rows_shape)
-    {name}_fp32 = Cast <to = 1> ({name}_rows)
-    {name}_width = Shape <start = 2, end = 3> ({name})
-    {name}_height = Shape <start = 1, end = 2> ({name})
-    {name}_size = Mul ({name}_width, {name}_height)
-    {name}_first = Mul ({name}_of, {name}_size)
+_HATS: Final = """
+    shape_{axis} = Shape <start = {dim}> (cells)
+    size_{axis} = Gather <axis = 0> (shape_{axis}, zero)
+    size_f_{axis} = Cast <to = 1> (size_{axis})
+    numbers_{axis} = Range (zero, size_{axis}, one)
+    centres_{axis} = Cast <to = 1> (numbers_{axis})
+    scaled_{axis} = Mul ({axis}, size_f_{axis})
+    at_{axis} = Sub (scaled_{axis}, half)
+    off_{axis} = Sub (at_{axis}, centres_{axis})
+    apart_{axis} = Abs (off_{axis})
+    left_{axis} = Sub (one_f, apart_{axis})
+    hats_{axis} = Relu (left_{axis})
 """
-_PAIR: Final = """
-    {name}_n{axis} = Shape <start = {dim}> ({name})
-    {name}_length{axis} = Gather <axis = 0> ({name}_n{axis}, zero)
-    {name}_extent{axis} = Cast <to = 1> ({name}_length{axis})
-    {name}_scaled{axis} = Mul ({name}_{axis}, {name}_extent{axis})
-    {name}_at{axis} = Sub ({name}_scaled{axis}, half)
-    {name}_end{axis} = Sub ({name}_extent{axis}, one_f)
-    {name}_before{axis} = Sub ({name}_end{axis}, one_f)
-    {name}_most{axis} = Max ({name}_before{axis}, zero_f)
-    {name}_inside{axis} = Clip ({name}_at{axis}, zero_f, {name}_most{axis})
-    {name}_low_i{axis} = Cast <to = 7> ({name}_inside{axis})
-    {name}_low{axis} = Cast <to = 1> ({name}_low_i{axis})
-    {name}_next{axis} = Add ({name}_low{axis}, one_f)
-    {name}_high{axis} = Min ({name}_next{axis}, {name}_end{axis})
-    {name}_high_i{axis} = Cast <to = 7> ({name}_high{axis})
-    {name}_low_off{axis} = Sub ({name}_at{axis}, {name}_low{axis})
-    {name}_low_far{axis} = Abs ({name}_low_off{axis})
-    {name}_low_left{axis} = Sub (one_f, {name}_low_far{axis})
-    {name}_low_weight{axis} = Relu ({name}_low_left{axis})
-    {name}_high_off{axis} = Sub ({name}_at{axis}, {name}_next{axis})
-    {name}_high_far{axis} = Abs ({name}_high_off{axis})
-    {name}_high_left{axis} = Sub (one_f, {name}_high_far{axis})
-    {name}_high_hat{axis} = Relu ({name}_high_left{axis})
-    {name}_two{axis} = Greater ({name}_high{axis}, {name}_low{axis})
-    {name}_high_weight{axis} = Where ({name}_two{axis}, {name}_high_hat{axis}, zero_f)
-"""
-"""Two neighbouring cells of an axis and their weights, the hat functions of both.
-
-Off the map they are the outermost two: one hat is cut by the border, the other is 0. An axis of one
-cell has no second one.
-"""
-_CORNER: Final = """
-    {name}_down{number} = Mul ({name}_{y}_iy, {name}_width)
-    {name}_in_map{number} = Add ({name}_down{number}, {name}_{x}_ix)
-    {name}_in_map_flat{number} = Squeeze ({name}_in_map{number}, last)
-    {name}_row{number} = Add ({name}_in_map_flat{number}, {name}_first)
-    {name}_weight{number} = Mul ({name}_{y}_weighty, {name}_{x}_weightx)
-    {name}_found{number} = Gather <axis = 0> ({name}_fp32, {name}_row{number})
-    {name}_part{number} = Mul ({name}_found{number}, {name}_weight{number})
-"""
+"""Weights (R, P, size) of an axis's cells: 1 at a cell's centre, 0 a cell away."""
 _END: Final = """
-    handed = Slice (cells_sampled, table_channels, end_of, last)
-    own = Slice (cells_sampled, first_of, table_channels, last)
-    both = Add (own, table_sampled)
+    across = Unsqueeze (hats_x, axis2)
+    down = Unsqueeze (hats_y, axis3)
+    products = Mul (down, across)
+    weights_shape = Concat <axis = 0> (points_count, any_number)
+    weights = Reshape (products, weights_shape)
+    rois = Shape <start = 0, end = 1> (cells)
+    own_channels = Shape <start = 3, end = 4> (cells)
+    cells_shape = Concat <axis = 0> (rois, any_number, own_channels)
+    cells_rows = Reshape (cells, cells_shape)
+    cells_fp32 = Cast <to = 1> (cells_rows)
+    own_cells = Slice (cells_fp32, begin, channels, axis2)
+    other_cells = Slice (cells_fp32, channels, end, axis2)
+    own = MatMul (weights, own_cells)
+    handed_on = MatMul (weights, other_cells)
+    both = Add (own, sampled)
     bias_fp32 = Cast <to = 1> (bias)
     biased = Add (both, bias_fp32)
     first_layer = Relu (biased)
-    joined = Concat <axis = 2> (first_layer, handed)
+    joined = Concat <axis = 2> (first_layer, handed_on)
     result = CastLike (joined, table)
 }
 """

@@ -97,7 +97,7 @@ def test_the_body_samples_in_fp32_whatever_the_features_are() -> None:
     """Values are cast before anything is multiplied, and the sum is rounded once, at the end."""
     nodes = sample_rois_body().node
     casts = {node.input[0] for node in nodes if node.op_type == "Cast"}
-    assert {"table_rows", "cells_rows", "bias"} <= casts
+    assert {"table", "cells_rows", "bias"} <= casts
     assert nodes[-1].op_type == "CastLike" and list(nodes[-1].input)[1] == "table"
     kinds = [a.i for n in nodes if n.op_type == "Cast" for a in n.attribute if a.i in FLOATS]
     assert kinds and set(kinds) == {onnx.TensorProto.FLOAT}
