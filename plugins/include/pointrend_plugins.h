@@ -42,6 +42,17 @@ POINTREND_API int pointrend_sample_cells(void const* fine, int fine_type, int32_
                                          int32_t grid_height, int32_t grid_width, void* out, int32_t n, int32_t k,
                                          void* stream);
 
+/* The first layer of a point head at points of RoIs, r / n of each of n pictures in turn: cells (r, side_h, side_w, d)
+ * of each RoI sampled at points (r, p, 2), float32 (x, y) in [0, 1] of the box -> out (r, p, d), with max(0, that + bias
+ * + a sample of table (n, h, w, c)) in the first c channels, where boxes (r, 4), float32 (x1, y1, x2, y2) in [0, 1] of the
+ * map, say where the point lies on it. table, cells, bias (c) and out are all float32 or all float16. Sampling is that of
+ * pointrend_sample. c <= d <= 33554431, n divides r, h * w and side_h * side_w < 2^31, r * ceil(p / 32) < 2^31. Pointers
+ * need the alignment of their element only; it is faster where they are 16-byte aligned and 16 bytes divide a cell. */
+POINTREND_API int pointrend_sample_rois(void const* table, void const* cells, void const* bias, int feature_type,
+                                        float const* boxes, float const* points, void* out, int32_t n, int32_t h,
+                                        int32_t w, int32_t c, int32_t r, int32_t side_h, int32_t side_w, int32_t d,
+                                        int32_t p, void* stream);
+
 /* Bytes of workspace of pointrend_uncertain, whatever k is; 0 for arguments outside their range. */
 POINTREND_API size_t pointrend_uncertain_workspace(int32_t n, int32_t l);
 

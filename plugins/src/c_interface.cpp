@@ -4,6 +4,7 @@
 #include "refine.h"
 #include "roi_align.h"
 #include "sample.h"
+#include "sample_rois.h"
 #include "uncertain.h"
 #include "upsample.h"
 
@@ -20,6 +21,13 @@ cudaError_t roi_align(float const* boxes, void const* const* features, void* out
         typed[i] = static_cast<T const*>(features[i]);
     }
     return pointrend::roi_align(boxes, typed, static_cast<T*>(out), shape, stream);
+}
+
+template <class T>
+cudaError_t sample_rois(void const* table, void const* cells, void const* bias, float const* boxes, float const* points,
+                        void* out, pointrend::SampleRoisShape const& shape, cudaStream_t stream) {
+    return pointrend::sample_rois(static_cast<T const*>(table), static_cast<T const*>(cells),
+                                  static_cast<T const*>(bias), boxes, points, static_cast<T*>(out), shape, stream);
 }
 
 bool is_float(int type) { return type == POINTREND_FLOAT32 || type == POINTREND_FLOAT16; }
@@ -59,6 +67,21 @@ int pointrend_sample_cells(void const* fine, int fine_type, int32_t fine_c, int3
                                    {coarse, coarse_c, coarse_h, coarse_w, coarse_type == POINTREND_FLOAT16_HWC8},
                                    indices, out, half, {n, grid_height, grid_width, k},
                                    static_cast<cudaStream_t>(stream));
+}
+
+int pointrend_sample_rois(void const* table, void const* cells, void const* bias, int feature_type, float const* boxes,
+                          float const* points, void* out, int32_t n, int32_t h, int32_t w, int32_t c, int32_t r,
+                          int32_t side_h, int32_t side_w, int32_t d, int32_t p, void* stream) {
+    pointrend::SampleRoisShape const shape{n, h, w, c, r, side_h, side_w, d, p};
+    auto const on = static_cast<cudaStream_t>(stream);
+    switch (feature_type) {
+    case POINTREND_FLOAT32:
+        return sample_rois<float>(table, cells, bias, boxes, points, out, shape, on);
+    case POINTREND_FLOAT16:
+        return sample_rois<__half>(table, cells, bias, boxes, points, out, shape, on);
+    default:
+        return cudaErrorInvalidValue;
+    }
 }
 
 size_t pointrend_uncertain_workspace(int32_t n, int32_t l) { return pointrend::uncertain_workspace(n, l); }

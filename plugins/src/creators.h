@@ -13,6 +13,7 @@ nvinfer1::IPluginCreatorInterface& roi_align_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& roi_align_fixed_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& sample_cells_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& sample_creator() noexcept;
+nvinfer1::IPluginCreatorInterface& sample_rois_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& uncertain_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& upsample_labels_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& upsample_masks_creator() noexcept;

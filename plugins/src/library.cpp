@@ -17,6 +17,7 @@ POINTREND_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& cou
         &pointrend::roi_align_fixed_creator(),
         &pointrend::sample_cells_creator(),
         &pointrend::sample_creator(),
+        &pointrend::sample_rois_creator(),
         &pointrend::uncertain_creator(),
         &pointrend::upsample_labels_creator(),
         &pointrend::upsample_masks_creator(),

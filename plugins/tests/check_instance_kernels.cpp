@@ -100,6 +100,64 @@ bool pools(int channels, int side, int levels, float largest) {
     return true;
 }
 
+// A bilinear value of channel `at` of a map (h, w, channels) whose cells outside are 0, at x and y in [0, 1].
+double row_at(float const* map, int h, int w, int channels, int at, double x, double y) {
+    x = x * w - 0.5;
+    y = y * h - 0.5;
+    double sum = 0.0;
+    for (int row = 0; row < h; ++row) {
+        for (int column = 0; column < w; ++column) {
+            double const weight = std::max(0.0, 1.0 - std::fabs(x - column)) * std::max(0.0, 1.0 - std::fabs(y - row));
+            sum += weight * map[(row * w + column) * channels + at];
+        }
+    }
+    return sum;
+}
+
+// Two pictures of two RoIs each, whose boxes lie partly beside the map.
+bool samples_rois(int hidden, int channels, int points) {
+    constexpr int kPictures = 2;
+    constexpr int kRois = 4;
+    constexpr int kHeight = 5, kWidth = 3, kSide = 2;
+    auto const filled = [](size_t count, float low, float high) {
+        auto values = buffer<float>(count);
+        std::generate_n(values.get(), count, [=] { return random(low, high); });
+        return values;
+    };
+    auto const table = filled(static_cast<size_t>(kPictures) * kHeight * kWidth * hidden, -1.0F, 1.0F);
+    auto const cells = filled(static_cast<size_t>(kRois) * kSide * kSide * channels, -1.0F, 1.0F);
+    auto const bias = filled(static_cast<size_t>(hidden), -0.5F, 0.5F);
+    auto const boxes = filled(kRois * 4, -0.5F, 1.5F);
+    auto const at = filled(static_cast<size_t>(kRois) * points * 2, 0.0F, 1.0F);
+    size_t const count = static_cast<size_t>(kRois) * points * channels;
+    auto const out = buffer<float>(count);
+    if (pointrend_sample_rois(table.get(), cells.get(), bias.get(), POINTREND_FLOAT32, boxes.get(), at.get(), out.get(),
+                              kPictures, kHeight, kWidth, hidden, kRois, kSide, kSide, channels, points,
+                              nullptr) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < count; ++i) {
+        int const channel = static_cast<int>(i % channels);
+        size_t const point = i / channels;
+        size_t const roi = point / points;
+        float const* const box = boxes.get() + roi * 4;
+        double const x = at[point * 2], y = at[point * 2 + 1];
+        double expected = row_at(cells.get() + roi * kSide * kSide * channels, kSide, kSide, channels, channel, x, y);
+        if (channel < hidden) {
+            float const* const map = table.get() + roi / (kRois / kPictures) * kHeight * kWidth * hidden;
+            double const on_map = row_at(map, kHeight, kWidth, hidden, channel, box[0] + x * (box[2] - box[0]),
+                                         box[1] + y * (box[3] - box[1]));
+            expected = std::max(0.0, expected + bias[channel] + on_map);
+        }
+        if (!(std::fabs(out[i] - expected) <= 1e-5)) {
+            std::printf("sample_rois, %d of %d channels, %d points, at %zu: %g, not %g\n", hidden, channels, points, i,
+                        out[i], expected);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool drops(Corners const& a, Corners const& b, float threshold) {
     float const shared = std::max(0.0F, std::min(a.x2, b.x2) - std::max(a.x1, b.x1)) *
                          std::max(0.0F, std::min(a.y2, b.y2) - std::max(a.y1, b.y1));
@@ -158,6 +216,18 @@ bool pooling_agrees() {
         }
         good = pools(2, side, 1, 2000.0F) && good;
         good = pools(2, side, 2, 3.0F) && good;
+    }
+    return good;
+}
+
+bool sampling_of_rois_agrees() {
+    bool good = true;
+    for (int const points : {1, 31, 32, 70}) {
+        for (int const more : {0, 1, 5, 8}) { // with 0 and 8 four channels are read at once
+            good = samples_rois(1, 1 + more, points) && good;
+            good = samples_rois(8, 8 + more, points) && good;
+            good = samples_rois(256, 256 + more, points) && good;
+        }
     }
     return good;
 }

@@ -175,6 +175,7 @@ int main(int count, char** arguments) {
             good = selection_agrees(1, l, k, 1 << 20) && good;
         }
     }
+    good = sampling_of_rois_agrees() && good;
     good = pooling_agrees() && good;
     good = suppression_agrees() && good;
     good = upsampling_agrees() && good;

@@ -2,5 +2,6 @@
 #pragma once
 
 bool pooling_agrees();
+bool sampling_of_rois_agrees();
 bool suppression_agrees();
 bool upsampling_agrees();

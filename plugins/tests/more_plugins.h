@@ -5,4 +5,5 @@ void check_roi_align();
 void check_nms();
 void check_refine();
 void check_sample_cells();
+void check_sample_rois();
 void check_upsample();

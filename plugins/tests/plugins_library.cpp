@@ -189,6 +189,7 @@ POINTREND_API int check_plugins(int plant) {
     check_upsample();
     check_refine();
     check_sample_cells();
+    check_sample_rois();
     EXPECT(pointrend_tensorrt_version() / 10000 == NV_TENSORRT_MAJOR);
     EXPECT(plant == 0);
     return wrong_answers;

@@ -31,6 +31,7 @@ _EITHER = ("float32", "float16")
 _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendSample": (_EITHER, ("float32",)),
     "PointRendSampleCells": (_EITHER, _EITHER, ("int64",)),
+    "PointRendSampleRoIs": (_EITHER, _EITHER, _EITHER, ("float32",), ("float32",)),
     "PointRendUncertain": (("float32",),),
     "PointRendRoIAlign": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
     "PointRendRoIAlignFixed": (("float32",), _EITHER, _EITHER, _EITHER, _EITHER),
@@ -77,7 +78,10 @@ def in_form(model: ModelProto, ops: Ops) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model)
     if ops == "native":
-        inlined = onnx.inliner.inline_local_functions(copy) if copy.functions else copy
+        inlined = copy
+        if copy.functions:
+            inlined = onnx.inliner.inline_local_functions(copy)
+            inlined = onnx.shape_inference.infer_shapes(inlined)  # types of the bodies' values
         if left := custom_nodes(inlined):
             raise DeployError(f"node {left[0].name} ({left[0].op_type}) has no function body")
         return inlined

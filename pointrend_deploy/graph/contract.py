@@ -19,6 +19,7 @@ from pointrend_deploy.graph.allowed_ops import (
     QUANTIZING_OPS,
     default_of,
 )
+from pointrend_deploy.graph.instance.sample_rois import SAMPLE_ROIS
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
@@ -44,6 +45,7 @@ TensorSpecs = Mapping[str, tuple[str, tuple[int | str, ...]]]
 CUSTOM_ARITY: Final = {
     SAMPLE: (2, 1),
     SAMPLE_CELLS: (3, 1),
+    SAMPLE_ROIS: (5, 1),
     UNCERTAIN: (1, 1),
     ROI_ALIGN: (1 + MAX_LEVELS, 1),
     ROI_ALIGN_FIXED: (1 + MAX_LEVELS, 1),
@@ -61,6 +63,7 @@ _UPSAMPLED: Final = {"scale": (UPSAMPLE_SCALES[0], UPSAMPLE_SCALES[-1])}
 _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
     SAMPLE: {},
     SAMPLE_CELLS: {"grid_height": (1, math.inf), "grid_width": (1, math.inf)},
+    SAMPLE_ROIS: {},
     UNCERTAIN: {"k": (1, math.inf)},
     ROI_ALIGN: _POOLED,
     ROI_ALIGN_FIXED: {**_POOLED, "sampling_ratio": (1, MAX_SAMPLING)},

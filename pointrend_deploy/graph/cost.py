@@ -149,3 +149,17 @@ def coarse_flops(work: InstanceWork, projected: bool) -> int:
     point = 2 * columns * work.coarse_rows + SAMPLE_FLOPS * columns
     once = 2 * work.coarse_cells * work.classes * work.coarse_rows if projected else 0
     return work.rois * (work.points * point + once)
+
+
+def hands_logits_on(classes: int, width: int, later_layers: int) -> bool:
+    """Whether an engine's layers hand on the coarse logits, not the layers' own coarse parts.
+
+    What is handed on is read and written with every layer, so the fewer channels are better: C with
+    every layer but the last, or the width of a layer for each layer that is still to come.
+
+    Args:
+        classes: C.
+        width: channels of a hidden layer.
+        later_layers: hidden layers after the first.
+    """
+    return classes * later_layers <= width * later_layers * (later_layers + 1) // 2

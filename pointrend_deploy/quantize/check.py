@@ -119,7 +119,7 @@ def _check_features(values: Values, node: NodeProto) -> None:
         while maker is not None and maker.op_type == "Cast" and cast_to(maker) in FLOATS:
             maker = values.makers.get(maker.input[0])
         quantised = maker is not None and maker.op_type == "DequantizeLinear"
-        if quantised and index != PLACES.get(node.op_type):
+        if quantised and index not in PLACES[node.op_type]:
             raise _broken(node, f"{name}, which it samples, comes out of INT8")
 
 

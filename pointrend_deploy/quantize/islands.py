@@ -29,6 +29,7 @@ from pointrend_deploy.quantize.values import FLOATS, Values
 FloatType = Literal["float16", "float32"]
 FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
     "PointRendSample": (1,),
+    "PointRendSampleRoIs": (3, 4),
     "PointRendRoIAlign": (0,),
     "PointRendRoIAlignFixed": (0,),
     "Resize": (1, 2),
@@ -56,21 +57,18 @@ _AFTER_NORM: Final = frozenset({"Reshape", "Mul", "Add", "Relu"})
 """Ops that a group norm ends in, the last two of them with constants, and the ReLU."""
 _NOT_ARITHMETIC: Final = frozenset({"Constant", "Shape"})
 _LARGEST: Final = float(np.finfo(np.float16).max)
-SAMPLERS: Final = frozenset(
-    [
-        *("PointRendSample", "PointRendSampleCells", "PointRendRoIAlign", "PointRendRoIAlignFixed"),
-        *("GridSample", "RoiAlign"),
-    ]
-)
-"""Ops that read features at real-valued positions."""
-PLACES: Final[Mapping[str, int]] = {
-    "PointRendSample": 1,
-    "PointRendRoIAlign": 0,
-    "PointRendRoIAlignFixed": 0,
-    "GridSample": 1,
-    "RoiAlign": 1,
+PLACES: Final[Mapping[str, tuple[int, ...]]] = {
+    "PointRendSample": (1,),
+    "PointRendSampleCells": (),
+    "PointRendSampleRoIs": (3, 4),
+    "PointRendRoIAlign": (0,),
+    "PointRendRoIAlignFixed": (0,),
+    "GridSample": (1,),
+    "RoiAlign": (1,),
 }
-"""By sampler, the input with the positions: points or boxes."""
+"""By sampler, the inputs with the positions: points or boxes."""
+SAMPLERS: Final = frozenset(PLACES)
+"""Ops that read features at real-valued positions."""
 MIXES: Final = SAMPLERS | {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 """Ops whose outputs are no coordinates, even if an input is."""
 _CHOOSES: Final[Mapping[str, tuple[int, ...]]] = {
@@ -247,7 +245,7 @@ def deciding_inputs(values: Values, node: NodeProto) -> tuple[int, ...]:
         return (0,) if values.is_float(node.input[0]) and cast_to(node) not in FLOATS else ()
     found = _CHOOSES.get(node.op_type, ())
     if node.op_type in PLACES:
-        found = (PLACES[node.op_type],)
+        found = PLACES[node.op_type]
     return tuple(i for i in found if i < len(node.input) and values.is_float(node.input[i]))
 
 
@@ -260,7 +258,21 @@ def decisions(values: Values, nodes: Iterator[NodeProto]) -> Iterator[tuple[Node
 
 def stops(values: Values, node: NodeProto) -> bool:
     """Return whether a node is a layer with weights or a sampler, where an FP32 island ends."""
-    return node.op_type in SAMPLERS or values.has_weights(node)
+    return node.op_type in SAMPLERS or values.has_weights(node) or _takes_rows(values, node)
+
+
+def _takes_rows(values: Values, node: NodeProto) -> bool:
+    """Return whether a node multiplies by rows of a weight, one a RoI, and a sum follows.
+
+    Together they are the product of a predictor of which only the predicted class's row is read.
+    """
+    rows = [name for name in node.input if name in values.constants and name in values.makers]
+    if node.op_type != "Mul" or len(rows) != 1:
+        return False
+    readers = values.readers.get(node.output[0], [])
+    while len(readers) == 1 and readers[0][0].op_type == "Cast":
+        readers = values.readers.get(readers[0][0].output[0], [])
+    return [reader.op_type for reader, _ in readers] == ["ReduceSum"]
 
 
 def cast_to(node: NodeProto) -> int:

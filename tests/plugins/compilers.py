@@ -13,20 +13,13 @@ import pytest
 PLUGINS = Path(__file__).parent.parent.parent / "plugins"
 SCRIPT = PLUGINS.parent / "scripts" / "build_plugins.sh"
 PLUGIN_SOURCES = (
-    *(
-        "src/library.cpp",
-        "src/log.cpp",
-        "src/nms_plugin.cpp",
-        "src/refine_plugin.cpp",
-        "src/roi_align_plugin.cpp",
-    ),
-    "src/sample_cells_plugin.cpp",
-    *("src/sample_plugin.cpp", "src/uncertain_plugin.cpp", "src/upsample_plugin.cpp"),
+    *("src/library.cpp", "src/log.cpp", "src/nms_plugin.cpp", "src/refine_plugin.cpp"),
+    *("src/roi_align_plugin.cpp", "src/sample_cells_plugin.cpp", "src/sample_plugin.cpp"),
+    *("src/sample_rois_plugin.cpp", "src/uncertain_plugin.cpp", "src/upsample_plugin.cpp"),
 )
 SOURCES = (
-    *("src/nms.cu", "src/roi_align.cu", "src/sample.cu", "src/uncertain.cu"),
-    "src/refine.cu",
-    "src/upsample.cu",
+    *("src/nms.cu", "src/roi_align.cu", "src/sample.cu", "src/sample_rois.cu", "src/uncertain.cu"),
+    *("src/refine.cu", "src/upsample.cu"),
     "src/c_interface.cpp",
 )
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")

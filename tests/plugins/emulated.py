@@ -23,6 +23,11 @@ class EmulatedKernels:
             *(pointer, ctypes.c_int, pointer, pointer),
             *(number, number, number, number, number, pointer),
         ]
+        self.library.pointrend_sample_rois.argtypes = [
+            *(pointer, pointer, pointer, ctypes.c_int, pointer, pointer, pointer),
+            *([number] * 9),
+            pointer,
+        ]
         self.library.pointrend_uncertain_workspace.argtypes = [number, number]
         self.library.pointrend_uncertain_workspace.restype = size
         self.library.pointrend_uncertain.argtypes = [

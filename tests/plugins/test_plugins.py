@@ -18,7 +18,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     source = "plugins_library.cpp"
     checks = [
         f"tests/{op}_plugin_checks.cpp"
-        for op in ("roi_align", "nms", "refine", "sample_cells", "upsample")
+        for op in ("roi_align", "nms", "refine", "sample_cells", "sample_rois", "upsample")
     ]
     more = (*PLUGIN_SOURCES, *checks)
     compile_for_emulator(path, source, *options, more=more)

@@ -42,6 +42,8 @@ Precision = Literal["fp32", "fp16", "int8", "int8-fp32"]
 SIZES: tuple[HW, ...] = ((720, 1280), (800, 1344))
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-fp32")
 LIMIT_PX = 0.01
+POINTS_OF = {"PointRendSample": 1, "PointRendSampleRoIs": 4}
+"""By sampler, the input with the points."""
 
 
 def in_precision(model: ModelProto, precision: Precision, inputs: dict[str, Array]) -> ModelProto:
@@ -78,9 +80,10 @@ def sampled_points(model: ModelProto) -> dict[str, str]:
     """Points of every sampler that come from chosen indices -> the value of those indices."""
     values, found = Values(model), {}
     for node in model.graph.node:
-        if node.op_type != "PointRendSample":
+        if node.op_type not in POINTS_OF:
             continue
-        pending, chosen = [node.input[1]], set()
+        points = node.input[POINTS_OF[node.op_type]]
+        pending, chosen = [points], set()
         while pending:
             name = pending.pop()
             maker = values.makers.get(name)
@@ -89,7 +92,7 @@ def sampled_points(model: ModelProto) -> dict[str, str]:
             elif maker is not None:
                 pending += maker.input
         if chosen:
-            (found[node.input[1]],) = chosen
+            (found[points],) = chosen
     return found
 
 
@@ -189,14 +192,21 @@ def test_points_in_boxes_in_every_precision(hw: HW) -> None:
         chosen = in_precision(graph, precision, inputs)
         check_islands(chosen)
         points = sampled_points(chosen)
-        found = read(chosen, (*points, *points.values()), inputs)
-        fine = {name: at for name, at in points.items() if found[name].shape[0] == 1}
-        assert len(fine) == 2
-        for side, (name, indices) in zip((28, 56), fine.items(), strict=True):
+        boxes_of = {
+            node.input[4]: node.input[3]
+            for node in chosen.graph.node
+            if node.op_type == "PointRendSampleRoIs"
+        }
+        names = dict.fromkeys((*points, *points.values(), *boxes_of.values()))
+        found = read(chosen, tuple(names), inputs)
+        assert len(points) == 2
+        for side, (name, indices) in zip((28, 56), points.items(), strict=True):
             rows, columns = np.divmod(found[indices].astype(np.float64), side)
             inside = np.stack([(columns + 0.5) / side, (rows + 0.5) / side], axis=-1)
             right = boxes[..., :2] + inside * (boxes[..., 2:] - boxes[..., :2])
-            ours = found[name].reshape(right.shape)
+            low, high = np.split(found[boxes_of[name]][:, None], 2, axis=2)
+            ours = low + found[name] * (high - low)
+            assert ours.dtype == np.float32
             assert apart(ours, right, hw) < LIMIT_PX, (precision, name)
             assert apart(ours.astype(np.float16), right, hw) > 0.1
 

@@ -26,7 +26,10 @@ pytestmark = pytest.mark.slow
 
 FOUR = "rtx:80,86,89,120"
 NO_SUCH_OP = r"TensorRT-RTX has no (NonMaxSuppression|RoiAlign) \(node \S+\)"
-INSTANCE_OPS = {"PointRendNMS", "PointRendRoIAlign", "PointRendSample", "PointRendUncertain"}
+INSTANCE_OPS = {
+    *("PointRendNMS", "PointRendRoIAlign", "PointRendSample", "PointRendSampleRoIs"),
+    "PointRendUncertain",
+}
 PLUGIN = "custom_layer"
 """TensorRT-RTX's word for what is a PLUGIN_V3 in the parsed network, in its table of layers."""
 
@@ -137,7 +140,8 @@ def test_a_split_demonstration_model(tmp_path: Path) -> None:
     )
     bundle = instance_bundle(model, tmp_path, (256, 256), detections=20, layout="split")
     assert set(custom(bundle / "detector.onnx").values()) == {"PointRendNMS", "PointRendRoIAlign"}
-    assert {"PointRendSample", "PointRendUncertain"} <= set(custom(bundle / "masks.onnx").values())
+    masks = {"PointRendSample", "PointRendSampleRoIs", "PointRendUncertain"}
+    assert masks <= set(custom(bundle / "masks.onnx").values())
     (one,) = build_bundle(bundle, BuildOptions(target="rtx:86")).built
     assert [engine.file.split("/")[-1] for engine in one.record.engines] == [
         "detector.engine",

@@ -20,6 +20,7 @@ from pointrend_deploy.graph.contract import Expected, check_contract
 from pointrend_deploy.graph.instance.detector import BoxDetections, Detector, Proposals, rows_of
 from pointrend_deploy.graph.instance.masks import InstanceMasks, StandardMasks, rois_together
 from pointrend_deploy.graph.instance.points import InstancePointHead, pays
+from pointrend_deploy.graph.instance.rows import RowPointHead
 from pointrend_deploy.graph.instance.specs import (
     DETECTOR,
     MASKS,
@@ -126,18 +127,25 @@ class InstanceGraph(DetectorGraph):
         The stages of the masks are (N, D, ...).
         """
         stages = self.detected(image, extent)
-        boxes, classes = stages["boxes"], stages["classes"]
-        pictures = []
-        for n in range(self.options.batch):
-            features = [stages[name][n : n + 1] for name in self.masks.features]
-            pictures.append(self.masks(boxes[n], classes[n], *features))
-        for name in pictures[0]:
-            stages[name] = torch.stack([each[name] for each in pictures])
+        stages.update(self._of_all_pictures(stages))
         used = rows_of(stages["num_detections"], self.options.detections)
         masks = mask_values(stages["mask_logits"], self.options.masks)
         masks = torch.where(used[:, :, None, None], masks, 0.0)
         stages["masks"] = mask_type(masks, self.options.masks)
         return {name: stages[name] for name in self.names}
+
+    def _of_all_pictures(self, stages: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the mask part's stages, (N, D, ...), from those of the detector."""
+        boxes, classes = stages["boxes"], stages["classes"]
+        if isinstance(self.masks, InstanceMasks) and self.masks.rows:
+            features = [stages[name] for name in self.masks.features]
+            found = self.masks(boxes.flatten(0, 1), classes.flatten(), *features)
+            return {name: torch.unflatten(each, 0, classes.shape) for name, each in found.items()}
+        pictures = []
+        for n in range(self.options.batch):
+            features = [stages[name][n : n + 1] for name in self.masks.features]
+            pictures.append(self.masks(boxes[n], classes[n], *features))
+        return {name: torch.stack([each[name] for each in pictures]) for name in pictures[0]}
 
 
 def stage_names(model: InstanceModel, options: InstanceGraphOptions, graph: str) -> tuple[str, ...]:
@@ -182,6 +190,7 @@ def mask_part(
         raise DeployError(f"recipe {recipe.name} and its mask head are of different kinds")
     sizes = pyramid_hw(recipe, options.padded_hw)
     feature_hw = [sizes[name] for name in mask_levels(recipe)]
+    plugin = options.ops == "plugin"
     return InstanceMasks(
         head,
         spec,
@@ -189,9 +198,10 @@ def mask_part(
         rois,
         feature_hw,
         recipe.fpn.out_channels,
-        rois_at_once=rois if together else rois_together(rois, options.batch),
+        rois_at_once=rois if together or plugin else rois_together(rois, options.batch),
         # Without plugins, and with few RoIs at once: it holds four rows a point of those.
-        gathered=options.ops == "native" and not together and pays(rois, feature_hw),
+        gathered=not plugin and not together and pays(rois, feature_hw),
+        rows=plugin and len(points.in_features) == 1,
     )
 
 
@@ -206,6 +216,7 @@ _OWN_FORMS: Final[dict[type[nn.Module], str]] = {
     StandardMasks: "roi_heads.mask_head",
     InstanceMasks: "roi_heads.mask_head",
     InstancePointHead: "roi_heads.mask_head.point_head",
+    RowPointHead: "roi_heads.mask_head.point_head",
 }
 """Modules that stand in for a module of the reference, and its path there."""
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.graph.cost import WORTH, InstanceWork, ProjectionPlan, plan_instance
 from pointrend_deploy.graph.instance.points import InstancePointHead, PointLogits, centres
+from pointrend_deploy.graph.instance.rows import RowLogits, RowPointHead
 from pointrend_deploy.graph.ops import most_uncertain, pool, sample
 from pointrend_deploy.model.instance.mask_head import PointRendMaskHead, StandardMaskHead
 from pointrend_deploy.recipe.instance import (
@@ -104,6 +105,8 @@ class InstanceMasks(nn.Module):
         rois_at_once: most RoIs whose points are computed together.
         gathered: sample the fine maps by gathering rows (points.py), not by a PointRendSample node:
             for a runtime without plugins. Needs memory for four rows a point of the RoIs together.
+        rows: compute all points of all RoIs as one tensor of rows (rows.py), for an engine. The
+            RoIs may then be of several pictures; ``rois_at_once`` and ``gathered`` say nothing.
 
     Raises:
         DeployError: a number of RoIs below 1, sizes that do not fit :attr:`features`, or more
@@ -120,6 +123,7 @@ class InstanceMasks(nn.Module):
         channels: int = 256,
         rois_at_once: int = ROIS_AT_ONCE,
         gathered: bool = False,
+        rows: bool = False,
     ) -> None:
         super().__init__()
         if min(rois, rois_at_once) < 1:
@@ -147,6 +151,14 @@ class InstanceMasks(nn.Module):
             raise DeployError("rows are gathered from feature maps of at least 2 x 2 cells")
         sizes = dict(zip(self.features, feature_hw, strict=True))
         self.plan = self._plan([sizes[name] for name in points.in_features], channels)
+        self.rows = rows
+        self.point_head: RowPointHead | InstancePointHead
+        if rows:
+            if len(points.in_features) != 1:
+                raise DeployError("rows are sampled from one feature map")
+            side = coarse.output_resolution
+            self.point_head = RowPointHead(head.point_head, channels, side)
+            return
         self.point_head = InstancePointHead(
             head.point_head,
             [channels] * len(points.in_features),
@@ -174,7 +186,8 @@ class InstanceMasks(nn.Module):
     def forward(self, boxes: Tensor, classes: Tensor, *features: Tensor) -> dict[str, Tensor]:
         """Compute the stages of the masks, in the reference's order and under its names.
 
-        The arguments are those of :meth:`StandardMasks.forward`.
+        The arguments are those of :meth:`StandardMasks.forward`; with ``rows`` the features may be
+        (N, C, h, w), of N pictures with R / N RoIs each, in turn.
 
         Returns:
             ``coarse`` (R, C, side, side), ``step0.point_logits`` (R, 1, start**2),
@@ -183,17 +196,7 @@ class InstanceMasks(nn.Module):
         """
         maps = dict(zip(self.features, features, strict=True))
         coarse = self._coarse(boxes, maps)
-        names = self.point_spec.in_features
-        points = PointLogits(
-            self.point_head,
-            boxes,
-            classes,
-            coarse,
-            [maps[name] for name in names],
-            _strides(names),
-            self.groups,
-            self.gathered,
-        )
+        points = self._point_logits(boxes, classes, coarse, maps)
         rois, count = boxes.shape[0], self.point_spec.subdivision_points
         side = self.start
         cells = torch.arange(side * side).unsqueeze(0)
@@ -207,12 +210,22 @@ class InstanceMasks(nn.Module):
             flat = logits.reshape(rois, side * side)
             indices = most_uncertain(-flat.abs(), count)
             point_logits = points.at(*centres(indices, side, flat.dtype))
-            flat = flat.scatter(1, indices, point_logits.reshape(rois, count))
+            values = point_logits.reshape(rois, count)
+            flat = flat.scatter(1, indices, values)
             logits = flat.reshape(1, rois, side, side)
             stages[f"step{step}.indices"] = indices
             stages[f"step{step}.point_logits"] = point_logits
         stages["mask_logits"] = logits.reshape(rois, side, side)
         return stages
+
+    def _point_logits(
+        self, boxes: Tensor, classes: Tensor, coarse: Tensor, maps: dict[str, Tensor]
+    ) -> PointLogits | RowLogits:
+        names, head = self.point_spec.in_features, self.point_head
+        fine, strides = [maps[name] for name in names], _strides(names)
+        if isinstance(head, RowPointHead):
+            return RowLogits(head, boxes, classes, coarse, fine[0], strides[0])
+        return PointLogits(head, boxes, classes, coarse, fine, strides, self.groups, self.gathered)
 
     def _coarse(self, boxes: Tensor, maps: dict[str, Tensor]) -> Tensor:
         side, names = self.coarse_spec.pooler_resolution, self.coarse_spec.in_features
@@ -239,12 +252,12 @@ def rois_together(rois: int, batch: int) -> int:
 def sample_boxes(
     maps: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, points: Tensor
 ) -> list[Tensor]:
-    """Sample maps of one picture at points relative to boxes: one point set for all boxes.
+    """Sample maps at points relative to boxes: one point set for all boxes of a picture.
 
     Args:
-        maps: (1, C_i, h_i, w_i) each.
+        maps: (N, C_i, h_i, w_i) each.
         strides: pixels of the network input a cell, one a map.
-        boxes: (R, 4) in pixels of the network input.
+        boxes: (R, 4) in pixels of the network input, R / N of each picture in turn.
         points: (R, P, 2) or, the same for every box, (1, P, 2); (x, y) in [0, 1] of the box.
 
     Returns:
@@ -256,9 +269,15 @@ def sample_boxes(
     sampled = []
     for each, stride in zip(maps, strides, strict=True):
         extent = in_image.new_tensor([each.shape[3] * stride, each.shape[2] * stride])
-        in_map = (in_image / extent).reshape(1, rois * count, 2)
-        found = sample(each, in_map).reshape(each.shape[1], rois, count)
-        sampled.append(found.transpose(0, 1))
+        pictures, channels = each.shape[:2]
+        own = rois // pictures
+        in_map = (in_image / extent).reshape(pictures, own * count, 2)
+        found = sample(each, in_map)
+        if pictures == 1:
+            sampled.append(found.reshape(channels, rois, count).transpose(0, 1))
+        else:
+            found = found.reshape(pictures, channels, own, count)
+            sampled.append(found.transpose(1, 2).flatten(0, 1))
     return sampled
 
 

@@ -62,20 +62,15 @@ class InstancePointHead(nn.Module):
         self.plan = plan
         self.hidden = head.num_fc
         self.side = side
-        layers = [head.get_submodule(f"fc{n + 1}") for n in range(head.num_fc)]
         self.joins = [n == 0 or head.coarse_in_every_layer for n in range(head.num_fc + 1)]
         own = sum(fine_channels)
-        for number, layer in enumerate([*layers, head.predictor]):
-            if not isinstance(layer, nn.Conv1d) or layer.bias is None:
-                raise DeployError(f"layer {number} of a point head is a Conv1d with a bias")
-            # (inputs, outputs): points are rows.
-            weight = layer.weight.detach()[:, :, 0].t()
+        for number, (weight, bias) in enumerate(layers_of(head)):
             direct = weight[:own]
             if number == 0:
                 direct = self._cut_fine(direct, fine_channels)
             self.register_buffer(f"own{number}", direct.contiguous())
             self.register_buffer(f"coarse{number}", weight[own:].contiguous())
-            self.register_buffer(f"bias{number}", layer.bias.detach().unsqueeze(0))
+            self.register_buffer(f"bias{number}", bias.unsqueeze(0))
             own = weight.shape[1]
 
     def _cut_fine(self, weight: Tensor, fine_channels: Sequence[int]) -> Tensor:
@@ -120,9 +115,7 @@ class InstancePointHead(nn.Module):
             part = self.get_buffer(f"coarse{number}").unsqueeze(0)
             bias = self.get_buffer(f"bias{number}").unsqueeze(0)
             if number == self.hidden:
-                own, part, bias = (
-                    _column(each, classes) for each in (own.unsqueeze(0), part, bias)
-                )
+                own, part, bias = (column(each, classes) for each in (own.unsqueeze(0), part, bias))
             if self.joins[number]:
                 if self.plan.coarse:
                     part = cells @ part
@@ -185,7 +178,22 @@ class InstancePointHead(nn.Module):
         return part.transpose(1, 2) @ beside
 
 
-def _column(weight: Tensor, classes: Tensor) -> Tensor:
+def layers_of(head: StandardPointHead) -> list[tuple[Tensor, Tensor]]:
+    """Weights (inputs, outputs) and biases (outputs,) of the hidden layers and the predictor.
+
+    Raises:
+        DeployError: the head's layers are not those of a point head.
+    """
+    found = []
+    layers = [head.get_submodule(f"fc{number + 1}") for number in range(head.num_fc)]
+    for number, layer in enumerate([*layers, head.predictor]):
+        if not isinstance(layer, nn.Conv1d) or layer.bias is None:
+            raise DeployError(f"layer {number} of a point head is a Conv1d with a bias")
+        found.append((layer.weight.detach()[:, :, 0].t(), layer.bias.detach()))
+    return found
+
+
+def column(weight: Tensor, classes: Tensor) -> Tensor:
     """The column of every RoI's class, or the only one: (1, K, C or 1) -> (R or 1, K, 1)."""
     if weight.shape[2] == 1:
         return weight

@@ -21,6 +21,7 @@ from pointrend_deploy.graph.bodies import (
     sample_cells_body,
     uncertain_body,
 )
+from pointrend_deploy.graph.instance.sample_rois import SAMPLE_ROIS, sample_rois_body
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
@@ -65,6 +66,7 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes.setdefault(node.op_type, []).append(node)
     plain = {
         SAMPLE: sample_body,
+        SAMPLE_ROIS: sample_rois_body,
         ROI_ALIGN: roi_align_body,
         ROI_ALIGN_FIXED: roi_align_fixed_body,
         NMS: nms_body,
