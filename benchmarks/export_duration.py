@@ -50,8 +50,7 @@ def measured(name: str, options: ExportOptions) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         torch.save(model.state_dict(), weights)
-        padded_hw = options.padded_hw(recipe)
-        _, expected = expected_seconds(model, padded_hw, options.batch, options.ops)
+        _, expected = expected_seconds(model, recipe, options)
         start = time.perf_counter()
         export_bundle(recipe, weights, Path(folder) / "bundle", options)
         return expected, time.perf_counter() - start

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import nn
 
-from pointrend_deploy.bundle.forms import Ops
+from pointrend_deploy.recipe.instance import InstanceRecipe
 from pointrend_deploy.recipe.read import AnyRecipe
+from pointrend_deploy.verbs.export.options import ExportOptions
 
 if TYPE_CHECKING:
     from pointrend_deploy.model.reference import ReferenceModel
@@ -39,7 +40,7 @@ _PROBE_SIDE: Final = 64
 
 
 def expected_seconds(
-    model: ReferenceModel, padded_hw: tuple[int, int], batch: int, ops: Ops
+    model: ReferenceModel, recipe: AnyRecipe, options: ExportOptions
 ) -> tuple[float, float]:
     """Estimate the seconds of tracing a model, and of the whole export after its weights are read.
 
@@ -47,15 +48,15 @@ def expected_seconds(
 
     Args:
         model: the reference, on the CPU.
-        padded_hw: the network grid.
-        batch: pictures.
-        ops: of the graph.
+        recipe: of the model.
+        options: of the export.
     """
     modules = sum(1 for _ in model.modules())
-    units = _FIRST + _MODULE * modules + _GROUP * batch * _groups(model.recipe, ops)
+    units = _FIRST + _MODULE * modules + _GROUP * options.batch * _groups(recipe, options)
     tracing = units * _python_probe()
-    flops = backbone_flops(model.backbone, (batch, 3, *padded_hw))
-    return tracing, tracing + _RUNS[model.recipe.task] * flops / _flops_a_second()
+    shape = (options.batch, 3, *options.padded_hw(recipe))
+    flops = backbone_flops(model.backbone, shape)
+    return tracing, tracing + _RUNS[recipe.task] * flops / _flops_a_second()
 
 
 def in_words(seconds: float) -> str:
@@ -79,13 +80,15 @@ def backbone_flops(backbone: nn.Module, shape: tuple[int, ...]) -> int:
     return int(counter.get_total_flops())
 
 
-def _groups(recipe: AnyRecipe, ops: Ops) -> int:
+def _groups(recipe: AnyRecipe, options: ExportOptions) -> int:
     """How many groups of RoIs a graph computes one after the other; see graph/instance/masks.py."""
-    if recipe.task != "instance" or recipe.point_head is None or ops != "native":
+    if not isinstance(recipe, InstanceRecipe) or recipe.point_head is None:
+        return 0
+    if options.ops != "native" or options.layout == "split":
         return 0
     from pointrend_deploy.graph.instance.masks import rois_together
 
-    detections = recipe.box_head.detections
+    detections = options.detections or recipe.box_head.detections
     return -(-detections // rois_together(detections, 1))
 
 

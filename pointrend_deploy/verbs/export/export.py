@@ -118,8 +118,7 @@ def export_bundle(
     from pointrend_deploy.pictures.generated import verification_batch
     from pointrend_deploy.verbs.export.duration import expected_seconds, in_words
 
-    padded_hw = options.padded_hw(recipe)
-    tracing, whole = expected_seconds(model, padded_hw, options.batch, options.ops)
+    tracing, whole = expected_seconds(model, recipe, options)
     with progress.step(
         f"tracing and optimising the graph (about {in_words(tracing)}, "
         f"the whole export {in_words(whole)})"

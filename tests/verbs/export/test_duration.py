@@ -10,6 +10,7 @@ from pointrend_deploy.model.instance.model import build_instance_model
 from pointrend_deploy.model.semantic.model import build_model
 from pointrend_deploy.verbs.export import duration
 from pointrend_deploy.verbs.export.duration import backbone_flops, expected_seconds, in_words
+from pointrend_deploy.verbs.export.options import ExportOptions
 from tests.fixtures.instance_graphs import SMALL
 from tests.fixtures.recipes import small_recipe
 
@@ -29,10 +30,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_runs_grow_with_the_picture_and_the_batch() -> None:
-    model = build_model(small_recipe())
-    tracing, whole = expected_seconds(model, (64, 96), 1, "plugin")
-    again, four = expected_seconds(model, (128, 192), 1, "plugin")
-    _, batch = expected_seconds(model, (64, 96), 4, "plugin")
+    recipe = small_recipe()
+    model = build_model(recipe)
+    tracing, whole = expected_seconds(model, recipe, ExportOptions((64, 96)))
+    again, four = expected_seconds(model, recipe, ExportOptions((128, 192)))
+    _, batch = expected_seconds(model, recipe, ExportOptions((64, 96), batch=4))
     assert again == tracing
     assert four - tracing == pytest.approx(4 * (whole - tracing))
     assert batch == four
@@ -41,9 +43,11 @@ def test_runs_grow_with_the_picture_and_the_batch() -> None:
 @pytest.mark.usefixtures("machine")
 def test_groups_of_rois_cost_tracing_without_plugins() -> None:
     model = build_instance_model(SMALL)
-    plugin, _ = expected_seconds(model, (64, 96), 1, "plugin")
-    native, _ = expected_seconds(model, (64, 96), 1, "native")
-    assert native > plugin
+    plugin, _ = expected_seconds(model, SMALL, ExportOptions((64, 96)))
+    four, _ = expected_seconds(model, SMALL, ExportOptions((64, 96), ops="native", detections=4))
+    eight, _ = expected_seconds(model, SMALL, ExportOptions((64, 96), ops="native", detections=8))
+    assert plugin < four < eight
+    assert eight - four == pytest.approx(four - plugin)
 
 
 def test_the_probes_are_of_this_machine() -> None:
