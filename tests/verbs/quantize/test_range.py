@@ -37,7 +37,8 @@ P2 = {
     "backbone.fpn_output2.bias": 1e6,
     "sem_seg_head.point_head.weight": 1e-6,
 }
-"""The same function in FP32, with p2 beyond FP16."""
+"""The same function in FP32, with p2 beyond FP16: of the native graph, whose point head has weights
+for p2 alone."""
 
 
 def planted(bundle: Path, out: Path, factors: Mapping[str, float]) -> Path:
@@ -78,7 +79,7 @@ def agreeing(path: Path, options: QuantizeOptions) -> float:
 
 @pytest.fixture
 def large(exported: Exporter, tmp_path: Path) -> Path:
-    return planted(exported(), tmp_path / "large", P2)
+    return planted(exported(ops="native"), tmp_path / "large", P2)
 
 
 def test_activations_beyond_fp16_are_refused_with_patterns_that_work(
@@ -88,7 +89,7 @@ def test_activations_beyond_fp16_are_refused_with_patterns_that_work(
     assert "elements of p2 are beyond FP16's range in the fp16 graph" in error.message
     assert "backbone.fpn_output2" in copied(error)
     least = agreeing(large, QuantizeOptions("fp16", keep_fp32=copied(error)))
-    sound = agreeing(planted(exported(), tmp_path / "sound", {}), FP16)
+    sound = agreeing(planted(exported(ops="native"), tmp_path / "sound", {}), FP16)
     assert least > sound - 0.02
     assert f"{least:.3%}" in error.hint, "the figure of the hint is of this very graph"
 
@@ -117,7 +118,7 @@ def test_weights_beyond_fp16_are_refused_with_patterns_that_work(
     exported: Exporter, tmp_path: Path
 ) -> None:
     small = {name: 1 / factor for name, factor in P2.items()}
-    path = planted(exported(), tmp_path / "small", small)
+    path = planted(exported(ops="native"), tmp_path / "small", small)
     error = refused(path, FP16)
     assert "layer sem_seg_head.point_head: sem_seg_head.point_head.weight reaches" in error.message
     assert set(copied(error)) == {"sem_seg_head.point_head", "backbone.fpn_output2"}
@@ -126,7 +127,7 @@ def test_weights_beyond_fp16_are_refused_with_patterns_that_work(
 
 def test_activations_too_small_for_fp16_are_named(exported: Exporter, tmp_path: Path) -> None:
     small = dict.fromkeys(P2, 5e-7) | {"sem_seg_head.point_head.weight": 1e5}
-    path = planted(exported(), tmp_path / "small", small)
+    path = planted(exported(ops="native"), tmp_path / "small", small)
     error = refused(path, FP16)
     assert "stage p2 of the fp16 graph has an SNR of" in error.message
     assert "no element of p2 reaches 6.1e-5" in error.message
@@ -142,7 +143,7 @@ def test_int8_graphs_are_held_to_the_range_of_what_is_fp16_in_them(
         "backbone.fpn_output4.bias": 1e6,
         "sem_seg_head.coarse_sem_seg_head.p4.0.weight": 1e-6,
     }
-    path = planted(exported(), tmp_path / "large", p4)
+    path = planted(exported(ops="native"), tmp_path / "large", p4)
     calibrate_bundle(path, pictures, CalibrateOptions())
     error = refused(path, QuantizeOptions("int8"))
     assert "elements of p4 are beyond FP16's range in the int8 graph" in error.message
@@ -158,7 +159,7 @@ def test_int8_graphs_are_held_to_the_range_of_what_is_fp16_in_them(
 
 
 def test_ranges_that_do_not_fit_are_counted_before_they_are_blamed(exported: Exporter) -> None:
-    bundle = Bundle.open(exported())
+    bundle = Bundle.open(exported(ops="native"))
     fp32 = {MODEL: onnx.load(bundle.path / MODEL)}
     reference = reference_of(bundle, fp32, Silent())
     placement = place(fp32[MODEL])
