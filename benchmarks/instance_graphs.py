@@ -132,13 +132,22 @@ def _fine(p2: Tensor, boxes: Tensor, points: Tensor) -> Tensor:
 
 
 class OurForm(nn.Module):
-    """The same function as the deployable graph computes it."""
+    """The same function as the deployable graph computes it.
 
-    def __init__(self, head: PointRendMaskHead, sizes: Sizes, gathered: bool = False) -> None:
+    Args:
+        head: the head.
+        sizes: of the problem.
+        gathered: as of :class:`InstanceMasks`.
+        rows: likewise.
+    """
+
+    def __init__(
+        self, head: PointRendMaskHead, sizes: Sizes, gathered: bool = False, rows: bool = False
+    ) -> None:
         super().__init__()
         p2 = [(sizes.height, sizes.width)]
         numbers = (sizes.coarse, sizes.points, sizes.rois, p2, sizes.channels, sizes.rois_at_once)
-        self.masks = InstanceMasks(head, *numbers, gathered=gathered)
+        self.masks = InstanceMasks(head, *numbers, gathered=gathered, rows=rows)
 
     def forward(self, p2: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
         """Return mask logits (R, S, S) of the predicted classes."""
@@ -191,5 +200,5 @@ def both_graphs(head: PointRendMaskHead, sizes: Sizes) -> dict[str, onnx.ModelPr
     theirs = trace(Detectron2Form(head, sizes), examples, names, ["mask_logits"])
     ours = trace(ours_form, examples, names, ["mask_logits"])
     native = onnx.inliner.inline_local_functions(attach_bodies(ours))
-    sampled = trace(OurForm(head, sizes), examples, names, ["mask_logits"])
-    return {"detectron2": theirs, "ours": native, "plugin": attach_bodies(sampled)}
+    together = trace(OurForm(head, sizes, rows=True), examples, names, ["mask_logits"])
+    return {"detectron2": theirs, "ours": native, "plugin": attach_bodies(together)}
