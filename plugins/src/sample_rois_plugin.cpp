@@ -38,7 +38,7 @@ struct SampleRoisPlugin final : Plugin<SampleRoisPlugin, NoAttributes, 5, 1> {
         return nullptr;
     }
 
-    DataType output_type(DataType const* inputs) const noexcept override { return inputs[kTable]; }
+    DataType output_type(int32_t, DataType const* inputs) const noexcept override { return inputs[kTable]; }
 
     bool takes(int32_t position, nvinfer1::DynamicPluginTensorDesc const* tensors) const noexcept override {
         nvinfer1::PluginTensorDesc const& tensor = tensors[position].desc;
