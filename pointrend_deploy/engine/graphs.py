@@ -78,10 +78,8 @@ def in_form(model: ModelProto, ops: Ops) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model)
     if ops == "native":
-        inlined = copy
-        if copy.functions:
-            inlined = onnx.inliner.inline_local_functions(copy)
-            inlined = onnx.shape_inference.infer_shapes(inlined)  # types of the bodies' values
+        inlined = onnx.inliner.inline_local_functions(copy)
+        inlined = onnx.shape_inference.infer_shapes(inlined)  # types of the bodies' values
         if left := custom_nodes(inlined):
             raise DeployError(f"node {left[0].name} ({left[0].op_type}) has no function body")
         return inlined

@@ -13,7 +13,8 @@ from pointrend_deploy.engine.targets import Target
 
 _PLUGIN_FORM = "import onnx; m = onnx.load({graph}); del m.functions[:]; onnx.save(m, {out})"
 _NATIVE_FORM = (
-    "import onnx, onnx.inliner as i; onnx.save(i.inline_local_functions(onnx.load({graph})), {out})"
+    "import onnx, onnx.inliner as i, onnx.shape_inference as s; "
+    "onnx.save(s.infer_shapes(i.inline_local_functions(onnx.load({graph}))), {out})"
 )
 
 

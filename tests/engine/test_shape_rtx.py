@@ -76,23 +76,28 @@ def check(shape: EngineShape, expected: Expected) -> None:
     assert rest is None or rest.bytes < 0.01 * shape.bytes
 
 
+REFINED = {
+    "PointRendRefineLabels": 1,
+    "PointRendRefineLogits": 2,
+    "PointRendSampleCells": 4,
+    "PointRendUncertain": 3,
+    "PointRendUpsampleLabels": 1,
+    "PointRendUpsampleUncertainty": 2,
+}
 SEMANTIC: dict[Precision, Expected] = {
-    "fp32": Expected(104, {"PointRendSample": 8, "PointRendUncertain": 3}, 11, 130),
-    "fp16": Expected(106, {"PointRendSample": 8, "PointRendUncertain": 3}, 13, 74),
+    "fp32": Expected(85, REFINED, 13, 109),
+    "fp16": Expected(85, REFINED, 13, 57),
+}
+MASKED = {
+    "PointRendNMS": 2,
+    "PointRendRoIAlign": 1,
+    "PointRendSample": 1,
+    "PointRendSampleRoIs": 4,
+    "PointRendUncertain": 3,
 }
 INSTANCE: dict[Precision, Expected] = {
-    "fp32": Expected(
-        292,
-        {"PointRendNMS": 2, "PointRendRoIAlign": 1, "PointRendSample": 25, "PointRendUncertain": 3},
-        44,
-        713,
-    ),
-    "fp16": Expected(
-        292,
-        {"PointRendNMS": 2, "PointRendRoIAlign": 1, "PointRendSample": 25, "PointRendUncertain": 3},
-        44,
-        379,
-    ),
+    "fp32": Expected(129, MASKED, 9, 350),
+    "fp16": Expected(129, MASKED, 9, 196),
 }
 
 

@@ -21,6 +21,7 @@ EXPORTED = {
     *("pointrend_nms", "pointrend_nms_workspace", "pointrend_roi_align"),
     *("pointrend_upsample_two_best", "pointrend_upsample_masks"),
     *("pointrend_refine_logits", "pointrend_refine_labels", "pointrend_sample_cells"),
+    "pointrend_sample_rois",
     *("pointrend_error_string", "pointrend_tensorrt_version"),
 }
 
@@ -35,6 +36,7 @@ class Budget(NamedTuple):
 # 40 registers keep 1536 threads on a multiprocessor of 65536, all that an Orin's holds.
 BUDGETS = {
     "sample_kernel": Budget(64, 0),  # its loads are independent: registers are worth more there
+    "sample_rois_kernel": Budget(40, 2304),
     "sample_last_kernel": Budget(40, 4352),
     "roi_align_kernel": Budget(64, 1536),  # so are these
     "group_kernel": Budget(40, 18464),
