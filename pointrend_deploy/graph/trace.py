@@ -76,6 +76,9 @@ def trace(
         if program is None:
             raise RuntimeError("torch.onnx.export gave no program")
         optimize(program.model)
+        # Two outputs of one value were one until now, under the name of the last.
+        for value, name in zip(program.model.graph.outputs, output_names, strict=True):
+            value.name = name
     return program.model_proto
 
 

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from pointrend_deploy.graph.passes.tidy import tidy
 from pointrend_deploy.graph.trace import trace
 
+NAMES = ["labels", "logits", "cut"]
+
 
 class Network(nn.Module):
     """What a deployable graph has: folded norms, shape arithmetic, slices, equal values twice."""
@@ -24,19 +26,24 @@ class Network(nn.Module):
         x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         rows = x.flatten(2).transpose(1, 2).reshape(-1, 4).reshape(1, -1, 4)
         top, bottom = x[:, :, :4] * 1.0, x[:, :, 4:]
-        return {"logits": self.fc(rows), "cut": torch.cat((bottom, top), dim=2) + x.flatten()[0]}
+        logits = self.fc(rows)
+        return {
+            "labels": logits,
+            "logits": logits,
+            "cut": torch.cat((bottom, top), dim=2) + x.flatten()[0],
+        }
 
 
 def test_as_torchs_own_optimizer() -> None:
     torch.manual_seed(0)
     network = Network().eval()
     image = torch.zeros(1, 3, 8, 6)
-    found = trace(network, (image,), ["image"], ["logits", "cut"])
+    found = trace(network, (image,), ["image"], NAMES)
     program = torch.onnx.export(
         network,
         (image,),
         input_names=["image"],
-        output_names=["logits", "cut"],
+        output_names=NAMES,
         opset_version=18,
         dynamo=True,
         optimize=True,
@@ -44,5 +51,6 @@ def test_as_torchs_own_optimizer() -> None:
     )
     assert program is not None
     wanted = program.model_proto
+    assert [value.name for value in found.graph.output] == NAMES
     assert "BatchNormalization" not in {node.op_type for node in found.graph.node}
     assert tidy(found, "0").SerializeToString() == tidy(wanted, "0").SerializeToString()
