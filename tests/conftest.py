@@ -43,6 +43,8 @@ NUMERIC = (
     "tests/parity/",
     "tests/graph/instance/test_detector.py",
     "tests/graph/instance/test_golden_graphs.py",
+    "tests/graph/instance/test_rows.py",
+    "tests/graph/instance/test_sample_rois.py",
     "tests/graph/semantic/test_rewrites.py",
     "tests/graph/test_upsample_bodies.py",
 )

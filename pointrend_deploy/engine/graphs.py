@@ -73,7 +73,7 @@ def in_form(model: ModelProto, ops: Ops) -> ModelProto:
 
     Raises:
         DeployError: the plugin form of a graph without custom nodes: their bodies were inlined at
-            export, or the model needs none.
+            export.
     """
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -85,9 +85,8 @@ def in_form(model: ModelProto, ops: Ops) -> ModelProto:
         return inlined
     if not custom_nodes(copy):
         raise DeployError(
-            "the graph has no custom node for a plugin: its model has no point head, or its bundle "
-            "was exported with --ops native",
-            "build with --ops native; a model with a point head exports with --ops plugin too",
+            "the graph has no custom node for a plugin: its bundle was exported with --ops native",
+            "build with --ops native, or export the bundle again with --ops plugin",
         )
     del copy.functions[:]
     return copy
