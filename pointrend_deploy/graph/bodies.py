@@ -133,9 +133,7 @@ def uncertain_body(k: int, opset: int = 18) -> onnx.FunctionProto:
     for number in range(rounds):
         share = min(TOPK_LIMIT, k - number * TOPK_LIMIT)
         share_name = f"k_{number}"
-        # A tensor: for `value_ints` ONNX Runtime to 1.23, Python 3.10's last, infers no shape here.
-        value = onnx.numpy_helper.from_array(np.array([share], np.int64))
-        body.node.append(onnx.helper.make_node("Constant", [], [share_name], value=value))
+        body.node.append(onnx.helper.make_node("Constant", [], [share_name], value_ints=[share]))
         if number + 1 < rounds:
             taken, left = _append(body, _take, [left, share_name], f"round_{number}")
         else:
@@ -368,7 +366,19 @@ def finished(name: str, body: onnx.FunctionProto, opset: int) -> onnx.FunctionPr
     del body.opset_import[:]
     body.opset_import.append(onnx.helper.make_opsetid("", opset))
     for index, node in enumerate(body.node):
+        _hold_as_tensor(node)
         node.name = f"{node.op_type}_{index}"
         node.doc_string = ""
         del node.metadata_props[:]
     return body
+
+
+def _hold_as_tensor(node: onnx.NodeProto) -> None:
+    """Make a tensor of a constant list.
+
+    ONNX Runtime to 1.23, Python 3.10's last, infers no shape from ``value_ints`` in a function.
+    """
+    for attribute in node.attribute if node.op_type == "Constant" else ():
+        if attribute.name == "value_ints" and not attribute.ref_attr_name:
+            value = onnx.numpy_helper.from_array(np.array(attribute.ints, np.int64))
+            attribute.CopyFrom(onnx.helper.make_attribute("value", value))
