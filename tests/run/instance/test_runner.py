@@ -167,12 +167,12 @@ def test_answers_that_cannot_be_right_are_refused(tmp_path: Path) -> None:
 def test_a_detector_that_counts_too_far_is_refused_before_the_masks(tmp_path: Path) -> None:
     runner = opened(tmp_path, layout="split")
     batch = batch_of([runner.prepare(PICTURES[0])], runner.bundle.manifest)
-    detector, masks = runner._graphs  # type: ignore[attr-defined]
+    detector, masks = runner.calls  # type: ignore[attr-defined]
 
     def counting(inputs: dict[str, Any]) -> dict[str, Any]:
         return {**detector(inputs), "num_detections": np.array([9])}
 
-    runner._graphs = [counting, masks]  # type: ignore[attr-defined]
+    runner.calls = [counting, masks]  # type: ignore[attr-defined]
     with pytest.raises(DeployError, match="9 detections in 4 rows"):
         runner.infer(batch)
 
