@@ -19,6 +19,7 @@ from PIL import Image
 
 from pointrend_deploy.bundle.folder import Bundle
 from pointrend_deploy.bundle.manifest import MANIFEST
+from pointrend_deploy.bundle.records import EngineShape
 from pointrend_deploy.engine.build import Engine, Request
 from pointrend_deploy.engine.flavour import Flavour
 from pointrend_deploy.engine.layers import LayerTable
@@ -49,7 +50,8 @@ class Builder:
         path.write_bytes(self.changes.get(request.graph.name, bytes)(raw))
         with open(folder / "build.log", "a") as log:
             log.write("[I] built\n")
-        return Engine(path, "10.3.0", 0, LayerTable({}, {}, ()), False)
+        shape = EngineShape(0, {}, 0, 0, 0, {})
+        return Engine(path, "10.3.0", 0, LayerTable({}, {}, ()), False, shape)
 
 
 @pytest.fixture

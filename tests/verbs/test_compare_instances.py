@@ -66,7 +66,7 @@ def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answering:
         monkeypatch.setattr(
             compare_instances,
             "open_runner",
-            lambda bundle, name, engine: Sides(bundle.manifest, mistake),
+            lambda bundle, name, engine, precision: Sides(bundle.manifest, mistake),
         )
         return folder
 
