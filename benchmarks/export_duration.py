@@ -1,4 +1,4 @@
-"""Compare the time that an export takes with the estimate it prints at its start.
+"""Compare the time that an export takes, and its tracing, with the estimate it prints at its start.
 
     python benchmarks/export_duration.py [RECIPE@HxW[@native] ...]
 
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from export_lvis import Steps
 
 from pointrend_deploy.model.instance.model import build_instance_model
 from pointrend_deploy.model.reference import ReferenceModel
@@ -33,6 +36,7 @@ DEFAULT: Final = (
     "pointrend_mask_rcnn_r50_fpn_coco@480x640",
     "pointrend_mask_rcnn_r50_fpn_coco@480x640@native",
 )
+HEADS: Final = ("tracing: said", "took", "ratio", "export: said", "took", "ratio")
 
 
 def built(recipe: AnyRecipe) -> ReferenceModel:
@@ -43,28 +47,31 @@ def built(recipe: AnyRecipe) -> ReferenceModel:
     )
 
 
-def measured(name: str, options: ExportOptions) -> tuple[float, float]:
-    """Seconds that were expected and seconds that the export took, its weights read."""
+def measured(name: str, options: ExportOptions) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Seconds of tracing, and of the export after its weights are read: as expected, and taken."""
     recipe = load_any_recipe(name)
     model = built(recipe)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         torch.save(model.state_dict(), weights)
-        _, expected = expected_seconds(model, recipe, options)
-        start = time.perf_counter()
-        export_bundle(recipe, weights, Path(folder) / "bundle", options)
-        return expected, time.perf_counter() - start
+        expected = expected_seconds(model, recipe, options)
+        steps = Steps()
+        export_bundle(recipe, weights, Path(folder) / "bundle", options, progress=steps)
+        seconds = [step["seconds"] for step in steps.measured[1:]]
+        return expected, (seconds[0], sum(seconds))
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line; print a row a model on stdout."""
-    print(f"{'model':56}{'expected s':>12}{'took s':>10}{'ratio':>8}")
+    heads = "".join(f"{head:>{width}}" for head, width in zip(HEADS, (14, 8, 7) * 2, strict=True))
+    print(f"{'model':56}{heads}")
     for case in arguments or DEFAULT:
         name, size, *ops = case.split("@")
         height, width = (int(side) for side in size.split("x"))
         options = ExportOptions((height, width), ops="native" if ops == ["native"] else "plugin")
-        expected, took = measured(name, options)
-        print(f"{case:56}{expected:>12.1f}{took:>10.1f}{expected / took:>8.2f}", flush=True)
+        pairs = zip(*measured(name, options), strict=True)
+        cells = (f"{said:>14.1f}{took:>8.1f}{said / took:>7.2f}" for said, took in pairs)
+        print(f"{case:56}{''.join(cells)}", flush=True)
     return 0
 
 
