@@ -125,16 +125,6 @@ def custom_ops(lib: Launchers) -> dict[str, Callable[..., Any]]:
     def _(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
         return upsampled(logits, scale), upsampled(logits, scale, torch.int32)
 
-    @torch.library.custom_op("pointrend_bench::upsample_masks", mutates_args=())
-    def upsample_masks(logits: Tensor, scale: int = 2) -> tuple[Tensor, Tensor]:
-        out, uncertainty = upsampled(logits, scale), upsampled(logits, scale)
-        lib.upsample_masks(logits.contiguous(), scale, out, uncertainty)
-        return out, uncertainty
-
-    @upsample_masks.register_fake
-    def _(logits: Tensor, scale: int = 2) -> tuple[Tensor, Tensor]:
-        return upsampled(logits, scale), upsampled(logits, scale)
-
     @torch.library.custom_op("pointrend_bench::refine_logits", mutates_args=())
     def refine_logits(logits: Tensor, indices: Tensor, points: Tensor, scale: int) -> Tensor:
         n, c, h, w = logits.shape
@@ -163,7 +153,6 @@ def custom_ops(lib: Launchers) -> dict[str, Callable[..., Any]]:
         "most_uncertain": uncertain,
         "upsample_uncertainty": upsample_uncertainty,
         "upsample_labels": upsample_labels,
-        "upsample_masks": upsample_masks,
         "refine_logits": refine_logits,
         "refine_labels": refine_labels,
     }

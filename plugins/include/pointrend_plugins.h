@@ -95,11 +95,6 @@ POINTREND_API int pointrend_upsample_two_best(void const* logits, int logits_typ
                                               int32_t* labels, int32_t n, int32_t c, int32_t h, int32_t w,
                                               int32_t scale, void* stream);
 
-/* Logits of masks (r, h, w), upsampled in the same way: upsampled and uncertainty (r, h * w * scale^2) float32, the
- * second minus the absolute value of the first. cells < 2^31, r <= 65535. */
-POINTREND_API int pointrend_upsample_masks(void const* logits, int logits_type, float* upsampled, float* uncertainty,
-                                           int32_t r, int32_t h, int32_t w, int32_t scale, void* stream);
-
 /* Logits (n, c, h, w), upsampled in the same way, with point logits (n, c, k) put in at flat indices (n, k) of the
  * result's cells -> out (n, c, h * scale, w * scale) float32. Both inputs are float32 or float16. No index is there
  * twice; one beside the map is left out. n * c <= 65535, 1 <= k < 2^31 / c. */

@@ -140,20 +140,6 @@ int pointrend_upsample_two_best(void const* logits, int logits_type, float* unce
     }
 }
 
-int pointrend_upsample_masks(void const* logits, int logits_type, float* upsampled, float* uncertainty, int32_t r,
-                             int32_t h, int32_t w, int32_t scale, void* stream) {
-    pointrend::UpsampleShape const shape{r, 1, h, w, scale};
-    auto const on = static_cast<cudaStream_t>(stream);
-    switch (logits_type) {
-    case POINTREND_FLOAT32:
-        return pointrend::upsample_masks(static_cast<float const*>(logits), upsampled, uncertainty, shape, on);
-    case POINTREND_FLOAT16:
-        return pointrend::upsample_masks(static_cast<__half const*>(logits), upsampled, uncertainty, shape, on);
-    default:
-        return cudaErrorInvalidValue;
-    }
-}
-
 int pointrend_refine_logits(void const* logits, int logits_type, int64_t const* indices, void const* point_logits,
                             int point_type, float* out, int32_t n, int32_t c, int32_t h, int32_t w, int32_t scale,
                             int32_t k, void* stream) {

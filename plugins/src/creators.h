@@ -16,7 +16,6 @@ nvinfer1::IPluginCreatorInterface& sample_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& sample_rois_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& uncertain_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& upsample_labels_creator() noexcept;
-nvinfer1::IPluginCreatorInterface& upsample_masks_creator() noexcept;
 nvinfer1::IPluginCreatorInterface& upsample_uncertainty_creator() noexcept;
 
 } // namespace pointrend

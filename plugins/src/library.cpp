@@ -20,7 +20,6 @@ POINTREND_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& cou
         &pointrend::sample_rois_creator(),
         &pointrend::uncertain_creator(),
         &pointrend::upsample_labels_creator(),
-        &pointrend::upsample_masks_creator(),
         &pointrend::upsample_uncertainty_creator(),
     };
     count = static_cast<int32_t>(sizeof creators / sizeof *creators);

@@ -202,6 +202,10 @@ inline bool linear(nvinfer1::PluginTensorDesc const& tensor) noexcept {
     return tensor.format == nvinfer1::TensorFormat::kLINEAR;
 }
 
+inline bool float_or_half(nvinfer1::DataType type) noexcept {
+    return type == nvinfer1::DataType::kFLOAT || type == nvinfer1::DataType::kHALF;
+}
+
 // A dimension as the kernels take it: one that is too large stays too large.
 inline int32_t extent(int64_t size) noexcept { return size > INT32_MAX ? INT32_MAX : static_cast<int32_t>(size); }
 

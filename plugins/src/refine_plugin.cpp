@@ -12,8 +12,6 @@ namespace {
 
 enum Input : int32_t { kBase = 0, kIndices = 1, kPointLogits = 2 };
 
-bool float_or_half(DataType type) noexcept { return type == DataType::kFLOAT || type == DataType::kHALF; }
-
 Logits logits_of(nvinfer1::PluginTensorDesc const& described, void const* data) noexcept {
     return {data, described.type == DataType::kHALF};
 }

@@ -107,7 +107,7 @@ struct RoiAlignPlugin final : Plugin<RoiAlignPlugin<OfNode>, OfNode, kFeatures +
         case kBoxes:
             return type == DataType::kFLOAT;
         case kFeatures:
-            return type == DataType::kFLOAT || type == DataType::kHALF;
+            return float_or_half(type);
         default:
             return type == tensors[kFeatures].desc.type;
         }

@@ -61,8 +61,7 @@ struct SampleCellsPlugin final : Plugin<SampleCellsPlugin, GridAttributes, 3, 1>
         nvinfer1::PluginTensorDesc const& tensor = tensors[position].desc;
         switch (position) {
         case kFine:
-            return channels_last(tensor) ||
-                   (linear(tensor) && (tensor.type == DataType::kFLOAT || tensor.type == DataType::kHALF));
+            return channels_last(tensor) || (linear(tensor) && float_or_half(tensor.type));
         case kCoarse:
             return (linear(tensor) || channels_last(tensor)) && tensor.type == tensors[kFine].desc.type;
         case kIndices:

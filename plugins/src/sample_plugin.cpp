@@ -42,8 +42,7 @@ struct SamplePlugin final : Plugin<SamplePlugin, NoAttributes, 2, 1> {
         nvinfer1::PluginTensorDesc const& tensor = tensors[position].desc;
         switch (position) {
         case kFeatures:
-            return channels_last(tensor) ||
-                   (linear(tensor) && (tensor.type == DataType::kFLOAT || tensor.type == DataType::kHALF));
+            return channels_last(tensor) || (linear(tensor) && float_or_half(tensor.type));
         case kPoints:
             return linear(tensor) && tensor.type == DataType::kFLOAT;
         default:

@@ -47,7 +47,7 @@ struct SampleRoisPlugin final : Plugin<SampleRoisPlugin, NoAttributes, 5, 1> {
         }
         switch (position) {
         case kTable:
-            return tensor.type == DataType::kFLOAT || tensor.type == DataType::kHALF;
+            return float_or_half(tensor.type);
         case kBoxes:
         case kPoints:
             return tensor.type == DataType::kFLOAT;

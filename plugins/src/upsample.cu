@@ -115,10 +115,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 }
 
 // Grid: as above; an image is a map of one class.
-template <class T, bool with_uncertainty>
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    upsample_maps_kernel(T const* __restrict__ logits, float* __restrict__ upsampled, float* __restrict__ uncertainty,
-                    UpsampleShape shape) {
+    upsample_maps_kernel(T const* __restrict__ logits, float* __restrict__ upsampled, UpsampleShape shape) {
     Quad quad;
     if (!find_quad(shape, quad)) {
         return;
@@ -127,12 +126,7 @@ __global__ void __launch_bounds__(kThreads)
     float value[4];
     quad.values(logits + image * shape.h * shape.w, value);
     int64_t const first = image * output_cells(shape);
-    quad.each(shape.w * shape.scale, [&](int32_t i, int64_t cell) {
-        upsampled[first + cell] = value[i];
-        if (with_uncertainty) {
-            uncertainty[first + cell] = -fabsf(value[i]);
-        }
-    });
+    quad.each(shape.w * shape.scale, [&](int32_t i, int64_t cell) { upsampled[first + cell] = value[i]; });
 }
 
 // The grid; of no blocks for a shape outside its range.
@@ -165,17 +159,12 @@ cudaError_t launch_two_best(T const* logits, float* uncertainty, int32_t* labels
 }
 
 template <class T>
-cudaError_t launch_maps(T const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
-                        cudaStream_t stream) {
+cudaError_t launch_maps(T const* logits, float* upsampled, UpsampleShape shape, cudaStream_t stream) {
     dim3 const grid = grid_of(shape);
     if (grid.x == 0U || shape.c != 1 || logits == nullptr || upsampled == nullptr) {
         return cudaErrorInvalidValue;
     }
-    if (uncertainty == nullptr) {
-        PR_LAUNCH((upsample_maps_kernel<T, false>), grid, dim3(kThreads), stream, logits, upsampled, uncertainty, shape);
-    } else {
-        PR_LAUNCH((upsample_maps_kernel<T, true>), grid, dim3(kThreads), stream, logits, upsampled, uncertainty, shape);
-    }
+    PR_LAUNCH((upsample_maps_kernel<T>), grid, dim3(kThreads), stream, logits, upsampled, shape);
     return cudaPeekAtLastError();
 }
 
@@ -191,22 +180,12 @@ cudaError_t upsample_two_best(__half const* logits, float* uncertainty, int32_t*
     return launch_two_best(logits, uncertainty, labels, shape, stream);
 }
 
-cudaError_t upsample_masks(float const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
-                           cudaStream_t stream) {
-    return uncertainty == nullptr ? cudaErrorInvalidValue : launch_maps(logits, upsampled, uncertainty, shape, stream);
-}
-
-cudaError_t upsample_masks(__half const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
-                           cudaStream_t stream) {
-    return uncertainty == nullptr ? cudaErrorInvalidValue : launch_maps(logits, upsampled, uncertainty, shape, stream);
-}
-
 cudaError_t upsample(float const* logits, float* upsampled, UpsampleShape shape, cudaStream_t stream) {
-    return launch_maps(logits, upsampled, static_cast<float*>(nullptr), shape, stream);
+    return launch_maps(logits, upsampled, shape, stream);
 }
 
 cudaError_t upsample(__half const* logits, float* upsampled, UpsampleShape shape, cudaStream_t stream) {
-    return launch_maps(logits, upsampled, static_cast<float*>(nullptr), shape, stream);
+    return launch_maps(logits, upsampled, shape, stream);
 }
 
 } // namespace pointrend

@@ -32,13 +32,7 @@ cudaError_t upsample_two_best(float const* logits, float* uncertainty, int32_t* 
 cudaError_t upsample_two_best(__half const* logits, float* uncertainty, int32_t* labels, UpsampleShape shape,
                               cudaStream_t stream);
 
-// One class a map: logits (n, 1, h, w) -> the upsampled logits (n, cells) and minus their absolute values (n, cells).
-cudaError_t upsample_masks(float const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
-                           cudaStream_t stream);
-cudaError_t upsample_masks(__half const* logits, float* upsampled, float* uncertainty, UpsampleShape shape,
-                           cudaStream_t stream);
-
-// The upsampled logits alone, of logits (n, 1, h, w).
+// One class a map: logits (n, 1, h, w) -> the upsampled logits (n, cells).
 cudaError_t upsample(float const* logits, float* upsampled, UpsampleShape shape, cudaStream_t stream);
 cudaError_t upsample(__half const* logits, float* upsampled, UpsampleShape shape, cudaStream_t stream);
 

@@ -1,4 +1,4 @@
-// PointRendUpsampleUncertainty, PointRendUpsampleLabels and PointRendUpsampleMasks for TensorRT.
+// PointRendUpsampleUncertainty and PointRendUpsampleLabels for TensorRT.
 #include "creators.h"
 #include "plugin.h"
 #include "scale_attributes.h"
@@ -12,22 +12,19 @@ using nvinfer1::DataType;
 
 namespace {
 
-bool float_or_half(nvinfer1::PluginTensorDesc const& tensor) noexcept {
-    return linear(tensor) && (tensor.type == DataType::kFLOAT || tensor.type == DataType::kHALF);
-}
+constexpr char const* kRank = "logits have 4 dimensions, (N, C, h, w)";
 
-// What the three have in common: one input whose last two dimensions are a map, and outputs of a row for each image
-// or mask.
-template <class Derived, int32_t outputs_of, int32_t rank>
+// What both have in common: logits (N, C, h, w) FP32 or FP16 are the input, and outputs have a row for each image.
+template <class Derived, int32_t outputs_of>
 struct UpsamplePlugin : Plugin<Derived, ScaleAttributes, 1, outputs_of> {
     char const* set_shapes(nvinfer1::DimsExprs const* inputs, nvinfer1::DimsExprs* outputs,
                            nvinfer1::IExprBuilder& expressions) const noexcept override {
-        if (inputs[0].nbDims != rank) {
-            return Derived::kRank;
+        if (inputs[0].nbDims != 4) {
+            return kRank;
         }
         int32_t const scale = this->attributes().scale;
         nvinfer1::IDimensionExpr const* const cells = expressions.operation(
-            nvinfer1::DimensionOperation::kPROD, *inputs[0].d[rank - 2], *inputs[0].d[rank - 1]);
+            nvinfer1::DimensionOperation::kPROD, *inputs[0].d[2], *inputs[0].d[3]);
         for (int32_t i = 0; i < outputs_of; ++i) {
             outputs[i].nbDims = 2;
             outputs[i].d[0] = inputs[0].d[0];
@@ -41,33 +38,30 @@ struct UpsamplePlugin : Plugin<Derived, ScaleAttributes, 1, outputs_of> {
 
     bool takes(int32_t position, nvinfer1::DynamicPluginTensorDesc const* tensors) const noexcept override {
         nvinfer1::PluginTensorDesc const& tensor = tensors[position].desc;
-        return position == 0 ? float_or_half(tensor) : linear(tensor) && tensor.type == Derived::kTypes[position - 1];
+        return linear(tensor) &&
+               (position == 0 ? float_or_half(tensor.type) : tensor.type == Derived::kTypes[position - 1]);
     }
 
     char const* wrong_with(nvinfer1::DynamicPluginTensorDesc const* inputs) const noexcept override {
         nvinfer1::Dims const& most = inputs[0].max;
-        if (inputs[0].desc.dims.nbDims != rank) {
-            return Derived::kRank;
+        if (inputs[0].desc.dims.nbDims != 4) {
+            return kRank;
         }
-        int64_t const cells = this->attributes().scale * this->attributes().scale * most.d[rank - 2];
-        if (most.d[rank - 2] > 0 && most.d[rank - 1] > INT32_MAX / cells) {
+        int64_t const cells = this->attributes().scale * this->attributes().scale * most.d[2];
+        if (most.d[2] > 0 && most.d[3] > INT32_MAX / cells) {
             return "a result has fewer than 2^31 cells";
         }
-        return most.d[0] > 65535 ? "there are at most 65535 images or masks" : Derived::wrong_with_classes(most);
+        if (most.d[0] > 65535) {
+            return "there are at most 65535 images";
+        }
+        return most.d[1] < 0 || most.d[1] >= 2 ? nullptr : "there are 2 classes at least";
     }
 };
 
-UpsampleShape shape_of_logits(nvinfer1::Dims const& dims, int32_t scale) noexcept {
-    return {extent(dims.d[0]), extent(dims.d[1]), extent(dims.d[2]), extent(dims.d[3]), scale};
-}
-
-char const* wrong_with_two_best(nvinfer1::Dims const& dims) noexcept {
-    return dims.d[1] < 0 || dims.d[1] >= 2 ? nullptr : "there are 2 classes at least";
-}
-
 cudaError_t two_best(nvinfer1::PluginTensorDesc const& logits, int32_t scale, void const* from, void* uncertainty,
                      void* labels, cudaStream_t stream) noexcept {
-    UpsampleShape const shape = shape_of_logits(logits.dims, scale);
+    nvinfer1::Dims const& dims = logits.dims;
+    UpsampleShape const shape{extent(dims.d[0]), extent(dims.d[1]), extent(dims.d[2]), extent(dims.d[3]), scale};
     auto* const unsure = static_cast<float*>(uncertainty);
     auto* const best = static_cast<int32_t*>(labels);
     return logits.type == DataType::kFLOAT
@@ -75,16 +69,11 @@ cudaError_t two_best(nvinfer1::PluginTensorDesc const& logits, int32_t scale, vo
                : upsample_two_best(static_cast<__half const*>(from), unsure, best, shape, stream);
 }
 
-constexpr char const* kLogitsRank = "logits have 4 dimensions, (N, C, h, w)";
-
 // Logits (N, C, h, w) FP32 or FP16 -> uncertainty (N, h * w * scale^2) FP32.
-struct UpsampleUncertaintyPlugin final : UpsamplePlugin<UpsampleUncertaintyPlugin, 1, 4> {
+struct UpsampleUncertaintyPlugin final : UpsamplePlugin<UpsampleUncertaintyPlugin, 1> {
     static constexpr char const* kName = "PointRendUpsampleUncertainty";
     static constexpr char const* kArity = "takes logits and has one output";
-    static constexpr char const* kRank = kLogitsRank;
     static constexpr DataType kTypes[] = {DataType::kFLOAT};
-
-    static char const* wrong_with_classes(nvinfer1::Dims const& dims) noexcept { return wrong_with_two_best(dims); }
 
     cudaError_t launch(nvinfer1::PluginTensorDesc const* described, void const* const* inputs, void* const* outputs,
                        void*, cudaStream_t stream) const noexcept override {
@@ -93,40 +82,16 @@ struct UpsampleUncertaintyPlugin final : UpsamplePlugin<UpsampleUncertaintyPlugi
 };
 
 // The same -> uncertainty, and labels (N, h * w * scale^2) INT32.
-struct UpsampleLabelsPlugin final : UpsamplePlugin<UpsampleLabelsPlugin, 2, 4> {
+struct UpsampleLabelsPlugin final : UpsamplePlugin<UpsampleLabelsPlugin, 2> {
     static constexpr char const* kName = "PointRendUpsampleLabels";
     static constexpr char const* kArity = "takes logits and has two outputs";
-    static constexpr char const* kRank = kLogitsRank;
     static constexpr DataType kTypes[] = {DataType::kFLOAT, DataType::kINT32};
-
-    static char const* wrong_with_classes(nvinfer1::Dims const& dims) noexcept { return wrong_with_two_best(dims); }
 
     cudaError_t launch(nvinfer1::PluginTensorDesc const* described, void const* const* inputs, void* const* outputs,
                        void*, cudaStream_t stream) const noexcept override {
         return outputs[1] == nullptr
                    ? cudaErrorInvalidValue
                    : two_best(described[0], attributes().scale, inputs[0], outputs[0], outputs[1], stream);
-    }
-};
-
-// Logits of masks (R, h, w) FP32 or FP16 -> upsampled logits and uncertainty, both (R, h * w * scale^2) FP32.
-struct UpsampleMasksPlugin final : UpsamplePlugin<UpsampleMasksPlugin, 2, 3> {
-    static constexpr char const* kName = "PointRendUpsampleMasks";
-    static constexpr char const* kArity = "takes logits of masks and has two outputs";
-    static constexpr char const* kRank = "logits of masks have 3 dimensions, (R, h, w)";
-    static constexpr DataType kTypes[] = {DataType::kFLOAT, DataType::kFLOAT};
-
-    static char const* wrong_with_classes(nvinfer1::Dims const&) noexcept { return nullptr; }
-
-    cudaError_t launch(nvinfer1::PluginTensorDesc const* described, void const* const* inputs, void* const* outputs,
-                       void*, cudaStream_t stream) const noexcept override {
-        nvinfer1::Dims const& dims = described[0].dims;
-        UpsampleShape const shape{extent(dims.d[0]), 1, extent(dims.d[1]), extent(dims.d[2]), attributes().scale};
-        auto* const upsampled = static_cast<float*>(outputs[0]);
-        auto* const uncertainty = static_cast<float*>(outputs[1]);
-        return described[0].type == DataType::kFLOAT
-                   ? upsample_masks(static_cast<float const*>(inputs[0]), upsampled, uncertainty, shape, stream)
-                   : upsample_masks(static_cast<__half const*>(inputs[0]), upsampled, uncertainty, shape, stream);
     }
 };
 
@@ -139,11 +104,6 @@ nvinfer1::IPluginCreatorInterface& upsample_uncertainty_creator() noexcept {
 
 nvinfer1::IPluginCreatorInterface& upsample_labels_creator() noexcept {
     static Creator<UpsampleLabelsPlugin> creator;
-    return creator;
-}
-
-nvinfer1::IPluginCreatorInterface& upsample_masks_creator() noexcept {
-    static Creator<UpsampleMasksPlugin> creator;
     return creator;
 }
 

@@ -24,7 +24,7 @@ void check_upsample_creator(char const* op) {
 }
 
 // What TensorRT asks of a plugin whose outputs are all (rows, cells): `second` is the type of the second output.
-void check_answers(Held const& held, int32_t outputs, bool masks, DataType second) {
+void check_answers(Held const& held, int32_t outputs, DataType second) {
     DataType const input = DataType::kHALF;
     DataType types[2] = {};
     EXPECT(held.build->getOutputDataTypes(types, outputs, &input, 1) == 0);
@@ -32,7 +32,7 @@ void check_answers(Held const& held, int32_t outputs, bool masks, DataType secon
     EXPECT(held.build->getOutputDataTypes(types, outputs, &input, 2) != 0 && last_message(": takes logits"));
 
     Extents extents;
-    DimsExprs const shape = masks ? extents.of({3, 5, 7}) : extents.of({3, 4, 5, 7});
+    DimsExprs const shape = extents.of({3, 4, 5, 7});
     DimsExprs const flat = extents.of({3, 35});
     DimsExprs found[2] = {};
     EXPECT(held.build->getOutputShapes(&shape, 1, nullptr, 0, found, outputs, extents) == 0);
@@ -43,8 +43,8 @@ void check_answers(Held const& held, int32_t outputs, bool masks, DataType secon
     EXPECT(held.build->getOutputShapes(&flat, 1, nullptr, 0, found, outputs, extents) != 0 && last_message("logits"));
     EXPECT(held.build->getOutputShapes(&shape, 1, nullptr, 0, found, outputs + 1, extents) != 0);
 
-    auto const logits = [masks](int64_t n, int64_t h, int64_t w, DataType type = DataType::kFLOAT) {
-        return masks ? tensor({n, h, w}, type) : tensor({n, 4, h, w}, type);
+    auto const logits = [](int64_t n, int64_t h, int64_t w, DataType type = DataType::kFLOAT) {
+        return tensor({n, 4, h, w}, type);
     };
     auto const out = tensor({3, 140}, DataType::kFLOAT);
     auto const other = tensor({3, 140}, second);
@@ -102,49 +102,23 @@ void check_labels(Held const& held, int32_t outputs) {
     EXPECT(outputs == 1 || last_message("PointRendUpsampleLabels: invalid argument"));
 }
 
-void check_masks(Held const& held) {
-    float const logits[] = {0.0F, -4.0F};
-    uint16_t const halves[] = {0x0000, 0xC400};
-    for (DataType const type : {DataType::kFLOAT, DataType::kHALF}) {
-        float upsampled[8] = {};
-        float uncertainty[8] = {};
-        void const* const from[] = {type == DataType::kFLOAT ? static_cast<void const*>(logits) : halves};
-        void* const to[] = {upsampled, uncertainty};
-        PluginTensorDesc const described = tensor({1, 1, 2}, type).desc;
-        EXPECT(held.runtime->enqueue(&described, nullptr, from, to, nullptr, nullptr) == 0);
-        float const wanted[] = {0.0F, -1.0F, -3.0F, -4.0F};
-        for (int32_t i = 0; i < 8; ++i) {
-            EXPECT(upsampled[i] == wanted[i % 4] && uncertainty[i] == wanted[i % 4]);
-        }
-        void* const nowhere[] = {upsampled, nullptr};
-        EXPECT(held.runtime->enqueue(&described, nullptr, from, nowhere, nullptr, nullptr) != 0);
-        EXPECT(last_message("PointRendUpsampleMasks: invalid argument"));
-    }
-}
-
 } // namespace
 
 void check_upsample() {
     struct Op {
         char const* name;
         int32_t outputs;
-        bool masks;
         DataType second;
     };
-    for (Op const& op : {Op{"PointRendUpsampleUncertainty", 1, false, DataType::kFLOAT},
-                         Op{"PointRendUpsampleLabels", 2, false, DataType::kINT32},
-                         Op{"PointRendUpsampleMasks", 2, true, DataType::kFLOAT}}) {
+    for (Op const& op : {Op{"PointRendUpsampleUncertainty", 1, DataType::kFLOAT},
+                         Op{"PointRendUpsampleLabels", 2, DataType::kINT32}}) {
         check_upsample_creator(op.name);
         Held const held = hold_op(op.name, upsample_node(), op.outputs);
-        check_answers(held, op.outputs, op.masks, op.second);
-        if (op.masks) {
-            check_masks(held);
-        } else {
-            check_labels(held, op.outputs);
-            auto const one_class = tensor({1, 1, 5, 7}, DataType::kFLOAT);
-            DynamicPluginTensorDesc const out[] = {one_class, one_class};
-            EXPECT(held.build->configurePlugin(&one_class, 1, out, op.outputs) != 0);
-            EXPECT(last_message("2 classes at least"));
-        }
+        check_answers(held, op.outputs, op.second);
+        check_labels(held, op.outputs);
+        auto const one_class = tensor({1, 1, 5, 7}, DataType::kFLOAT);
+        DynamicPluginTensorDesc const out[] = {one_class, one_class};
+        EXPECT(held.build->configurePlugin(&one_class, 1, out, op.outputs) != 0);
+        EXPECT(last_message("2 classes at least"));
     }
 }

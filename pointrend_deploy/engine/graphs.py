@@ -38,7 +38,6 @@ _TAKES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "PointRendNMS": (("float32",), ("float32",)),
     "PointRendUpsampleUncertainty": (_EITHER,),
     "PointRendUpsampleLabels": (_EITHER,),
-    "PointRendUpsampleMasks": (_EITHER,),
     "PointRendRefineLogits": (_EITHER, ("int64",), _EITHER),
     "PointRendRefineLabels": (("int32",), ("int64",), _EITHER),
 }

@@ -61,12 +61,9 @@ def sample_cells_body(missing: int, opset: int = 18) -> onnx.FunctionProto:
         opset: of the graph.
     """
     sampled = "\n".join(_AT_CELLS.format(map=name) for name in ("fine", "coarse"))
-    text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : 18]>\n'
-        f"{SAMPLE_CELLS} <grid_height, grid_width> (fine, coarse, indices) => (sampled)\n"
-        f"{{ {_CELLS} {sampled} {_JOINED.format(missing=missing)} }}"
-    )
-    return finished(SAMPLE_CELLS, onnx.parser.parse_function(text), opset)
+    signature = "<grid_height, grid_width> (fine, coarse, indices) => (sampled)"
+    nodes = f"{_CELLS} {sampled} {_JOINED.format(missing=missing)}"
+    return parsed(SAMPLE_CELLS, signature, nodes, opset)
 
 
 _CELLS: Final = """
@@ -203,12 +200,8 @@ def _roi_align(op: str, attributes: str, on_map: str, opset: int) -> onnx.Functi
         if i:
             lines.append(_ADD.format(i=i, before=f"sum{i - 1}" if i > 1 else "pooled0"))
     maps = ", ".join(f"map{i}" for i in range(MAX_LEVELS))
-    text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : 18]>\n'
-        f"{op} <{attributes}> (boxes, {maps}) => (pooled)\n"
-        f"{{ {''.join(lines)} pooled = CastLike (sum{MAX_LEVELS - 1}, map0) }}"
-    )
-    return finished(op, onnx.parser.parse_function(text), opset)
+    lines.append(f"pooled = CastLike (sum{MAX_LEVELS - 1}, map0)")
+    return parsed(op, f"<{attributes}> (boxes, {maps}) => (pooled)", "".join(lines), opset)
 
 
 _LEVELS: Final = """
@@ -306,13 +299,11 @@ _ADD: Final = """
 
 def nms_body(opset: int = 18) -> onnx.FunctionProto:
     """The body of PointRendNMS."""
-    return finished(NMS, onnx.parser.parse_function(_NMS), opset)
+    signature = "<k, iou_threshold, score_threshold> (boxes, scores) => (indices, count)"
+    return parsed(NMS, signature, _NMS, opset)
 
 
-_NMS: Final = f"""
-<domain: "{DOMAIN}", opset_import: ["" : 18]>
-{NMS} <k, iou_threshold, score_threshold> (boxes, scores) => (indices, count)
-{{
+_NMS: Final = """
     axis0 = Constant <value_ints = [0]> ()
     k_value = Constant <value_int: int = @k> ()
     most = Unsqueeze (k_value, axis0)
@@ -334,7 +325,7 @@ _NMS: Final = f"""
     group = Sub (batch, first_batch)
     where = Concat <axis = 1> (picture, group, member)
     kept_scores = GatherND (scores, where)
-    never = Constant <value = bool {{0}}> ()
+    never = Constant <value = bool {0}> ()
     lowest = Constant <value_float = -inf> ()
     none = Where (never, scores, lowest)
     marked = ScatterND (none, where, kept_scores)
@@ -347,13 +338,26 @@ _NMS: Final = f"""
     found_i = Cast <to = 7> (found)
     axis1 = Constant <value_ints = [1]> ()
     count = ReduceSum <keepdims = 0> (found_i, axis1)
-}}
 """
 """Every group of every picture is one of NonMaxSuppression's batches, of one class.
 
 What it keeps is put at its place among -inf, so that one TopK gives order and number. Only the
 values between the two have sizes that depend on the data.
 """
+
+
+def parsed(name: str, signature: str, nodes: str, opset: int) -> onnx.FunctionProto:
+    """Read a body from ONNX's text form and finish it.
+
+    Args:
+        name: of the op.
+        signature: attributes, inputs and outputs: ``<k> (values) => (indices)``.
+        nodes: a line each.
+        opset: of the graph.
+    """
+    head = f'<domain: "{DOMAIN}", opset_import: ["" : 18]>'
+    text = f"{head}\n{name} {signature}\n{{ {nodes} }}"
+    return finished(name, onnx.parser.parse_function(text), opset)
 
 
 def finished(name: str, body: onnx.FunctionProto, opset: int) -> onnx.FunctionProto:

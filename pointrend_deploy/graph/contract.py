@@ -19,7 +19,6 @@ from pointrend_deploy.graph.allowed_ops import (
     QUANTIZING_OPS,
     default_of,
 )
-from pointrend_deploy.graph.instance.sample_rois import SAMPLE_ROIS
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
@@ -30,9 +29,9 @@ from pointrend_deploy.graph.ops import (
     ROI_ALIGN_FIXED,
     SAMPLE,
     SAMPLE_CELLS,
+    SAMPLE_ROIS,
     UNCERTAIN,
     UPSAMPLE_LABELS,
-    UPSAMPLE_MASKS,
     UPSAMPLE_SCALES,
     UPSAMPLE_UNCERTAINTY,
 )
@@ -52,7 +51,6 @@ CUSTOM_ARITY: Final = {
     NMS: (2, 2),
     UPSAMPLE_UNCERTAINTY: (1, 1),
     UPSAMPLE_LABELS: (1, 2),
-    UPSAMPLE_MASKS: (1, 2),
     REFINE_LOGITS: (3, 1),
     REFINE_LABELS: (3, 1),
 }
@@ -74,7 +72,6 @@ _RANGES: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
     },
     UPSAMPLE_UNCERTAINTY: _UPSAMPLED,
     UPSAMPLE_LABELS: _UPSAMPLED,
-    UPSAMPLE_MASKS: _UPSAMPLED,
     REFINE_LOGITS: _UPSAMPLED,
     REFINE_LABELS: {},
 }

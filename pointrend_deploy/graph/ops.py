@@ -12,6 +12,14 @@ PointRendSampleCells, attributes ``grid_height``, ``grid_width`` and the plugin'
     at the cells' centres as PointRendSample does, and zeros in the channels past C + D. Products of
     matrices in TensorRT want a multiple of 8, and would copy another number first.
 
+PointRendSampleRoIs, attributes ``plugin_namespace`` and ``plugin_version``:
+    table (N, H, W, C), cells (R, h, w, D) and bias (C,) of one type, C <= D, R a multiple of N;
+    boxes (R, 4) float32, (x1, y1, x2, y2) in [0, 1] of the map; points (R, P, 2) float32, (x, y) in
+    [0, 1] of the box -> (R, P, D) of the table's type.
+    Each RoI's cells sampled at its points, and in the first C channels the ReLU of that sum: cells
+    sampled, plus bias, plus the table sampled where the point lies on the map of the RoI's picture
+    (R / N RoIs of each picture in turn). Sampling is that of PointRendSample; sums are float32.
+
 PointRendUncertain, attributes ``k``, ``plugin_namespace`` and ``plugin_version``:
     uncertainty (N, L) float32, higher is more uncertain
     -> flat indices (N, k) int64, 1 <= k <= L.
@@ -46,11 +54,6 @@ PointRendUpsampleLabels, the same attributes and input:
     -> the same uncertainty, and labels (N, L) int32: the class of the highest upsampled logit,
     ties to the lower class.
 
-PointRendUpsampleMasks, the same attributes:
-    logits (R, h, w) float32 or float16, of one class a mask
-    -> the upsampled logits (R, L) float32, and uncertainty (R, L) float32, minus their absolute
-    values.
-
 PointRendRefineLogits, the same attributes:
     logits (N, C, h, w), float32 or float16; flat indices (N, K) int64, none of them twice; point
     logits (N, C, K), float32 or float16
@@ -62,13 +65,14 @@ PointRendRefineLabels, the plugin's attributes:
 
 TensorRT's parser matches op names only, not domains, so the names are unlike any ONNX or TensorRT
 op. The number of inputs and outputs is fixed. The bodies, standard ops only, are in bodies.py
-and upsample_bodies.py; the calls of the ops that upsample and refine are in upsample.py.
+and upsample_bodies.py; the calls of the ops that upsample and refine are in upsample.py, and call
+and body of PointRendSampleRoIs in instance/sample_rois.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -84,18 +88,40 @@ DOMAIN: Final = "pointrend"
 VERSION: Final = 1
 SAMPLE: Final = "PointRendSample"
 SAMPLE_CELLS: Final = "PointRendSampleCells"
+SAMPLE_ROIS: Final = "PointRendSampleRoIs"
 UNCERTAIN: Final = "PointRendUncertain"
 ROI_ALIGN: Final = "PointRendRoIAlign"
 ROI_ALIGN_FIXED: Final = "PointRendRoIAlignFixed"
 NMS: Final = "PointRendNMS"
 UPSAMPLE_UNCERTAINTY: Final = "PointRendUpsampleUncertainty"
 UPSAMPLE_LABELS: Final = "PointRendUpsampleLabels"
-UPSAMPLE_MASKS: Final = "PointRendUpsampleMasks"
 REFINE_LOGITS: Final = "PointRendRefineLogits"
 REFINE_LABELS: Final = "PointRendRefineLabels"
 UPSAMPLE_SCALES: Final = (2, 4, 8, 16)
 """Values of the attribute ``scale`` of the ops that upsample."""
 PLUGIN_ATTRIBUTES: Final = {"plugin_namespace": "pointrend", "plugin_version": "1"}
+
+
+def node(
+    op: str, inputs: Sequence[Tensor], dtype: torch.dtype, shape: Sequence[int], **attributes: Any
+) -> Tensor:
+    """Write one node of the domain, with one output, into the graph that is being exported.
+
+    Args:
+        op: its name in the domain.
+        inputs: of the node.
+        dtype: of the output.
+        shape: of the output.
+        attributes: of the op, beside the plugin's two.
+    """
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{op}",
+        inputs,
+        {**attributes, **PLUGIN_ATTRIBUTES},
+        dtype=dtype,
+        shape=shape,
+        version=VERSION,
+    )
 
 
 def sample(features: Tensor, points: Tensor) -> Tensor:
@@ -105,14 +131,8 @@ def sample(features: Tensor, points: Tensor) -> Tensor:
     """
     if not torch.compiler.is_exporting():
         return point_sample(features, points)
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{SAMPLE}",
-        (features, points),
-        dict(PLUGIN_ATTRIBUTES),
-        dtype=features.dtype,
-        shape=(features.shape[0], features.shape[1], points.shape[1]),
-        version=VERSION,
-    )
+    shape = (features.shape[0], features.shape[1], points.shape[1])
+    return node(SAMPLE, (features, points), features.dtype, shape)
 
 
 def sample_cells(fine: Tensor, coarse: Tensor, indices: Tensor, height: int, width: int) -> Tensor:
@@ -134,14 +154,8 @@ def sample_cells(fine: Tensor, coarse: Tensor, indices: Tensor, height: int, wid
         points = cell_centres(indices, height, width, fine.dtype)
         both = torch.cat([point_sample(each, points) for each in (fine, coarse)], dim=1)
         return F.pad(both, (0, 0, 0, channels - sampled))
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{SAMPLE_CELLS}",
-        (fine, coarse, indices),
-        {"grid_height": height, "grid_width": width, **PLUGIN_ATTRIBUTES},
-        dtype=fine.dtype,
-        shape=(fine.shape[0], channels, indices.shape[1]),
-        version=VERSION,
-    )
+    inputs, shape = (fine, coarse, indices), (fine.shape[0], channels, indices.shape[1])
+    return node(SAMPLE_CELLS, inputs, fine.dtype, shape, grid_height=height, grid_width=width)
 
 
 def cells_channels(sampled: int) -> int:
@@ -157,14 +171,7 @@ def most_uncertain(uncertainty: Tensor, k: int) -> Tensor:
     if not torch.compiler.is_exporting():
         order = torch.sort(uncertainty, dim=1, descending=True, stable=True).indices
         return order[:, :k]
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{UNCERTAIN}",
-        (uncertainty,),
-        {"k": k, **PLUGIN_ATTRIBUTES},
-        dtype=torch.int64,
-        shape=(uncertainty.shape[0], k),
-        version=VERSION,
-    )
+    return node(UNCERTAIN, (uncertainty,), torch.int64, (uncertainty.shape[0], k), k=k)
 
 
 def pool(
@@ -198,19 +205,15 @@ def pool(
         return torch.cat(pooled)
     inputs = [*maps, *[maps[-1]] * (MAX_LEVELS - len(maps))]
     fixed = {"sampling_ratio": sampling_ratio} if sampling_ratio else {}
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{ROI_ALIGN_FIXED if fixed else ROI_ALIGN}",
+    return node(
+        ROI_ALIGN_FIXED if fixed else ROI_ALIGN,
         (boxes, *inputs),
-        {
-            "first_level": first_level,
-            "levels": len(maps),
-            "side": side,
-            **fixed,
-            **PLUGIN_ATTRIBUTES,
-        },
-        dtype=maps[0].dtype,
-        shape=(boxes.shape[0] * boxes.shape[1], maps[0].shape[1], side, side),
-        version=VERSION,
+        maps[0].dtype,
+        (boxes.shape[0] * boxes.shape[1], maps[0].shape[1], side, side),
+        first_level=first_level,
+        levels=len(maps),
+        side=side,
+        **fixed,
     )
 
 

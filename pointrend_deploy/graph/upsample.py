@@ -17,10 +17,10 @@ from pointrend_deploy.graph.ops import (
     REFINE_LABELS,
     REFINE_LOGITS,
     UPSAMPLE_LABELS,
-    UPSAMPLE_MASKS,
     UPSAMPLE_SCALES,
     UPSAMPLE_UNCERTAINTY,
     VERSION,
+    node,
 )
 from pointrend_deploy.model.pointrend import uncertainty as of_two_best
 
@@ -41,14 +41,8 @@ def upsample_uncertainty(logits: Tensor, scale: int) -> Tensor:
     _check_upsampling(scale, logits.shape[1])
     if not torch.compiler.is_exporting():
         return of_two_best(_upsampled(logits, scale)).flatten(1)
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{UPSAMPLE_UNCERTAINTY}",
-        (logits,),
-        {"scale": scale, **PLUGIN_ATTRIBUTES},
-        dtype=torch.float32,
-        shape=_flat_shape(logits, scale),
-        version=VERSION,
-    )
+    shape = _flat_shape(logits, scale)
+    return node(UPSAMPLE_UNCERTAINTY, (logits,), torch.float32, shape, scale=scale)
 
 
 def upsample_labels(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
@@ -75,36 +69,6 @@ def upsample_labels(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     return uncertainty, labels
 
 
-def upsample_masks(logits: Tensor, scale: int = 2) -> tuple[Tensor, Tensor]:
-    """Upsampled logits of masks and their uncertainty: one PointRendUpsampleMasks node.
-
-    Args:
-        logits: (R, h, w), one class a mask.
-        scale: of ``UPSAMPLE_SCALES``.
-
-    Returns:
-        Upsampled logits and uncertainty, both (R, h * w * scale**2), of the logits' type when run
-        eagerly, else float32.
-
-    Raises:
-        DeployError: another scale.
-    """
-    _check_upsampling(scale)
-    if not torch.compiler.is_exporting():
-        up = _upsampled(logits.unsqueeze(0), scale)[0].flatten(1)
-        return up, -up.abs()
-    shape = _flat_shape(logits, scale)
-    upsampled, uncertainty = torch.onnx.ops.symbolic_multi_out(
-        f"{DOMAIN}::{UPSAMPLE_MASKS}",
-        (logits,),
-        {"scale": scale, **PLUGIN_ATTRIBUTES},
-        dtypes=(torch.float32, torch.float32),
-        shapes=(shape, shape),
-        version=VERSION,
-    )
-    return upsampled, uncertainty
-
-
 def refine_logits(logits: Tensor, indices: Tensor, point_logits: Tensor, scale: int) -> Tensor:
     """Upsample logits and put point logits in: one PointRendRefineLogits node when exported.
 
@@ -127,14 +91,8 @@ def refine_logits(logits: Tensor, indices: Tensor, point_logits: Tensor, scale: 
         where = indices.unsqueeze(1).expand(-1, classes, -1)
         flat = _upsampled(logits, scale).flatten(2).scatter(2, where, point_logits)
         return flat.reshape(shape)
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{REFINE_LOGITS}",
-        (logits, indices, point_logits),
-        {"scale": scale, **PLUGIN_ATTRIBUTES},
-        dtype=torch.float32,
-        shape=shape,
-        version=VERSION,
-    )
+    inputs = (logits, indices, point_logits)
+    return node(REFINE_LOGITS, inputs, torch.float32, shape, scale=scale)
 
 
 def refine_labels(labels: Tensor, indices: Tensor, point_logits: Tensor) -> Tensor:
@@ -150,14 +108,8 @@ def refine_labels(labels: Tensor, indices: Tensor, point_logits: Tensor) -> Tens
     """
     if not torch.compiler.is_exporting():
         return labels.scatter(1, indices, point_logits.argmax(dim=1).to(labels.dtype))
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{REFINE_LABELS}",
-        (labels, indices, point_logits),
-        dict(PLUGIN_ATTRIBUTES),
-        dtype=torch.int32,
-        shape=tuple(labels.shape),
-        version=VERSION,
-    )
+    inputs = (labels, indices, point_logits)
+    return node(REFINE_LABELS, inputs, torch.int32, tuple(labels.shape))
 
 
 def _check_upsampling(scale: int, classes: int = 2) -> None:

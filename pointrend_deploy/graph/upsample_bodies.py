@@ -28,7 +28,6 @@ from pointrend_deploy.graph.ops import (
     REFINE_LABELS,
     REFINE_LOGITS,
     UPSAMPLE_LABELS,
-    UPSAMPLE_MASKS,
     UPSAMPLE_UNCERTAINTY,
 )
 
@@ -82,18 +81,6 @@ def two_best_body(
         labels = writer.node("Cast", whole, to=onnx.TensorProto.INT32)
         return writer.finished([uncertainty, labels], opset)
     return writer.finished([writer.node("Reshape", joined, flat)], opset)
-
-
-def masks_body(scale: int, opset: int = 18) -> onnx.FunctionProto:
-    """The body of PointRendUpsampleMasks for a value of its attribute."""
-    writer = _Writer(UPSAMPLE_MASKS, ["logits"])
-    values = writer.node("Cast", "logits", to=onnx.TensorProto.FLOAT)
-    first = writer.constant([0])
-    image = writer.node("Unsqueeze", values, first)
-    masks = writer.node("Squeeze", writer.upsampled(image, scale), first)
-    upsampled = writer.node("Reshape", masks, writer.constant([0, -1]))
-    uncertainty = writer.node("Neg", writer.node("Abs", upsampled))
-    return writer.finished([upsampled, uncertainty], opset)
 
 
 def refine_logits_body(scale: int, opset: int = 18) -> onnx.FunctionProto:

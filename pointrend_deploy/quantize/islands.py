@@ -38,7 +38,6 @@ FP32_INPUTS: Final[dict[str, tuple[int, ...]]] = {
 READS_AS_MADE: Final[dict[str, tuple[int, ...]]] = {
     "PointRendUpsampleUncertainty": (0,),
     "PointRendUpsampleLabels": (0,),
-    "PointRendUpsampleMasks": (0,),
     "PointRendRefineLogits": (0, 2),
     "PointRendRefineLabels": (2,),
 }
@@ -78,7 +77,6 @@ _CHOOSES: Final[Mapping[str, tuple[int, ...]]] = {
     "PointRendNMS": (0, 1),
     "PointRendUpsampleUncertainty": (0,),
     "PointRendUpsampleLabels": (0,),
-    "PointRendUpsampleMasks": (0,),
     "PointRendRefineLabels": (2,),
     "NonMaxSuppression": (0, 1, 3, 4),
     **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), (0, 1)),

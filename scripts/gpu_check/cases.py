@@ -159,22 +159,6 @@ def upsample_two_best(
     return Prepared(launch, out, wrong)
 
 
-def upsample_masks(
-    form: str, shape: tuple[int, int, int], lib: Launchers, device: torch.device
-) -> Prepared:
-    """Whole-numbered logits of masks (R, h, w), twice as large."""
-    logits = inputs.whole_numbers(shape, 8).to(device)
-    logits = logits if form == "fp32" else logits.half()
-    cells = (shape[0], shape[1] * shape[2] * 4)
-    out = (torch.empty(cells, device=device), torch.empty(cells, device=device))
-
-    def wrong() -> str:
-        pairs = zip(out, references.upsampled_masks(logits, 2), strict=True)
-        return "; ".join(filter(None, (references.different(*pair) for pair in pairs)))
-
-    return Prepared(partial(lib.upsample_masks, logits, 2, *out), out, wrong)
-
-
 def sample_cells(
     form: str, sizes: tuple[int, int, int, int, int], k: int, lib: Launchers, device: torch.device
 ) -> Prepared:
@@ -294,10 +278,8 @@ def _upsampling(small: bool) -> dict[str, Case]:
         "1024x2048 by 4": ((1, 19, 256, 512), 4),
         "odd": ((2, 5, 45, 33), 2),
     }
-    masks = {"100 RoIs": (100, 112, 112), "one cell": (3, 1, 1)}
     if small:
         sizes = {"odd": ((2, 5, 9, 33), 2), "odd by 4": ((1, 3, 5, 7), 4)}
-        masks = {"RoIs": (3, 14, 14), "one cell": (3, 1, 1)}
     cases: dict[str, Case] = {}
     for form in ("fp32", "fp16"):
         for name, (shape, scale) in sizes.items():
@@ -305,8 +287,6 @@ def _upsampling(small: bool) -> dict[str, Case]:
                 what = "labels" if with_labels else "uncertainty"
                 run = partial(upsample_two_best, form, shape, scale, with_labels)
                 cases[f"upsample {what} {form}, {name}"] = run
-        for name, planes in masks.items():
-            cases[f"upsample masks {form}, {name}"] = partial(upsample_masks, form, planes)
         shape, k = ((2, 5, 9, 33), 70) if small else ((1, 19, 256, 512), 8192)
         cases[f"refine {form}, {k} points"] = partial(refine, form, shape, k)
     return cases

@@ -40,7 +40,6 @@ class Launchers:
         library.pointrend_nms.argtypes = [*pointers, *numbers[:4], real, real, *room]
         up: list[Any] = [pointer, kind, pointer, pointer]
         library.pointrend_upsample_two_best.argtypes = [*up, *numbers, pointer]
-        library.pointrend_upsample_masks.argtypes = [*up, *numbers[:4], pointer]
         one_map: list[Any] = [pointer, kind, *numbers[:3]]
         library.pointrend_sample_cells.argtypes = [
             *(*one_map, *one_map, pointer),
@@ -148,14 +147,6 @@ class Launchers:
         pointers = (_at(logits), _TYPES[logits.dtype], *written)
         call = self.library.pointrend_upsample_two_best
         self.check(call(*pointers, *logits.shape, scale, stream_of(uncertainty)))
-
-    def upsample_masks(
-        self, logits: Tensor, scale: int, upsampled: Tensor, uncertainty: Tensor
-    ) -> None:
-        """Upsample logits of masks (R, h, w) into both outputs (R, h * w * scale**2) float32."""
-        pointers = (_at(logits), _TYPES[logits.dtype], _at(upsampled), _at(uncertainty))
-        call = self.library.pointrend_upsample_masks
-        self.check(call(*pointers, *logits.shape, scale, stream_of(upsampled)))
 
     def refine_logits(
         self, logits: Tensor, indices: Tensor, point_logits: Tensor, scale: int, out: Tensor

@@ -16,7 +16,6 @@ from pointrend_deploy.graph.upsample import (
     refine_labels,
     refine_logits,
     upsample_labels,
-    upsample_masks,
 )
 from pointrend_deploy.model.instance.boxes import grouped_nms
 from pointrend_deploy.model.instance.roi_align import levels_of, roi_align
@@ -74,11 +73,6 @@ def pooled(
 def two_best(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     """Uncertainty and labels (N, L) of logits (N, C, h, w) after upsampling, ties to the lower."""
     return upsample_labels(logits.double().cpu(), scale)
-
-
-def upsampled_masks(logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """Upsample logits of masks (R, h, w): they and minus their absolute values, (R, L)."""
-    return upsample_masks(logits.double().cpu(), scale)
 
 
 def refined(

@@ -20,7 +20,6 @@ from pointrend_deploy.graph.ops import (
     REFINE_LABELS,
     REFINE_LOGITS,
     UPSAMPLE_LABELS,
-    UPSAMPLE_MASKS,
     UPSAMPLE_UNCERTAINTY,
     VERSION,
 )
@@ -29,11 +28,9 @@ from pointrend_deploy.graph.upsample import (
     refine_labels,
     refine_logits,
     upsample_labels,
-    upsample_masks,
     upsample_uncertainty,
 )
 from pointrend_deploy.graph.upsample_bodies import (
-    masks_body,
     refine_labels_body,
     refine_logits_body,
     strip_rows,
@@ -41,7 +38,7 @@ from pointrend_deploy.graph.upsample_bodies import (
 )
 from pointrend_deploy.model import pointrend as point_ops
 
-OUTPUTS = {UPSAMPLE_UNCERTAINTY: (1,), UPSAMPLE_LABELS: (1, 6), UPSAMPLE_MASKS: (1, 1)}
+OUTPUTS = {UPSAMPLE_UNCERTAINTY: (1,), UPSAMPLE_LABELS: (1, 6)}
 """ONNX types of the outputs."""
 
 
@@ -164,22 +161,6 @@ def test_strip_rows_follow_the_budget() -> None:
     assert strip_rows(10**9, 2, 1) == 2
 
 
-@pytest.mark.parametrize("scale", [2, 4])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_masks_are_upsampled_each_for_itself(scale: int, dtype: torch.dtype) -> None:
-    logits = whole_numbers(5, 7, 9).to(dtype)
-    model = graph_of(UPSAMPLE_MASKS, logits, scale=scale)
-    model.functions.append(masks_body(scale))
-    upsampled, uncertainty = run(model, logits)
-    mode = {"mode": "bilinear", "align_corners": False}
-    wanted = F.interpolate(logits[:, None].double(), scale_factor=float(scale), **mode).flatten(1)
-    assert torch.equal(upsampled.double(), wanted)
-    assert torch.equal(uncertainty.double(), -wanted.abs())
-    eager = upsample_masks(logits.float(), scale)
-    assert torch.equal(eager[0], upsampled) and torch.equal(eager[1], uncertainty)
-    assert not torch.equal(upsampled, upsampled.flip(0))  # and another mask's would be noticed
-
-
 def test_one_body_serves_logits_of_two_sizes() -> None:
     sizes = [whole_numbers(1, 5, 200, 1500), whole_numbers(2, 5, 6, 7)]
     model = attach_bodies(graph_of(UPSAMPLE_LABELS, *sizes))
@@ -243,7 +224,6 @@ def test_points_are_put_into_labels() -> None:
     ("op", "shapes", "scale", "words"),
     [
         (UPSAMPLE_LABELS, [(1, 5, 4, 4)] * 2, [2, 4], "one scale"),
-        (UPSAMPLE_MASKS, [(5, 4, 4)] * 2, [2, 4], "one scale"),
         (UPSAMPLE_UNCERTAINTY, [(1, 5, 4, 4), (1, 6, 4, 4)], [2, 2], "of one C"),
         (UPSAMPLE_UNCERTAINTY, [(5, 4, 4)], [2], "of one C"),
     ],
@@ -258,9 +238,8 @@ def test_nodes_that_need_two_bodies_are_refused(
 
 @pytest.mark.parametrize("scale", [0, 1, 3, 32])
 def test_another_scale_is_refused(scale: int) -> None:
-    for upsample, shape in ((upsample_labels, (1, 2, 3, 3)), (upsample_masks, (2, 3, 3))):
-        with pytest.raises(DeployError, match="by 2, 4, 8 or 16"):
-            upsample(torch.zeros(shape), scale)
+    with pytest.raises(DeployError, match="by 2, 4, 8 or 16"):
+        upsample_labels(torch.zeros(1, 2, 3, 3), scale)
 
 
 def test_one_class_has_no_second_best() -> None:

@@ -48,9 +48,6 @@ class EmulatedKernels:
         self.library.pointrend_upsample_two_best.argtypes = [
             *(pointer, kind, pointer, pointer, number, number, number, number, number, pointer)
         ]
-        self.library.pointrend_upsample_masks.argtypes = [
-            *(pointer, kind, pointer, pointer, number, number, number, number, pointer)
-        ]
         self.library.pointrend_sample_cells.argtypes = [
             *(pointer, kind, number, number, number),
             *(pointer, kind, number, number, number),
@@ -186,16 +183,6 @@ class EmulatedKernels:
         call = self.library.pointrend_upsample_two_best
         self.check(call(*pointers, *logits.shape, scale, None))
         return out
-
-    def masks(self, logits: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-        """(R, h, w) -> upsampled logits and uncertainty, (R, h * w * scale**2) float32."""
-        logits = logits.contiguous()
-        out = [torch.full((logits.shape[0], _cells(logits, scale)), 77.0) for _ in range(2)]
-        written = [each.data_ptr() for each in out]
-        pointers = (logits.data_ptr(), FEATURE_TYPES[logits.dtype], *written)
-        call = self.library.pointrend_upsample_masks
-        self.check(call(*pointers, *logits.shape, scale, None))
-        return out[0], out[1]
 
     def refine_logits(
         self, logits: Tensor, indices: Tensor, point_logits: Tensor, scale: int

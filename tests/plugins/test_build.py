@@ -19,7 +19,7 @@ EXPORTED = {
     *("getCreators", "setLoggerFinder"),
     *("pointrend_sample", "pointrend_uncertain", "pointrend_uncertain_workspace"),
     *("pointrend_nms", "pointrend_nms_workspace", "pointrend_roi_align"),
-    *("pointrend_upsample_two_best", "pointrend_upsample_masks"),
+    "pointrend_upsample_two_best",
     *("pointrend_refine_logits", "pointrend_refine_labels", "pointrend_sample_cells"),
     "pointrend_sample_rois",
     *("pointrend_error_string", "pointrend_tensorrt_version"),

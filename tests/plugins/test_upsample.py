@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend_deploy.graph.upsample import upsample_labels, upsample_masks
+from pointrend_deploy.graph.upsample import upsample_labels
+from pointrend_deploy.model.pointrend import uncertainty
 from tests.plugins.emulated import EmulatedKernels
 
 CLOSE = 2e-6
@@ -85,23 +86,10 @@ def test_nan_is_below_every_number(library: EmulatedKernels) -> None:
     assert torch.equal(labels, torch.tensor([0, 2, 3], dtype=torch.int32)[wanted_labels.long()])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("scale", [2, 4, 8])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 9), (2, 28, 28), (3, 1, 70)])
-def test_masks_are_upsampled_each_for_itself(
-    kernels: EmulatedKernels, shape: tuple[int, int, int], scale: int, dtype: torch.dtype
-) -> None:
-    logits = whole_numbers(*shape)
-    wanted, wanted_uncertainty = upsample_masks(logits, scale)
-    upsampled, uncertainty = kernels.masks(logits.to(dtype), scale)
-    assert torch.equal(upsampled, wanted)
-    assert torch.equal(uncertainty, wanted_uncertainty)
-
-
 def test_the_comparison_notices_aligned_corners(library: EmulatedKernels) -> None:
-    logits = whole_numbers(2, 6, 7)
-    aligned = F.interpolate(logits[None], scale_factor=2.0, mode="bilinear", align_corners=True)
-    assert not torch.equal(library.masks(logits, 2)[0], aligned[0].flatten(1))
+    logits = whole_numbers(2, 3, 6, 7)
+    aligned = F.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=True)
+    assert not torch.equal(library.uncertainty(logits, 2), uncertainty(aligned).flatten(1))
 
 
 GOOD = {"n": 1, "c": 2, "h": 3, "w": 4, "scale": 2}
@@ -116,18 +104,10 @@ def test_what_cannot_be_done_is_refused(library: EmulatedKernels) -> None:
     room = [torch.zeros(4096) for _ in range(3)]
     logits, first, second = (each.data_ptr() for each in room)
     two_best = library.library.pointrend_upsample_two_best
-    masks = library.library.pointrend_upsample_masks
     assert two_best(logits, 0, first, second, *GOOD.values(), None) == 0
     assert two_best(logits, 2, first, second, *GOOD.values(), None) == 1  # no such type
     for pointers in ((None, 0, first, second), (logits, 0, None, second)):
         assert two_best(*pointers, *GOOD.values(), None) == 1
-        assert masks(*pointers, 1, 3, 4, 2, None) == 1
-    assert masks(logits, 0, first, second, 1, 3, 4, 2, None) == 0
-    assert masks(logits, 0, first, None, 1, 3, 4, 2, None) == 1
-    assert masks(logits, 2, first, second, 1, 3, 4, 2, None) == 1
     for change in WRONG:
         sizes = {**GOOD, **change}
         assert two_best(logits, 0, first, second, *sizes.values(), None) == 1, change
-        if "c" not in change:
-            of_masks = [size for name, size in sizes.items() if name != "c"]
-            assert masks(logits, 0, first, second, *of_masks, None) == 1, change

@@ -210,8 +210,7 @@ class InstanceMasks(nn.Module):
             flat = logits.reshape(rois, side * side)
             indices = most_uncertain(-flat.abs(), count)
             point_logits = points.at(*centres(indices, side, flat.dtype))
-            values = point_logits.reshape(rois, count)
-            flat = flat.scatter(1, indices, values)
+            flat = flat.scatter(1, indices, point_logits.reshape(rois, count))
             logits = flat.reshape(1, rois, side, side)
             stages[f"step{step}.indices"] = indices
             stages[f"step{step}.point_logits"] = point_logits

@@ -1,17 +1,9 @@
 """PointRendSampleRoIs: the first layer of the point head at points of all RoIs, as one custom op.
 
-PointRendSampleRoIs, attributes ``plugin_namespace`` and ``plugin_version``:
-    table (N, H, W, C), cells (R, h, w, D) and bias (C,) of one type, C <= D, R a multiple of N;
-    boxes (R, 4) float32, (x1, y1, x2, y2) in [0, 1] of the map; points (R, P, 2) float32, (x, y) in
-    [0, 1] of the box -> (R, P, D) of the table's type.
-    Each RoI's cells sampled at its points, and in the first C channels the ReLU of that sum: cells
-    sampled, plus bias, plus the table sampled where the point lies on the map of the RoI's picture
-    (R / N RoIs of each picture in turn). Sampling is that of PointRendSample; sums are float32.
-
-The table is the projected feature map and the first C channels of the cells the projected coarse
-logits, so those channels of the result are the first hidden layer. The other channels are handed
-on to later layers. Channels come last: a point's values lie together, so that the layers after it
-are products with rows.
+Its contract is in ops.py. The table is the projected feature map and the first C channels of the
+cells the projected coarse logits, so those channels of the result are the first hidden layer. The
+other channels are handed on to later layers. Channels come last: a point's values lie together, so
+that the layers after it are products with rows.
 """
 
 from __future__ import annotations
@@ -19,16 +11,13 @@ from __future__ import annotations
 from typing import Final
 
 import onnx
-import onnx.parser
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pointrend_deploy.graph.bodies import finished
-from pointrend_deploy.graph.ops import DOMAIN, PLUGIN_ATTRIBUTES, VERSION
+from pointrend_deploy.graph.bodies import parsed
+from pointrend_deploy.graph.ops import SAMPLE_ROIS, node
 from pointrend_deploy.model.pointrend import point_sample
-
-SAMPLE_ROIS: Final = "PointRendSampleRoIs"
 
 
 def sample_rois(
@@ -47,14 +36,8 @@ def sample_rois(
         (R, P, D).
     """
     if torch.compiler.is_exporting():
-        return torch.onnx.ops.symbolic(
-            f"{DOMAIN}::{SAMPLE_ROIS}",
-            (table, cells, bias, boxes, points),
-            dict(PLUGIN_ATTRIBUTES),
-            dtype=table.dtype,
-            shape=(cells.shape[0], points.shape[1], cells.shape[3]),
-            version=VERSION,
-        )
+        shape = (cells.shape[0], points.shape[1], cells.shape[3])
+        return node(SAMPLE_ROIS, (table, cells, bias, boxes, points), table.dtype, shape)
     pictures, hidden = table.shape[0], table.shape[3]
     own = point_sample(cells.permute(0, 3, 1, 2), points).transpose(1, 2)
     on_map = boxes[:, None, :2] + points * (boxes[:, None, 2:] - boxes[:, None, :2])
@@ -72,14 +55,11 @@ def sample_rois_body(opset: int = 18) -> onnx.FunctionProto:
     result a few times over; gathered rows would be four for every point.
     """
     hats = (_HATS.format(axis=axis, dim=dim) for axis, dim in (("x", 2), ("y", 1)))
-    text = "".join((_START, *hats, _END))
-    return finished(SAMPLE_ROIS, onnx.parser.parse_function(text), opset)
+    signature = "(table, cells, bias, boxes, points) => (result)"
+    return parsed(SAMPLE_ROIS, signature, "".join((_START, *hats, _END)), opset)
 
 
-_START: Final = f"""
-<domain: "{DOMAIN}", opset_import: ["" : 18]>
-{SAMPLE_ROIS} (table, cells, bias, boxes, points) => (result)
-{{
+_START: Final = """
     zero = Constant <value_int = 0> ()
     one = Constant <value_int = 1> ()
     one_f = Constant <value_float = 1.0> ()
@@ -148,5 +128,4 @@ _END: Final = """
     first_layer = Relu (biased)
     joined = Concat <axis = 2> (first_layer, handed_on)
     result = CastLike (joined, table)
-}
 """

@@ -21,7 +21,7 @@ from pointrend_deploy.graph.bodies import (
     sample_cells_body,
     uncertain_body,
 )
-from pointrend_deploy.graph.instance.sample_rois import SAMPLE_ROIS, sample_rois_body
+from pointrend_deploy.graph.instance.sample_rois import sample_rois_body
 from pointrend_deploy.graph.ops import (
     DOMAIN,
     NMS,
@@ -31,14 +31,13 @@ from pointrend_deploy.graph.ops import (
     ROI_ALIGN_FIXED,
     SAMPLE,
     SAMPLE_CELLS,
+    SAMPLE_ROIS,
     UNCERTAIN,
-    UPSAMPLE_MASKS,
     VERSION,
     cells_channels,
 )
 from pointrend_deploy.graph.upsample_bodies import (
     TWO_BEST,
-    masks_body,
     refine_labels_body,
     refine_logits_body,
     two_best_body,
@@ -72,7 +71,6 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
         NMS: nms_body,
         REFINE_LABELS: refine_labels_body,
     }
-    scaled = {UPSAMPLE_MASKS: masks_body, REFINE_LOGITS: refine_logits_body}
     shapes = _known_shapes(model)
     for name, of_name in sorted(nodes.items()):
         if name in plain:
@@ -83,8 +81,8 @@ def attach_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
             model.functions.append(_sample_cells(of_name, shapes, opset))
         elif name in TWO_BEST:
             model.functions.append(_two_best(name, of_name, shapes, opset))
-        elif name in scaled:
-            model.functions.append(scaled[name](_one_value(of_name, "scale"), opset))
+        elif name == REFINE_LOGITS:
+            model.functions.append(refine_logits_body(_one_value(of_name, "scale"), opset))
         else:
             raise DeployError(f"there is no function body for {DOMAIN}::{name}")
     if nodes and all(entry.domain != DOMAIN for entry in model.opset_import):

@@ -14,7 +14,7 @@ The same function as ``SemanticModel.canvas_stages`` up to rounding and the orde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -81,24 +81,32 @@ class SubdivisionStep(nn.Module):
         else:
             unsure = upsample_uncertainty(logits, 2)
         indices = most_uncertain(unsure, self.num_points)
-        if isinstance(self.head, CellPointHead):
-            point_logits = self.head(maps, indices, height, width)
-        else:
-            point_logits = self.head(maps, grid_points(indices, height, width, logits.dtype))
+        point_logits = self._at(indices, (height, width), maps, grid_points)
         found = {"indices": indices, "point_logits": point_logits}
         if self.last_labels:
             labels = refine_labels(labels, indices, point_logits)
             return {**found, "labels": labels.reshape(n, height, width)}
         return {**found, "logits": refine_logits(logits, indices, point_logits, 2)}
 
+    def _at(
+        self,
+        indices: Tensor,
+        grid_hw: tuple[int, int],
+        maps: list[Tensor],
+        points_of: Callable[[Tensor, int, int, torch.dtype], Tensor],
+    ) -> Tensor:
+        """Point logits (N, C, K) at cells (N, K), whose points ``points_of`` gives if need be."""
+        if isinstance(self.head, CellPointHead):
+            found: Tensor = self.head(maps, indices, *grid_hw)
+            return found
+        found = self.head(maps, points_of(indices, *grid_hw, maps[0].dtype))
+        return found
+
     def _recompute_all(self, logits: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
         n, classes, h, w = logits.shape
         height, width = 2 * h, 2 * w
         indices = torch.arange(height * width).expand(n, -1)
-        if isinstance(self.head, CellPointHead):
-            point_logits = self.head(maps, indices, height, width)
-        else:
-            point_logits = self.head(maps, cell_centres(indices, height, width, logits.dtype))
+        point_logits = self._at(indices, (height, width), maps, cell_centres)
         found = {"indices": indices, "point_logits": point_logits}
         dense = point_logits.reshape(n, classes, height, width)
         if self.last_labels:

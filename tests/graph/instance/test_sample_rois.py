@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointrend_deploy.graph.instance.sample_rois import SAMPLE_ROIS, sample_rois, sample_rois_body
+from pointrend_deploy.graph.instance.sample_rois import sample_rois, sample_rois_body
+from pointrend_deploy.graph.ops import SAMPLE_ROIS
 from pointrend_deploy.model.pointrend import point_sample
 from pointrend_deploy.quantize.values import FLOATS
 from tests.graph.instance.test_bodies import run_nodes
