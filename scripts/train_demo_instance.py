@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pointrend_deploy.atomic import write_bytes
 from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.backbone.efficientnet_lite import EfficientNetLite0
@@ -36,8 +37,14 @@ from scripts.demo_training.instance_coco import as_coco, average_precision, dete
 from scripts.demo_training.instance_losses import JointModel, losses
 from scripts.demo_training.instance_scene import THINGS, InstanceScene, make_instance_scene
 from scripts.demo_training.material import load_material
+from scripts.demo_training.packed import packed
 from scripts.demo_training.shipped import DEMO, as_json
-from scripts.demo_training.training import learning_rate_factor, parameter_groups, write_weights
+from scripts.demo_training.training import (
+    halved,
+    learning_rate_factor,
+    parameter_groups,
+    write_weights,
+)
 from scripts.unpack_demo import MASK_HEAD
 
 VALIDATION_SEEDS = range(2_000_000, 2_000_048)
@@ -193,7 +200,7 @@ def write_both(joint: JointModel, folder: Path, prefix: str) -> None:
     for name, values in zip(names, tensors, strict=True):
         write_weights(values, folder / f"{prefix}{name}.safetensors")
     head = {key: value for key, value in tensors[1].items() if key.startswith(MASK_HEAD)}
-    write_weights(head, folder / f"{prefix}{names[1]}_mask_head.safetensors")
+    write_bytes(folder / f"{prefix}{names[1]}_mask_head.xz", packed(halved(head), {}))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pointrend_deploy.atomic import write_bytes
+from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
 from pointrend_deploy.model.backbone.efficientnet_lite import from_published
 from pointrend_deploy.model.semantic.model import build_model
@@ -31,13 +33,16 @@ from scripts.demo_training.compose import CLASSES, make_scene
 from scripts.demo_training.evaluate import figures, scores
 from scripts.demo_training.losses import semantic_loss
 from scripts.demo_training.material import load_material
+from scripts.demo_training.packed import packed
 from scripts.demo_training.training import (
+    halved,
     learning_rate_factor,
     parameter_groups,
     published_backbone,
     varied,
     write_weights,
 )
+from scripts.unpack_demo import ROOT, SEMANTIC
 
 VALIDATION_SEEDS = range(2_000_000, 2_000_040)
 """Training scenes have the seeds 0.. and the shipped evaluation scenes 1,000,000.."""
@@ -101,6 +106,9 @@ def train(args: argparse.Namespace) -> None:
                 found = figures(counted)
                 print(f"  {row}: mIoU {found['miou']:.4f} bIoU {found['boundary_iou']:.4f}")
             write_weights(model.state_dict(), args.out / f"{recipe.name}.safetensors")
+    if args.dense:
+        base = read_checkpoint(ROOT / SEMANTIC)
+        write_bytes(args.out / f"{recipe.name}.xz", packed(halved(model.state_dict()), base))
 
 
 def scene_pool(args: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

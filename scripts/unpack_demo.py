@@ -2,8 +2,9 @@
 
     python -m scripts.unpack_demo
 
-They follow from what is stored: scenes from the scenes without their noise, and the instance model
-with the standard mask head from the PointRend model, which has the same trunk, and that head.
+They follow from what is stored: scenes from the scenes without their noise, the instance model
+with the standard mask head from the PointRend model, which has the same trunk, and that head, and
+the semantic model with a dense head from its differences from the one with PointRend.
 `make demo`, the tests, benchmarks and trainers do this themselves. Files that are right are kept.
 """
 
@@ -25,8 +26,11 @@ SCENES: Final = {
 """Folder of stored scenes -> folder of PNG files."""
 MASK_HEAD: Final = "roi_heads.mask_head."
 TRUNK: Final = "demo/demo_instance.safetensors"
-HEAD: Final = "demo/demo_instance_standard_mask_head.safetensors"
+HEAD: Final = "demo/demo_instance_standard_mask_head.xz"
 STANDARD: Final = "demo/demo_instance_standard.safetensors"
+SEMANTIC: Final = "demo/demo_semantic.safetensors"
+DIFFERENCES: Final = "demo/demo_semantic_dense.xz"
+DENSE: Final = "demo/demo_semantic_dense.safetensors"
 
 
 def main() -> int:
@@ -55,15 +59,19 @@ def unpack(root: Path = ROOT) -> list[Path]:
     try:
         for stored, scenes in SCENES.items():
             written += noise.restore(root / stored, root / scenes)
-        data = standard_weights(root / TRUNK, root / HEAD)
+        made = {
+            STANDARD: standard_weights(root / TRUNK, root / HEAD),
+            DENSE: dense_weights(root / SEMANTIC, root / DIFFERENCES),
+        }
     except (OSError, ValueError, KeyError) as error:
         raise DeployError(
             f"cannot read what demo/ and calibration/ store: {error}", "restore both folders"
         ) from error
-    path = root / STANDARD
-    if not path.is_file() or path.read_bytes() != data:
-        atomic.write_bytes(path, data)
-        written.append(path)
+    for name, data in made.items():
+        path = root / name
+        if not path.is_file() or path.read_bytes() != data:
+            atomic.write_bytes(path, data)
+            written.append(path)
     return written
 
 
@@ -72,9 +80,20 @@ def standard_weights(trunk: Path, head: Path) -> bytes:
     from safetensors.torch import save
 
     from pointrend_deploy.checkpoint.read import read_checkpoint
+    from scripts.demo_training.packed import unpacked
 
     tensors = {k: v for k, v in read_checkpoint(trunk).items() if not k.startswith(MASK_HEAD)}
-    return bytes(save(tensors | read_checkpoint(head)))
+    return bytes(save(tensors | unpacked(head.read_bytes(), {})))
+
+
+def dense_weights(semantic: Path, differences: Path) -> bytes:
+    """The checkpoint of the semantic model with a dense head."""
+    from safetensors.torch import save
+
+    from pointrend_deploy.checkpoint.read import read_checkpoint
+    from scripts.demo_training.packed import unpacked
+
+    return bytes(save(unpacked(differences.read_bytes(), read_checkpoint(semantic))))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from tests.repository import ROOT
 
-MOST = 28_500_000
+MOST = 28_000_000
 """Bytes of all tracked files together."""
 
 

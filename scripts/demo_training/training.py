@@ -68,9 +68,13 @@ def published_backbone() -> dict[str, Tensor]:
 
 def write_weights(tensors: dict[str, Tensor], path: Path) -> None:
     """Save a state dict as float16 safetensors; the loader casts to float32."""
-    halved = {
+    write_bytes(path, save(halved(tensors)))
+
+
+def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state dict that a checkpoint has, as float16."""
+    return {
         name: value.to(torch.float16).contiguous()
         for name, value in tensors.items()
         if not name.endswith("num_batches_tracked")
     }
-    write_bytes(path, save(halved))

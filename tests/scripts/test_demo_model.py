@@ -14,7 +14,7 @@ from pointrend_deploy.recipe.semantic import load_recipe
 from scripts.demo_training.compose import CLASSES, Scene
 from scripts.demo_training.evaluate import figures, scores
 from scripts.demo_training.shipped import DEMO, RECIPE, ROOT, as_json, measure, read_scenes
-from scripts.unpack_demo import SCENES, STANDARD
+from scripts.unpack_demo import DENSE, SCENES, STANDARD
 
 SAME = 0.003
 """Figures of one set of weights on two machines: rounding turns a few hundred of 2.4 M labels."""
@@ -29,7 +29,11 @@ def kept() -> dict[str, Any]:
 def test_weights_and_folder_are_small() -> None:
     for name in ("demo_semantic", "demo_semantic_dense"):
         assert (DEMO / f"{name}.safetensors").stat().st_size <= 4_000_000
-    made = {ROOT / STANDARD, *(p for f in SCENES.values() for p in (ROOT / f).iterdir())}
+    made = {
+        ROOT / STANDARD,
+        ROOT / DENSE,
+        *(p for f in SCENES.values() for p in (ROOT / f).iterdir()),
+    }
     stored = {path for path in DEMO.rglob("*") if path.is_file()} - made
     assert sum(path.stat().st_size for path in stored) < 15_000_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -10,20 +11,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from pointrend_deploy.checkpoint.read import read_checkpoint
 from pointrend_deploy.errors import DeployError
 from scripts import unpack_demo
 from scripts.demo_training import noise
 from scripts.demo_training.compose import make_scene
-from scripts.unpack_demo import HEAD, MASK_HEAD, ROOT, SCENES, STANDARD, TRUNK, unpack
+from scripts.demo_training.packed import packed, unpacked
+from scripts.unpack_demo import (
+    DENSE,
+    DIFFERENCES,
+    HEAD,
+    MASK_HEAD,
+    ROOT,
+    SCENES,
+    SEMANTIC,
+    STANDARD,
+    TRUNK,
+    unpack,
+)
 from tests.scripts.test_demo_scenes import opaque_material
 
 
 def whole(folder: Path) -> Path:
     """A copy of what is stored."""
-    for place in (*SCENES, TRUNK, HEAD):
+    for place in (*SCENES, TRUNK, HEAD, SEMANTIC, DIFFERENCES):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / place).is_dir() else shutil.copy
         copy(ROOT / place, folder / place)
@@ -33,11 +46,12 @@ def whole(folder: Path) -> Path:
 def test_everything_is_made_once_and_again_where_it_is_wrong(tmp_path: Path) -> None:
     root = whole(tmp_path)
     written = unpack(root)
-    assert len(written) == 36 + 36 + 32 + 1
+    assert len(written) == 36 + 36 + 32 + 2
     assert unpack(root) == []
-    wrong = [root / "demo/scenes/0003.png", root / STANDARD]
+    wrong = [root / "demo/scenes/0003.png", root / STANDARD, root / DENSE]
     wrong[0].write_bytes(b"another")
     wrong[1].unlink()
+    wrong[2].write_bytes(b"another")
     assert sorted(unpack(root)) == sorted(wrong)
     for path in written:
         assert path.read_bytes() == (ROOT / path.relative_to(root)).read_bytes()
@@ -105,6 +119,27 @@ def test_a_png_is_read_by_others_and_needs_no_library() -> None:
 
 
 def test_the_head_is_the_mask_head_alone() -> None:
-    head = read_checkpoint(ROOT / HEAD)
+    head = unpacked((ROOT / HEAD).read_bytes(), {})
     assert head
     assert all(name.startswith(MASK_HEAD) for name in head)
+
+
+def test_the_dense_model_is_the_one_that_was_trained() -> None:
+    digest = hashlib.sha256((ROOT / DENSE).read_bytes()).hexdigest()
+    assert digest == "3c8d0f2a34aea99a5dbb6ab3a21b8587edc3502d999ff1d08bfc06ed0bd87ae4"
+
+
+def test_weights_are_packed_without_loss() -> None:
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int16)
+    tensors = {"a": bits.view(torch.float16), "b": torch.ones(3).half()}
+    base = {"a": bits.flip(0).view(torch.float16), "b": torch.ones(2).half()}
+    found = unpacked(packed(tensors, base), base)
+    assert found["a"].view(torch.int16).equal(bits)  # every number, NaN among them
+    assert found["b"].equal(tensors["b"])
+    assert not unpacked(packed(tensors, base), tensors)["a"].view(torch.int16).equal(bits)
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive", packed({"a": torch.ones(9).half()}, {})[:-9]])
+def test_damaged_weights_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="damaged"):
+        unpacked(data, {})
